@@ -1,0 +1,155 @@
+//! Instructions that wait for the outside: exits made from requests, and their completion.
+//!
+//! A port or memory read runs its instruction again with the answer. A port write that was left
+//! with RIP at the instruction is stepped over if RIP is still there.
+
+use cpu_defs::{dr6, rflags, vector};
+use cpu_interp::mmio::MmioAccess;
+use cpu_interp::{Outcome, Request, Stop};
+
+use crate::{Exit, IO_DATA_LEN, IoDirection, IoExit, MmioExit, Pending, Vcpu};
+
+/// An instruction that has exited and is not complete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unfinished {
+    PortIn { bytes: usize, linear_rip: u64 },
+    PortOut { resume_len: u8, linear_rip: u64 },
+    MmioRead(MmioAccess),
+    MmioWrite,
+}
+
+impl Vcpu {
+    /// What [`Self::complete`] wants, if an instruction waits.
+    #[must_use]
+    pub fn pending(&self) -> Option<Pending> {
+        Some(match self.unfinished? {
+            Unfinished::PortIn { bytes, .. } => Pending::IoIn { bytes },
+            Unfinished::PortOut { .. } => Pending::IoOut,
+            Unfinished::MmioRead(access) => Pending::MmioRead { bytes: usize::from(access.len) },
+            Unfinished::MmioWrite => Pending::MmioWrite,
+        })
+    }
+
+    /// Finishes the instruction that exited. `data` answers a read (missing bytes are zero, more
+    /// are ignored). Some: it needs this exit as well. Nothing else is executed.
+    pub fn complete(&mut self, data: &[u8]) -> Option<Exit> {
+        let unfinished = self.unfinished.take()?;
+        let kick = self.kick.clone();
+        let _running = kick.enter();
+        self.prepare();
+        match unfinished {
+            Unfinished::PortIn { bytes, linear_rip } => {
+                if self.cpu().linear_rip() != linear_rip {
+                    return None;
+                }
+                let mut answer = vec![0; bytes];
+                copy_prefix(&mut answer, data);
+                self.cpu_mut().ports.answer(&answer);
+                let outcome = self.interp.step();
+                self.cpu_mut().ports.clear();
+                self.exit_unless_done(outcome)
+            }
+            Unfinished::PortOut { resume_len, linear_rip } => {
+                let cpu = self.cpu_mut();
+                if resume_len != 0 && cpu.linear_rip() == linear_rip {
+                    cpu.arch.set_rip(cpu.arch.rip().wrapping_add(u64::from(resume_len)));
+                    cpu.arch.shadow = false;
+                    if cpu.arch.rflags & rflags::TF != 0 {
+                        cpu.arch.dr6 |= dr6::BS;
+                        self.inject_exception(vector::DB, None);
+                    }
+                }
+                None
+            }
+            Unfinished::MmioRead(mut access) => {
+                copy_prefix(&mut access.data[..usize::from(access.len)], data);
+                self.cpu_mut().memory.mmio.answer(access);
+                let outcome = self.interp.step();
+                if !matches!(outcome, Outcome::Request(Request::MmioRead(_))) {
+                    self.cpu_mut().memory.mmio.forget_reads();
+                }
+                self.exit_unless_done(outcome)
+            }
+            Unfinished::MmioWrite => self.next_write(),
+        }
+    }
+
+    /// The guest runs on without completion: queued writes and recorded reads are void.
+    pub(crate) fn abandon_unfinished(&mut self) {
+        if let Some(unfinished) = self.unfinished.take() {
+            if let Unfinished::PortOut { .. } = unfinished {
+                self.unfinished = Some(unfinished);
+                self.complete(&[]);
+            }
+            let mmio = &mut self.cpu_mut().memory.mmio;
+            mmio.forget_reads();
+            mmio.forget_writes();
+        }
+    }
+
+    fn exit_unless_done(&mut self, outcome: Outcome) -> Option<Exit> {
+        match outcome {
+            Outcome::Boundary => None,
+            outcome => Some(self.exit_for(outcome)),
+        }
+    }
+
+    /// The exit for an outcome that is not a boundary.
+    pub(crate) fn exit_for(&mut self, outcome: Outcome) -> Exit {
+        match outcome {
+            Outcome::Request(request) => self.exit_for_request(request),
+            Outcome::Shutdown => Exit::Shutdown,
+            Outcome::Boundary | Outcome::Unsupported => self.emulation_failure(),
+        }
+    }
+
+    /// The exit for an event that could not be delivered.
+    pub(crate) fn exit_for_stop(&mut self, stop: Stop) -> Exit {
+        if stop == Stop::Shutdown { Exit::Shutdown } else { self.emulation_failure() }
+    }
+
+    fn emulation_failure(&self) -> Exit {
+        let (bytes, len) = self.interp.code_bytes();
+        Exit::EmulationFailure { bytes, len: len as u8 }
+    }
+
+    fn exit_for_request(&mut self, request: Request) -> Exit {
+        let linear_rip = self.cpu().linear_rip();
+        match request {
+            Request::Hlt => Exit::Hlt,
+            Request::PortIn { port, size, count } => {
+                let bytes = usize::from(size) * count as usize;
+                self.unfinished = Some(Unfinished::PortIn { bytes, linear_rip });
+                let (dir, data) = (IoDirection::In, [0; IO_DATA_LEN]);
+                Exit::Io(IoExit { port, size, count, dir, data })
+            }
+            Request::PortOut { port, size, value, resume_len } => {
+                self.unfinished = Some(Unfinished::PortOut { resume_len, linear_rip });
+                let mut data = [0; IO_DATA_LEN];
+                data[..4].copy_from_slice(&value.to_le_bytes());
+                Exit::Io(IoExit { port, size, count: 1, dir: IoDirection::Out, data })
+            }
+            Request::MmioRead(access) => {
+                self.unfinished = Some(Unfinished::MmioRead(access));
+                mmio_exit(access, false)
+            }
+            Request::MmioWrite => self.next_write().unwrap_or(Exit::Interrupted),
+        }
+    }
+
+    fn next_write(&mut self) -> Option<Exit> {
+        let access = self.cpu_mut().memory.mmio.next_write()?;
+        self.unfinished = Some(Unfinished::MmioWrite);
+        Some(mmio_exit(access, true))
+    }
+}
+
+fn mmio_exit(access: MmioAccess, write: bool) -> Exit {
+    let MmioAccess { gpa, len, data } = access;
+    Exit::Mmio(MmioExit { gpa, len, write, data })
+}
+
+fn copy_prefix(to: &mut [u8], from: &[u8]) {
+    let len = to.len().min(from.len());
+    to[..len].copy_from_slice(&from[..len]);
+}

@@ -1,0 +1,85 @@
+//! Why `run` came back, and what an unfinished instruction waits for.
+
+/// Most bytes one port exit carries.
+pub const IO_DATA_LEN: usize = 1024;
+
+/// Direction of a port access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoDirection {
+    /// IN, INS.
+    In,
+    /// OUT, OUTS.
+    Out,
+}
+
+/// A port access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoExit {
+    /// Port number.
+    pub port: u16,
+    /// Bytes per element: 1, 2 or 4.
+    pub size: u8,
+    /// Elements; more than one only for REP INS.
+    pub count: u32,
+    /// Direction.
+    pub dir: IoDirection,
+    /// For `Out` the first `size * count` bytes are valid.
+    pub data: [u8; IO_DATA_LEN],
+}
+
+/// An access to guest-physical memory without a (writable) page. Never crosses a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MmioExit {
+    /// First byte.
+    pub gpa: u64,
+    /// Bytes, 1 to 8.
+    pub len: u8,
+    /// A write; `data` is valid.
+    pub write: bool,
+    /// Little-endian data of a write.
+    pub data: [u8; 8],
+}
+
+/// Why `run` (or `complete`) returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one exit lives on the stack at a time")]
+pub enum Exit {
+    /// Port access; see [`Pending`] for what completes it.
+    Io(IoExit),
+    /// Memory-mapped I/O.
+    Mmio(MmioExit),
+    /// HLT was executed; RIP is behind it.
+    Hlt,
+    /// Triple fault; the state is that of the third fault.
+    Shutdown,
+    /// [`crate::Kick::exit`] was called.
+    Interrupted,
+    /// The guest can take an interrupt and the caller had asked to know.
+    InterruptWindow,
+    /// The instruction at RIP cannot be executed here. Nothing was changed.
+    EmulationFailure {
+        /// The bytes at RIP, as far as they could be fetched.
+        bytes: [u8; 15],
+        /// How many of them are valid.
+        len: u8,
+    },
+}
+
+/// What [`crate::Vcpu::complete`] expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// This many bytes read from the port.
+    IoIn {
+        /// `size * count` of the exit.
+        bytes: usize,
+    },
+    /// Nothing; the port write is done.
+    IoOut,
+    /// This many bytes read from memory.
+    MmioRead {
+        /// `len` of the exit.
+        bytes: usize,
+    },
+    /// Nothing; the memory write is done.
+    MmioWrite,
+}

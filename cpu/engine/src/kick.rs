@@ -1,0 +1,81 @@
+//! How other threads get the attention of a running vCPU.
+//!
+//! Laws: every operation is one atomic access; a request made before `run` is seen by it; an exit
+//! request stays until a `run` returns [`crate::Exit::Interrupted`] for it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+const EXIT: u32 = 1;
+const FLUSH: u32 = 2;
+
+/// Shared between one vCPU and the threads that interrupt it or take memory from it.
+#[derive(Debug, Default)]
+pub struct Kick {
+    requests: AtomicU32,
+    running: AtomicBool,
+}
+
+impl Kick {
+    /// No request pending, not running.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ask the vCPU to leave at the next block end (or the next `run` to return at once).
+    pub fn exit(&self) {
+        self.requests.fetch_or(EXIT, Ordering::SeqCst);
+    }
+
+    /// Ask the vCPU to drop its TLB and decoded blocks. Call after the pages were unmapped.
+    pub fn flush(&self) {
+        self.requests.fetch_or(FLUSH, Ordering::SeqCst);
+    }
+
+    /// No flush is outstanding: the vCPU holds no page unmapped before the last `flush`.
+    #[must_use]
+    pub fn acked(&self) -> bool {
+        self.requests.load(Ordering::SeqCst) & FLUSH == 0
+    }
+
+    /// The vCPU is executing. A vCPU that is not running flushes before it touches memory again,
+    /// so an unmapper waits for `acked() || !running()`.
+    #[must_use]
+    pub fn running(&self) -> bool {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Whether anything is requested; cheap enough for every block end.
+    #[inline(always)]
+    pub(crate) fn any(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) != 0
+    }
+
+    pub(crate) fn flush_requested(&self) -> bool {
+        self.requests.load(Ordering::SeqCst) & FLUSH != 0
+    }
+
+    pub(crate) fn ack_flush(&self) {
+        self.requests.fetch_and(!FLUSH, Ordering::SeqCst);
+    }
+
+    /// Takes the exit request if there is one.
+    pub(crate) fn take_exit(&self) -> bool {
+        self.requests.fetch_and(!EXIT, Ordering::SeqCst) & EXIT != 0
+    }
+
+    /// Marks the vCPU as running until the guard is dropped.
+    pub(crate) fn enter(&self) -> Running<'_> {
+        self.running.store(true, Ordering::SeqCst);
+        Running(self)
+    }
+}
+
+/// While this lives, [`Kick::running`] is true.
+pub(crate) struct Running<'a>(&'a Kick);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::SeqCst);
+    }
+}

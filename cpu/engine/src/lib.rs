@@ -1,0 +1,27 @@
+//! One virtual x86-64 processor: registers, run loop, event injection, exits.
+//!
+//! Tier 0: everything is interpreted (`cpu-interp`). A [`Vcpu`] belongs to one thread at a time;
+//! other threads reach it through its [`Kick`]. It knows guest memory only as a
+//! [`cpu_mem::PhysMap`] and devices only as exits.
+#![forbid(unsafe_code)]
+
+mod complete;
+mod cpuid;
+mod entry;
+mod error;
+mod exit;
+mod kick;
+mod regs;
+mod run;
+mod translate;
+mod vcpu;
+
+pub use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, TableField};
+pub use cpu_interp::TscClock;
+pub use cpuid::supported_cpuid;
+pub use error::{EntryFailure, MsrError, QueueFull, RegError};
+pub use exit::{Exit, IO_DATA_LEN, IoDirection, IoExit, MmioExit, Pending};
+pub use kick::Kick;
+pub use regs::SUPPORTED_MSRS;
+pub use translate::Translation;
+pub use vcpu::Vcpu;

@@ -1,0 +1,192 @@
+//! Registers and MSRs as the host reads and writes them.
+//!
+//! The host may set any value a register can hold here, in any order; whether the whole is consistent
+//! is asked by `check_entry`. The CPL is that of SS, as in VMX and SVM.
+
+use cpu_defs::{Reg, SegField, SegReg, TableField, attrib, cr0, dr6, dr7, msr, rflags};
+use cpu_interp::state::{Arch, Segment, Table};
+use cpu_interp::{CR4_LEGAL, MSRS, MsrRefusal};
+
+use crate::{MsrError, RegError, Vcpu};
+
+/// Every MSR that [`Vcpu::msr`] and [`Vcpu::set_msr`] know.
+pub const SUPPORTED_MSRS: &[u32] = MSRS;
+
+/// Bits of the attribute field: rights, and unusable.
+const ATTRIB_BITS: u64 = 0x1_F0FF;
+/// XCR0 with x87 alone, the only value without XSAVE.
+const XCR0_X87: u64 = 1;
+
+impl Vcpu {
+    /// A register's value.
+    #[must_use]
+    pub fn reg(&self, reg: Reg) -> u64 {
+        let arch = &self.cpu().arch;
+        match reg {
+            Reg::Gpr(gpr) => arch.gpr(gpr),
+            Reg::Rip => arch.rip(),
+            Reg::Rflags => arch.rflags,
+            Reg::Segment(segment, field) => segment_field(arch.segment(segment), field),
+            Reg::Gdtr(field) => table_field(&arch.gdtr, field),
+            Reg::Idtr(field) => table_field(&arch.idtr, field),
+            Reg::Dr0 => arch.dr[0],
+            Reg::Dr1 => arch.dr[1],
+            Reg::Dr2 => arch.dr[2],
+            Reg::Dr3 => arch.dr[3],
+            Reg::Dr6 => arch.dr6,
+            Reg::Dr7 => arch.dr7,
+            Reg::Cr0 => arch.cr0,
+            Reg::Cr2 => arch.cr2,
+            Reg::Cr3 => arch.cr3,
+            Reg::Cr4 => arch.cr4,
+            Reg::Cr8 => arch.cr8,
+            Reg::Xcr0 => arch.xcr0,
+        }
+    }
+
+    /// Sets a register. Fixed bits of RFLAGS, CR0.ET, DR6 and DR7 take their fixed values.
+    ///
+    /// # Errors
+    /// [`RegError`]: the value has bits that the register does not have; nothing changed.
+    pub fn set_reg(&mut self, reg: Reg, value: u64) -> Result<(), RegError> {
+        if !holds(reg, value) {
+            return Err(RegError { reg, value });
+        }
+        let cpu = self.cpu_mut();
+        let arch = &mut cpu.arch;
+        match reg {
+            Reg::Gpr(gpr) => arch.set_gpr(gpr, value),
+            Reg::Rip => arch.set_rip(value),
+            Reg::Rflags => arch.rflags = (value & rflags::DEFINED) | rflags::FIXED_ONE,
+            Reg::Segment(segment, field) => {
+                set_segment_field(&mut arch.seg[segment as usize], field, value);
+            }
+            Reg::Gdtr(field) => set_table_field(&mut arch.gdtr, field, value),
+            Reg::Idtr(field) => set_table_field(&mut arch.idtr, field, value),
+            Reg::Dr0 => arch.dr[0] = value,
+            Reg::Dr1 => arch.dr[1] = value,
+            Reg::Dr2 => arch.dr[2] = value,
+            Reg::Dr3 => arch.dr[3] = value,
+            Reg::Dr6 => arch.dr6 = value | dr6::FIXED_ONE,
+            Reg::Dr7 => arch.dr7 = value | dr7::FIXED_ONE,
+            Reg::Cr0 => arch.cr0 = value | cr0::ET,
+            Reg::Cr2 => arch.cr2 = value,
+            Reg::Cr3 => arch.cr3 = value,
+            Reg::Cr4 => arch.cr4 = value,
+            Reg::Cr8 => arch.cr8 = value,
+            Reg::Xcr0 => arch.xcr0 = value,
+        }
+        self.after_host_write(reg);
+        Ok(())
+    }
+
+    fn after_host_write(&mut self, reg: Reg) {
+        match reg {
+            Reg::Cr0 | Reg::Cr3 | Reg::Cr4 => self.paging_changed = true,
+            Reg::Segment(..) | Reg::Rflags => {}
+            _ => return,
+        }
+        let paging_changed = self.paging_changed;
+        let cpu = self.cpu_mut();
+        cpu.arch.cpl = cpl_of(&cpu.arch);
+        if paging_changed {
+            cpu.refresh_paging();
+        } else {
+            cpu.refresh();
+        }
+    }
+
+    /// An MSR's value.
+    ///
+    /// # Errors
+    /// [`MsrError::Unknown`].
+    pub fn msr(&self, index: u32) -> Result<u64, MsrError> {
+        self.cpu().read_msr(index).map_err(|_| MsrError::Unknown(index))
+    }
+
+    /// Sets an MSR. EFER takes LMA as given, unlike WRMSR.
+    ///
+    /// # Errors
+    /// [`MsrError`]; nothing changed.
+    pub fn set_msr(&mut self, index: u32, value: u64) -> Result<(), MsrError> {
+        self.cpu_mut().write_msr(index, value).map_err(|refusal| match refusal {
+            MsrRefusal::Unknown => MsrError::Unknown(index),
+            MsrRefusal::Invalid => MsrError::Invalid(index, value),
+        })?;
+        self.paging_changed |= index == msr::EFER;
+        Ok(())
+    }
+
+    /// The x87 and SSE registers in the layout of FXSAVE64.
+    #[must_use]
+    pub fn fxsave(&self) -> [u8; 512] {
+        self.cpu().fpu.0
+    }
+
+    /// Sets the x87 and SSE registers from the layout of FXSAVE64. Reserved bits of MXCSR are not
+    /// checked.
+    pub fn fxrstor(&mut self, image: &[u8; 512]) {
+        self.cpu_mut().fpu.0 = *image;
+    }
+}
+
+fn holds(reg: Reg, value: u64) -> bool {
+    match reg {
+        Reg::Segment(_, SegField::Selector) => value <= 0xFFFF,
+        Reg::Segment(_, SegField::Attrib) => value & !ATTRIB_BITS == 0,
+        Reg::Segment(_, SegField::Limit) => value <= 0xFFFF_FFFF,
+        Reg::Gdtr(TableField::Limit) | Reg::Idtr(TableField::Limit) => value <= 0xFFFF,
+        Reg::Cr4 => value & !CR4_LEGAL == 0,
+        Reg::Cr8 => value <= 15,
+        Reg::Xcr0 => value == XCR0_X87,
+        _ => true,
+    }
+}
+
+fn cpl_of(arch: &Arch) -> u8 {
+    if arch.cr0 & cr0::PE == 0 {
+        0
+    } else if arch.rflags & rflags::VM != 0 {
+        3
+    } else {
+        arch.segment(SegReg::Ss).dpl()
+    }
+}
+
+fn segment_field(segment: &Segment, field: SegField) -> u64 {
+    match field {
+        SegField::Selector => u64::from(segment.selector),
+        SegField::Attrib => {
+            let unusable = if segment.unusable { attrib::UNUSABLE } else { 0 };
+            u64::from(u32::from(segment.attrib) | unusable)
+        }
+        SegField::Limit => u64::from(segment.limit),
+        SegField::Base => segment.base,
+    }
+}
+
+fn set_segment_field(segment: &mut Segment, field: SegField, value: u64) {
+    match field {
+        SegField::Selector => segment.selector = value as u16,
+        SegField::Attrib => {
+            segment.attrib = value as u16;
+            segment.unusable = value & u64::from(attrib::UNUSABLE) != 0;
+        }
+        SegField::Limit => segment.limit = value as u32,
+        SegField::Base => segment.base = value,
+    }
+}
+
+fn table_field(table: &Table, field: TableField) -> u64 {
+    match field {
+        TableField::Limit => u64::from(table.limit),
+        TableField::Base => table.base,
+    }
+}
+
+fn set_table_field(table: &mut Table, field: TableField, value: u64) {
+    match field {
+        TableField::Limit => table.limit = value as u16,
+        TableField::Base => table.base = value,
+    }
+}

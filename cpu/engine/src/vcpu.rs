@@ -1,0 +1,85 @@
+//! The virtual processor: what it owns, power-on and INIT.
+
+use std::sync::Arc;
+
+use cpu_interp::{Cpu, Interp, TscClock};
+use cpu_mem::PhysMap;
+
+use crate::complete::Unfinished;
+use crate::run::Events;
+use crate::{CpuidEntry, Kick};
+
+/// One virtual processor.
+pub struct Vcpu {
+    pub(crate) interp: Interp,
+    pub(crate) kick: Arc<Kick>,
+    pub(crate) events: Events,
+    pub(crate) unfinished: Option<Unfinished>,
+    /// The host has set a control register since the guest last ran.
+    pub(crate) paging_changed: bool,
+}
+
+impl Vcpu {
+    /// A processor in the state after power-up (SDM volume 3, "Processor State After Reset").
+    ///
+    /// `cpuid` is what the guest's CPUID shows; an empty table answers zeros and hides no
+    /// instruction.
+    #[must_use]
+    pub fn new(mem: Arc<PhysMap>, kick: Arc<Kick>, cpuid: Vec<CpuidEntry>, tsc: TscClock) -> Vcpu {
+        Vcpu {
+            interp: Interp::new(Cpu::new(mem, cpuid, tsc)),
+            kick,
+            events: Events::default(),
+            unfinished: None,
+            paging_changed: false,
+        }
+    }
+
+    /// INIT: the power-up state, but MSRs, x87 and SSE registers and CR0.CD and CR0.NW are kept.
+    /// Pending events and an unfinished instruction are dropped.
+    pub fn init_reset(&mut self) {
+        let cpu = self.cpu_mut();
+        cpu.arch = cpu.arch.after_init();
+        cpu.refresh_paging();
+        cpu.memory.mmio.forget_reads();
+        cpu.memory.mmio.forget_writes();
+        cpu.ports.clear();
+        self.events = Events::default();
+        self.unfinished = None;
+    }
+
+    /// Replaces what CPUID shows.
+    pub fn set_cpuid(&mut self, cpuid: Vec<CpuidEntry>) {
+        self.cpu_mut().set_cpuid(cpuid);
+        // Which instructions exist may have changed.
+        self.interp.flush();
+    }
+
+    /// What CPUID shows.
+    #[must_use]
+    pub fn cpuid(&self) -> &[CpuidEntry] {
+        &self.cpu().cpuid
+    }
+
+    /// The clock of the time-stamp counter.
+    #[must_use]
+    pub fn tsc_clock(&self) -> TscClock {
+        self.cpu().clock
+    }
+
+    /// Replaces the clock; the guest's count goes on from its present value.
+    pub fn set_tsc_clock(&mut self, clock: TscClock) {
+        let cpu = self.cpu_mut();
+        let now = cpu.tsc();
+        cpu.clock = clock;
+        cpu.tsc_offset = now.wrapping_sub(clock.now());
+    }
+
+    pub(crate) fn cpu(&self) -> &Cpu {
+        &self.interp.cpu
+    }
+
+    pub(crate) fn cpu_mut(&mut self) -> &mut Cpu {
+        &mut self.interp.cpu
+    }
+}

@@ -1,0 +1,129 @@
+//! Self-modifying code, code changed by others, kicks and flushes.
+
+mod guest;
+
+use cpu_defs::{Gpr, Reg};
+use cpu_engine::Exit;
+use guest::{Guest, START, assemble};
+use iced_x86::code_asm::*;
+
+#[test]
+fn a_store_to_the_next_instruction_of_the_same_block_takes_effect() {
+    let mut guest = Guest::protected_mode(|a| {
+        // Turns the INC EBX behind it into INC ECX.
+        a.mov(byte_ptr(START + 7), 0x41).unwrap();
+        a.inc(ebx).unwrap();
+        a.hlt().unwrap();
+    });
+    guest.run_to_hlt();
+    assert_eq!((guest.gpr(Gpr::Rbx), guest.gpr(Gpr::Rcx)), (0, 1));
+}
+
+#[test]
+fn a_routine_rewritten_in_a_loop_is_decoded_each_time() {
+    const ROUTINE: u64 = 0x3000;
+    let mut guest = Guest::protected_mode(|a| {
+        let mut head = a.create_label();
+        a.mov(ecx, 100).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.mov(byte_ptr(ROUTINE + 1), cl).unwrap();
+        a.call(ROUTINE).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(head).unwrap();
+        a.hlt().unwrap();
+    });
+    let routine = assemble(32, ROUTINE, |a| {
+        a.add(al, 0).unwrap();
+        a.ret().unwrap();
+    });
+    guest.load(ROUTINE, &routine);
+    guest.run_to_hlt();
+    assert_eq!(guest.gpr(Gpr::Rax) & 0xFF, 5050 % 256);
+}
+
+#[test]
+fn rep_stos_over_code_takes_effect() {
+    let mut guest = Guest::protected_mode(|a| {
+        a.mov(edi, 0x3000).unwrap();
+        a.call(0x3000_u64).unwrap();
+        a.mov(ecx, 8).unwrap();
+        a.mov(al, 0xC3).unwrap();
+        a.rep().stosb().unwrap();
+        a.call(0x3000_u64).unwrap();
+        a.hlt().unwrap();
+    });
+    guest.load(0x3000, &[0x43, 0x43, 0xC3]);
+    guest.run_to_hlt();
+    assert_eq!(guest.gpr(Gpr::Rbx), 2);
+}
+
+#[test]
+fn data_beside_code_does_not_disturb() {
+    let mut guest = Guest::protected_mode(|a| {
+        let mut head = a.create_label();
+        a.mov(ecx, 1000).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.inc(dword_ptr(START + 0x800)).unwrap();
+        a.loop_(head).unwrap();
+        a.hlt().unwrap();
+    });
+    guest.run_to_hlt();
+    assert_eq!(guest.read::<4>(START + 0x800), 1000_u32.to_le_bytes());
+}
+
+#[test]
+fn code_changed_by_the_host_between_runs_is_noticed() {
+    let mut guest = Guest::protected_mode(|a| {
+        a.inc(ebx).unwrap();
+        a.hlt().unwrap();
+    });
+    guest.run_to_hlt();
+    guest.load(START, &[0x41]);
+    guest.set(Reg::Rip, START);
+    guest.run_to_hlt();
+    assert_eq!((guest.gpr(Gpr::Rbx), guest.gpr(Gpr::Rcx)), (1, 1));
+}
+
+#[test]
+fn a_kick_ends_an_endless_loop_and_sticks_until_taken() {
+    let mut guest = Guest::protected_mode(|a| a.db(&[0xEB, 0xFE]).unwrap());
+    guest.kick.exit();
+    assert_eq!(guest.run(), Exit::Interrupted);
+    let kick = guest.kick.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !kick.running() {
+                std::hint::spin_loop();
+            }
+            kick.exit();
+        });
+        assert_eq!(guest.run(), Exit::Interrupted);
+    });
+    assert_eq!(guest.rip(), START);
+    assert!(!guest.kick.running());
+}
+
+#[test]
+fn an_unmapped_page_is_a_device_after_the_acknowledged_flush() {
+    let mut guest = Guest::protected_mode(|a| {
+        let mut head = a.create_label();
+        a.set_label(&mut head).unwrap();
+        a.mov(eax, dword_ptr(0x8000)).unwrap();
+        a.jmp(head).unwrap();
+    });
+    let (kick, map) = (guest.kick.clone(), guest.map.clone());
+    let exit = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !kick.running() {
+                std::hint::spin_loop();
+            }
+            map.unmap_page(0x8000).expect("mapped");
+            kick.flush();
+            while !kick.acked() && kick.running() {
+                std::hint::spin_loop();
+            }
+        });
+        guest.run()
+    });
+    assert!(matches!(exit, Exit::Mmio(mmio) if mmio.gpa == 0x8000));
+}

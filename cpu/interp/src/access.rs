@@ -1,0 +1,351 @@
+//! Memory accesses of instructions: segment checks, translation, RAM or device.
+//!
+//! SDM volume 3, "Limit Checking", "Type Checking"; volume 1, "Canonical Addressing".
+//!
+//! Laws: an access that crosses a page is translated on both pages before a byte moves; a store
+//! that cannot complete stores nothing; a load inside a page is one machine load.
+
+use cpu_defs::{Exception, SegReg, attrib, vector};
+use cpu_mem::{HostPage, PAGE_SIZE, PageFlags, Word, split_lock};
+use cpu_mmu::{Access, AccessKind, Privilege, Target, WalkError, is_canonical, resolve};
+
+use crate::cpu::{Cpu, Request};
+use crate::mmio::CHUNK;
+use crate::mode::Rights;
+use crate::stop::{Done, Stop};
+
+const OFFSET_MASK: u64 = PAGE_SIZE as u64 - 1;
+
+/// Number of SS among segment operands.
+pub(crate) const SS: u8 = SegReg::Ss as u8;
+/// Segment operand of accesses that do not go through a segment.
+pub(crate) const FLAT: u8 = 7;
+
+/// A page of an access that has been translated.
+#[derive(Clone, Copy)]
+pub(crate) enum Site {
+    /// RAM that allows the access.
+    Ram { gpa: u64, page: HostPage },
+    /// A device, or a store to read-only memory.
+    Device { gpa: u64 },
+}
+
+/// Where an access goes: one page, or two with the length of the first part.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    first: Site,
+    second: Option<(usize, Site)>,
+}
+
+impl Cpu {
+    /// Linear address of `len` bytes at an offset in a segment, checked against the segment for
+    /// the rights `need`.
+    #[inline(always)]
+    pub(crate) fn linear(&self, seg: u8, offset: u64, len: u64, need: u8) -> Result<u64, Stop> {
+        let segment = &self.arch.seg[usize::from(seg & 7)];
+        if self.mode.code64 {
+            let base = if seg >= SegReg::Fs as u8 { segment.base } else { 0 };
+            return Ok(base.wrapping_add(offset));
+        }
+        let need = need | Rights::UP;
+        let allowed = self.mode.rights[usize::from(seg & 7)] & need == need;
+        if allowed && offset + (len - 1) <= u64::from(segment.limit) {
+            return Ok(segment.base.wrapping_add(offset) & 0xFFFF_FFFF);
+        }
+        self.linear_checked(seg, offset, len, need & !Rights::UP)
+    }
+
+    #[cold]
+    fn linear_checked(&self, seg: u8, offset: u64, len: u64, need: u8) -> Result<u64, Stop> {
+        let segment = &self.arch.seg[usize::from(seg & 7)];
+        let rights = self.mode.rights[usize::from(seg & 7)];
+        let last = offset + (len - 1);
+        let inside = if rights & Rights::UP != 0 {
+            last <= u64::from(segment.limit)
+        } else {
+            let top = if segment.attrib & attrib::DB != 0 { 0xFFFF_FFFF } else { 0xFFFF };
+            offset > u64::from(segment.limit) && last <= top
+        };
+        if inside && rights & need == need {
+            return Ok(segment.base.wrapping_add(offset) & 0xFFFF_FFFF);
+        }
+        Err(address_fault(seg))
+    }
+
+    /// Loads from a segment.
+    #[inline(always)]
+    pub(crate) fn read<T: Word>(&mut self, seg: u8, offset: u64) -> Result<T, Stop> {
+        let gla = self.linear(seg, offset, T::SIZE as u64, Rights::READ)?;
+        self.read_linear(seg, gla, self.mode.privilege)
+    }
+
+    /// Stores to a segment.
+    #[inline(always)]
+    pub(crate) fn write<T: Word>(&mut self, seg: u8, offset: u64, value: T) -> Done {
+        let gla = self.linear(seg, offset, T::SIZE as u64, Rights::WRITE)?;
+        self.write_linear(seg, gla, self.mode.privilege, value)
+    }
+
+    /// Replaces a value in a segment by `f` of it; in one locked step with `lock`. `f` may run
+    /// more than once, the last time counts.
+    #[inline(always)]
+    pub(crate) fn modify<T: Word>(
+        &mut self,
+        seg: u8,
+        offset: u64,
+        lock: bool,
+        mut f: impl FnMut(T) -> T,
+    ) -> Done {
+        let gla = self.linear(seg, offset, T::SIZE as u64, Rights::READ | Rights::WRITE)?;
+        let inside = (gla & OFFSET_MASK) as usize;
+        if inside + T::SIZE <= PAGE_SIZE
+            && let Some(page) = self.memory.tlb.write(self.mode.privilege, gla)
+        {
+            modify_page(page, inside, lock, f);
+            return Ok(());
+        }
+        self.modify_slow(seg, gla, lock, &mut f)
+    }
+
+    #[inline(always)]
+    pub(crate) fn read_linear<T: Word>(
+        &mut self,
+        seg: u8,
+        gla: u64,
+        privilege: Privilege,
+    ) -> Result<T, Stop> {
+        if let Some(page) = self.memory.tlb.read(privilege, gla)
+            && let Some(value) = page.get((gla & OFFSET_MASK) as usize)
+        {
+            return Ok(value);
+        }
+        self.read_slow(seg, gla, privilege)
+    }
+
+    #[inline(always)]
+    pub(crate) fn write_linear<T: Word>(
+        &mut self,
+        seg: u8,
+        gla: u64,
+        privilege: Privilege,
+        value: T,
+    ) -> Done {
+        if let Some(page) = self.memory.tlb.write(privilege, gla)
+            && page.put((gla & OFFSET_MASK) as usize, value).is_some()
+        {
+            return Ok(());
+        }
+        self.write_slow(seg, gla, privilege, value)
+    }
+
+    /// Loads from a descriptor table or TSS: supervisor rights, no segment.
+    pub(crate) fn read_system<T: Word>(&mut self, gla: u64) -> Result<T, Stop> {
+        let gla = if self.mode.long { gla } else { gla & 0xFFFF_FFFF };
+        self.read_linear(FLAT, gla, Privilege::IMPLICIT)
+    }
+
+    /// Stores to a descriptor table or TSS.
+    pub(crate) fn write_system<T: Word>(&mut self, gla: u64, value: T) -> Done {
+        let gla = if self.mode.long { gla } else { gla & 0xFFFF_FFFF };
+        self.write_linear(FLAT, gla, Privilege::IMPLICIT, value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_slow<T: Word>(&mut self, seg: u8, gla: u64, privilege: Privilege) -> Result<T, Stop> {
+        let access = Access { kind: AccessKind::Read, privilege };
+        let span = self.span(seg, gla, T::SIZE, access)?;
+        self.read_span(span, gla)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_slow<T: Word>(&mut self, seg: u8, gla: u64, privilege: Privilege, value: T) -> Done {
+        let access = Access { kind: AccessKind::Write, privilege };
+        let span = self.span(seg, gla, T::SIZE, access)?;
+        self.write_span(span, gla, value);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn modify_slow<T: Word>(
+        &mut self,
+        seg: u8,
+        gla: u64,
+        lock: bool,
+        f: &mut dyn FnMut(T) -> T,
+    ) -> Done {
+        let access = Access { kind: AccessKind::Write, privilege: self.mode.privilege };
+        let span = self.span(seg, gla, T::SIZE, access)?;
+        if let Span { first: Site::Ram { gpa, page }, second: None } = span {
+            modify_page(page, (gla & OFFSET_MASK) as usize, lock, f);
+            self.note_store(gpa, T::SIZE);
+            return Ok(());
+        }
+        let _split = lock.then(split_lock);
+        let old = self.read_span(span, gla)?;
+        self.write_span(span, gla, f(old));
+        Ok(())
+    }
+
+    /// Checks that `len` bytes (at most a page) can be stored, without storing.
+    pub(crate) fn probe_write(&mut self, seg: u8, offset: u64, len: usize) -> Done {
+        let gla = self.linear(seg, offset, len as u64, Rights::WRITE)?;
+        let access = Access { kind: AccessKind::Write, privilege: self.mode.privilege };
+        self.span(seg, gla, len, access).map(|_| ())
+    }
+
+    /// Translates every page of an access of at most one page length.
+    pub(crate) fn span(
+        &mut self,
+        seg: u8,
+        gla: u64,
+        len: usize,
+        access: Access,
+    ) -> Result<Span, Stop> {
+        let last = gla.wrapping_add(len as u64 - 1);
+        if self.mode.long && !(is_canonical(gla, false) && is_canonical(last, false)) {
+            return Err(address_fault(seg));
+        }
+        let first = self.site(gla, access)?;
+        let first_len = PAGE_SIZE - (gla & OFFSET_MASK) as usize;
+        if first_len >= len {
+            return Ok(Span { first, second: None });
+        }
+        let next = last & !OFFSET_MASK;
+        let next = if self.mode.long { next } else { next & 0xFFFF_FFFF };
+        let second = self.site(next, access)?;
+        Ok(Span { first, second: Some((first_len, second)) })
+    }
+
+    fn site(&mut self, gla: u64, access: Access) -> Result<Site, Stop> {
+        let memory = &mut self.memory;
+        match resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access) {
+            Ok(Target::Memory { gpa, page }) => Ok(Site::Ram { gpa, page }),
+            Ok(Target::NotBacked { gpa }) => Ok(Site::Device { gpa }),
+            Err(error) => Err(self.walk_stop(error)),
+        }
+    }
+
+    /// #PF with CR2 set, or failure where a paging structure is not in memory.
+    pub(crate) fn walk_stop(&mut self, error: WalkError) -> Stop {
+        match error {
+            WalkError::PageFault { error_code, gla } => {
+                self.arch.cr2 = gla;
+                Stop::Fault(Exception::with_code(vector::PF, error_code))
+            }
+            WalkError::NotBacked { .. } => Stop::Unsupported,
+        }
+    }
+
+    fn read_span<T: Word>(&mut self, span: Span, gla: u64) -> Result<T, Stop> {
+        if let Span { first: Site::Ram { page, .. }, second: None } = span {
+            return Ok(page.load((gla & OFFSET_MASK) as usize));
+        }
+        let mut bytes = [0; 16];
+        self.read_parts(span, &mut bytes[..T::SIZE])?;
+        Ok(T::truncate(u128::from_le_bytes(bytes)))
+    }
+
+    fn write_span<T: Word>(&mut self, span: Span, gla: u64, value: T) {
+        if let Span { first: Site::Ram { gpa, page }, second: None } = span {
+            page.store((gla & OFFSET_MASK) as usize, value);
+            self.note_store(gpa, T::SIZE);
+            return;
+        }
+        self.write_parts(span, &value.widen().to_le_bytes()[..T::SIZE]);
+    }
+
+    pub(crate) fn read_parts(&mut self, span: Span, bytes: &mut [u8]) -> Done {
+        match span.second {
+            None => self.read_site(span.first, bytes),
+            Some((first_len, second)) => {
+                let (head, tail) = bytes.split_at_mut(first_len);
+                self.read_site(span.first, head)?;
+                self.read_site(second, tail)
+            }
+        }
+    }
+
+    pub(crate) fn write_parts(&mut self, span: Span, bytes: &[u8]) {
+        match span.second {
+            None => self.write_site(span.first, bytes),
+            Some((first_len, second)) => {
+                let (head, tail) = bytes.split_at(first_len);
+                self.write_site(span.first, head);
+                self.write_site(second, tail);
+            }
+        }
+    }
+
+    fn read_site(&mut self, site: Site, bytes: &mut [u8]) -> Done {
+        let gpa = match site {
+            Site::Ram { gpa, page } => {
+                page.copy_out((gpa & OFFSET_MASK) as usize, bytes);
+                return Ok(());
+            }
+            Site::Device { gpa } => gpa,
+        };
+        if let Some(page) =
+            self.memory.map.page(gpa).filter(|p| p.flags().contains(PageFlags::READ))
+        {
+            // The load of a read-modify-write in read-only memory.
+            page.copy_out((gpa & OFFSET_MASK) as usize, bytes);
+            return Ok(());
+        }
+        for (number, chunk) in bytes.chunks_mut(CHUNK).enumerate() {
+            if let Err(access) = self.memory.mmio.read(gpa + (number * CHUNK) as u64, chunk) {
+                self.request = Some(Request::MmioRead(access));
+                return Err(Stop::Exit);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_site(&mut self, site: Site, bytes: &[u8]) {
+        match site {
+            Site::Ram { gpa, page } => {
+                page.copy_in((gpa & OFFSET_MASK) as usize, bytes);
+                self.note_store(gpa, bytes.len());
+            }
+            Site::Device { gpa } => {
+                for (number, chunk) in bytes.chunks(CHUNK).enumerate() {
+                    self.memory.mmio.write(gpa + (number * CHUNK) as u64, chunk);
+                }
+                self.request = Some(Request::MmioWrite);
+                self.attention = true;
+            }
+        }
+    }
+
+    /// After a store the TLB did not serve: was it to decoded code?
+    pub(crate) fn note_store(&mut self, gpa: u64, len: usize) {
+        if !self.memory.code.has_page(gpa) {
+            return;
+        }
+        if self.memory.code.store(gpa, len) {
+            self.attention = true;
+            self.epoch = self.epoch.wrapping_add(1);
+        } else {
+            self.memory.tlb.trap_writes(gpa);
+        }
+    }
+}
+
+/// #SS(0) for the stack segment, #GP(0) for the others.
+#[cold]
+fn address_fault(seg: u8) -> Stop {
+    let vector = if seg == SS { vector::SS } else { vector::GP };
+    Stop::Fault(Exception::with_code(vector, 0))
+}
+
+#[inline(always)]
+fn modify_page<T: Word>(page: HostPage, offset: usize, lock: bool, mut f: impl FnMut(T) -> T) {
+    if lock {
+        page.update(offset, f);
+    } else {
+        let old = page.load(offset);
+        page.store(offset, f(old));
+    }
+}

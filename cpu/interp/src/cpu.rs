@@ -1,0 +1,213 @@
+//! One processor: registers, derived mode, memory, and what it asks of the outside.
+
+use std::sync::Arc;
+
+use cpu_defs::{CpuidEntry, SegReg, rflags};
+use cpu_mem::PhysMap;
+use cpu_mmu::{ControlRegisters, Paging};
+
+use crate::clock::TscClock;
+use crate::features::Features;
+use crate::fpu::FpuImage;
+use crate::int::Int;
+use crate::memory::Memory;
+use crate::mmio::MmioAccess;
+use crate::mode::Mode;
+use crate::op::Op;
+use crate::ports::PortInput;
+use crate::state::Arch;
+
+/// What the processor wants from the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// HLT was executed.
+    Hlt,
+    /// Read `count` elements from a port, then run the instruction again.
+    PortIn {
+        /// Port.
+        port: u16,
+        /// Bytes per element.
+        size: u8,
+        /// Elements.
+        count: u32,
+    },
+    /// Write one element to a port. `resume_len` is the length of an OUT that is still to be
+    /// stepped over; zero for OUTS, which is complete.
+    PortOut {
+        /// Port.
+        port: u16,
+        /// Bytes.
+        size: u8,
+        /// The element.
+        value: u32,
+        /// Bytes to advance RIP by at completion.
+        resume_len: u8,
+    },
+    /// Read device memory, then run the instruction again.
+    MmioRead(MmioAccess),
+    /// Device writes are queued in [`crate::mmio::Mmio`].
+    MmioWrite,
+}
+
+/// One processor.
+pub struct Cpu {
+    /// Architectural registers.
+    pub arch: Arch,
+    /// Derived from `arch`.
+    pub mode: Mode,
+    /// Guest memory as this processor sees it.
+    pub memory: Memory,
+    /// FXSAVE image.
+    pub fpu: FpuImage,
+    /// What CPUID shows.
+    pub cpuid: Vec<CpuidEntry>,
+    /// What `cpuid` means to the interpreter.
+    pub features: Features,
+    /// Time-stamp counter.
+    pub clock: TscClock,
+    /// Added to the clock by writes of the TSC.
+    pub tsc_offset: u64,
+    /// Answer to a port read that is being completed.
+    pub ports: PortInput,
+    /// Leave the block after this instruction: a request waits, code was overwritten, or an
+    /// interrupt may be possible now.
+    pub attention: bool,
+    /// Set with `attention`, or with [`crate::Stop::Exit`].
+    pub request: Option<Request>,
+    /// An interrupt waits for RFLAGS.IF, so a change of it needs attention.
+    pub watch_interrupt_flag: bool,
+    /// Moves on when cached code positions may be wrong: a change of translation, another
+    /// processor's stores, overwritten code.
+    pub epoch: u32,
+    /// The instruction suppresses a pending single-step trap.
+    pub inhibit_trap: bool,
+}
+
+impl Cpu {
+    /// A processor after power-up.
+    #[must_use]
+    pub fn new(mem: Arc<PhysMap>, cpuid: Vec<CpuidEntry>, clock: TscClock) -> Self {
+        let arch = Arch::power_on();
+        let features = Features::of(&cpuid);
+        let mut cpu = Cpu {
+            mode: Mode::of(&arch),
+            memory: Memory::new(mem),
+            arch,
+            fpu: FpuImage::at_reset(),
+            cpuid,
+            features,
+            clock,
+            tsc_offset: 0,
+            ports: PortInput::default(),
+            attention: false,
+            request: None,
+            watch_interrupt_flag: false,
+            epoch: 0,
+            inhibit_trap: false,
+        };
+        cpu.refresh_paging();
+        cpu
+    }
+
+    /// Recomputes the mode after a change of CR0.PE, EFER.LMA, RFLAGS.VM, CPL or a segment.
+    pub fn refresh(&mut self) {
+        self.mode = Mode::of(&self.arch);
+    }
+
+    /// Recomputes mode and paging after a change of CR0, CR3, CR4 or EFER, and drops every
+    /// cached translation.
+    pub fn refresh_paging(&mut self) {
+        self.refresh();
+        self.memory.paging = self.paging();
+        self.flush_translations();
+    }
+
+    /// As [`Self::refresh_paging`], but keeps global pages: a write of CR3.
+    pub(crate) fn refresh_cr3(&mut self) {
+        self.memory.paging = self.paging();
+        self.memory.tlb.flush_non_global();
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// Drops every cached translation.
+    pub fn flush_translations(&mut self) {
+        self.memory.tlb.flush_all();
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    fn paging(&self) -> Paging {
+        let arch = &self.arch;
+        let registers =
+            ControlRegisters { cr0: arch.cr0, cr3: arch.cr3, cr4: arch.cr4, efer: arch.efer };
+        Paging::new(&registers, self.features.max_phy_addr, arch.pdptes)
+    }
+
+    /// Replaces the CPUID table.
+    pub fn set_cpuid(&mut self, cpuid: Vec<CpuidEntry>) {
+        self.features = Features::of(&cpuid);
+        self.cpuid = cpuid;
+        self.refresh_paging();
+    }
+
+    /// The six status flags, as the ALU wants them.
+    #[inline(always)]
+    pub(crate) fn status(&self) -> u32 {
+        self.arch.rflags as u32 & rflags::STATUS as u32
+    }
+
+    /// Replaces the six status flags.
+    #[inline(always)]
+    pub(crate) fn set_status(&mut self, flags: u32) {
+        self.arch.rflags = (self.arch.rflags & !rflags::STATUS) | u64::from(flags);
+    }
+
+    /// Reads a register by operand number.
+    #[inline(always)]
+    pub(crate) fn get<T: Int>(&self, number: u8) -> T {
+        T::get(&self.arch.slots, number)
+    }
+
+    /// Writes a register by operand number.
+    #[inline(always)]
+    pub(crate) fn set<T: Int>(&mut self, number: u8, value: T) {
+        T::set(&mut self.arch.slots, number, value);
+    }
+
+    /// Offset of the memory operand in its segment.
+    #[inline(always)]
+    pub(crate) fn offset(&self, op: &Op) -> u64 {
+        let slots = &self.arch.slots;
+        let base = slots[usize::from(op.base & 31)];
+        let index = slots[usize::from(op.index & 31)] << (op.scale & 3);
+        base.wrapping_add(index).wrapping_add(op.disp) & op.address_mask
+    }
+
+    /// Linear address of the next instruction.
+    #[inline(always)]
+    #[must_use]
+    pub fn linear_rip(&self) -> u64 {
+        if self.mode.code64 {
+            self.arch.rip()
+        } else {
+            let base = self.arch.segment(SegReg::Cs).base;
+            base.wrapping_add(self.arch.rip()) & 0xFFFF_FFFF
+        }
+    }
+
+    /// Runs `body`; if it stops, the registers are as before.
+    pub(crate) fn undoing<T>(
+        &mut self,
+        body: impl FnOnce(&mut Self) -> Result<T, crate::Stop>,
+    ) -> Result<T, crate::Stop> {
+        let saved = self.arch;
+        let result = body(self);
+        if result.is_err() {
+            let cr2 = self.arch.cr2;
+            self.arch = saved;
+            self.arch.cr2 = cr2;
+            self.memory.mmio.forget_writes();
+            self.refresh();
+        }
+        result
+    }
+}

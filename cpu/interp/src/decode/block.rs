@@ -1,0 +1,251 @@
+//! Blocks of decoded instructions, by guest-physical position and code size.
+//!
+//! Laws: a block stays inside a page; it is used only while the bytes it was decoded from are in
+//! memory. This processor's stores are noticed through [`crate::code_map::CodeMap`]; those of
+//! others by comparing the bytes again when the epoch has moved on.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use cpu_mem::{HostPage, PAGE_SIZE};
+
+use super::digest::{Decoded, MAX_LEN, decode_one};
+use crate::features::Features;
+use crate::op::Op;
+
+/// Most instructions in a block.
+const MAX_OPS: usize = 64;
+/// Most bytes in a block.
+const MAX_BYTES: usize = MAX_OPS * MAX_LEN;
+/// Blocks kept before all are dropped.
+const MAX_BLOCKS: usize = 1 << 16;
+/// Entries of the table by linear address.
+const RECENT: usize = 4096;
+
+/// Straight-line code inside one page.
+#[derive(Default)]
+pub struct Block {
+    /// The instructions; empty for a free block.
+    pub ops: Vec<Op>,
+    bytes: Vec<u8>,
+    position: u64,
+    checked: u32,
+}
+
+impl Block {
+    /// Length of the code in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// Where a linear position led the last time.
+#[derive(Clone, Copy)]
+struct Recent {
+    gla: u64,
+    key: u32,
+    epoch: u32,
+    block: u32,
+}
+
+/// Matches no position: no mode has key 0.
+const NOWHERE: Recent = Recent { gla: 0, key: 0, epoch: 0, block: SCRATCH };
+
+/// All blocks of one processor.
+pub struct BlockCache {
+    blocks: Vec<Block>,
+    free: Vec<u32>,
+    by_position: HashMap<u64, u32, BuildHasherDefault<PositionHasher>>,
+    by_page: HashMap<u64, Vec<u32>, BuildHasherDefault<PositionHasher>>,
+    recent: Box<[Recent; RECENT]>,
+}
+
+/// The block that holds an instruction decoded for one use.
+pub(crate) const SCRATCH: u32 = 0;
+
+impl BlockCache {
+    /// No blocks.
+    #[must_use]
+    pub fn new() -> Self {
+        BlockCache {
+            blocks: vec![Block::default()],
+            free: Vec::new(),
+            by_position: HashMap::default(),
+            by_page: HashMap::default(),
+            recent: Box::new([NOWHERE; RECENT]),
+        }
+    }
+
+    /// A block by number.
+    #[inline(always)]
+    #[must_use]
+    pub fn block(&self, number: u32) -> &Block {
+        &self.blocks[number as usize]
+    }
+
+    /// The block at a linear position, if it was used in this epoch. `key` is the mode's.
+    #[inline(always)]
+    #[must_use]
+    pub fn recent(&self, gla: u64, key: u32, epoch: u32) -> Option<u32> {
+        let entry = &self.recent[gla as usize % RECENT];
+        (entry.gla == gla && entry.key == key && entry.epoch == epoch).then_some(entry.block)
+    }
+
+    /// Remembers where a linear position leads.
+    pub fn remember(&mut self, gla: u64, key: u32, epoch: u32, block: u32) {
+        self.recent[gla as usize % RECENT] = Recent { gla, key, epoch, block };
+    }
+
+    /// The block at a guest-physical position, unless its bytes have changed.
+    pub fn lookup(&mut self, gpa: u64, bits: u8, page: HostPage, epoch: u32) -> Option<u32> {
+        let number = *self.by_position.get(&position(gpa, bits))?;
+        let block = &mut self.blocks[number as usize];
+        if block.checked != epoch {
+            let mut now = [0; MAX_BYTES];
+            let now = &mut now[..block.bytes.len()];
+            page.copy_out(gpa as usize % PAGE_SIZE, now);
+            if now != block.bytes {
+                // Nothing of this epoch in `recent` leads here, since nothing checked it yet.
+                self.drop_block(number);
+                return None;
+            }
+            block.checked = epoch;
+        }
+        Some(number)
+    }
+
+    /// Decodes the block at a guest-physical position. None if its first instruction crosses the
+    /// page end or raises an exception.
+    pub fn decode(
+        &mut self,
+        gpa: u64,
+        bits: u8,
+        page: HostPage,
+        epoch: u32,
+        features: &Features,
+    ) -> Option<u32> {
+        let start = gpa as usize % PAGE_SIZE;
+        let mut bytes = [0; MAX_BYTES];
+        let bytes = &mut bytes[..MAX_BYTES.min(PAGE_SIZE - start)];
+        page.copy_out(start, bytes);
+        let (ops, len) = decode_run(bytes, bits, features);
+        if ops.is_empty() {
+            return None;
+        }
+        if self.by_position.len() >= MAX_BLOCKS {
+            self.clear();
+        }
+        let position = position(gpa, bits);
+        let block = Block { ops, bytes: bytes[..len].to_vec(), position, checked: epoch };
+        let number = self.insert(block);
+        self.by_position.insert(position, number);
+        self.by_page.entry(page_of(gpa)).or_default().push(number);
+        Some(number)
+    }
+
+    /// Puts one instruction into the scratch block.
+    pub(crate) fn set_scratch(&mut self, op: Op) -> u32 {
+        let scratch = &mut self.blocks[SCRATCH as usize];
+        scratch.ops.clear();
+        scratch.ops.push(op);
+        SCRATCH
+    }
+
+    /// Drops the blocks of the page around `gpa`. The caller moves the epoch on.
+    pub fn drop_page(&mut self, gpa: u64) {
+        let Some(numbers) = self.by_page.remove(&page_of(gpa)) else {
+            return;
+        };
+        for number in numbers {
+            self.free_block(number);
+        }
+    }
+
+    fn drop_block(&mut self, number: u32) {
+        let page = page_of(self.blocks[number as usize].position >> POSITION_SHIFT);
+        if let Some(numbers) = self.by_page.get_mut(&page) {
+            numbers.retain(|&other| other != number);
+        }
+        self.free_block(number);
+    }
+
+    fn free_block(&mut self, number: u32) {
+        let block = std::mem::take(&mut self.blocks[number as usize]);
+        self.by_position.remove(&block.position);
+        self.free.push(number);
+    }
+
+    /// Drops every block.
+    pub fn clear(&mut self) {
+        self.recent.fill(NOWHERE);
+        self.blocks.truncate(1);
+        self.free.clear();
+        self.by_position.clear();
+        self.by_page.clear();
+    }
+
+    fn insert(&mut self, block: Block) -> u32 {
+        if let Some(number) = self.free.pop() {
+            self.blocks[number as usize] = block;
+            return number;
+        }
+        self.blocks.push(block);
+        (self.blocks.len() - 1) as u32
+    }
+}
+
+impl Default for BlockCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whole instructions from the start of `bytes`, and how many bytes they take.
+fn decode_run(bytes: &[u8], bits: u8, features: &Features) -> (Vec<Op>, usize) {
+    let mut ops = Vec::new();
+    let mut at = 0;
+    while ops.len() < MAX_OPS && at < bytes.len() {
+        let Decoded::Op { op, last } = decode_one(&bytes[at..], bits, features) else {
+            break;
+        };
+        at += usize::from(op.len);
+        ops.push(op);
+        if last {
+            break;
+        }
+    }
+    (ops, at)
+}
+
+fn page_of(gpa: u64) -> u64 {
+    gpa & !(PAGE_SIZE as u64 - 1)
+}
+
+const POSITION_SHIFT: u32 = 8;
+
+/// Key of a block: code size in the bits that a 45-bit address leaves free.
+fn position(gpa: u64, bits: u8) -> u64 {
+    gpa << POSITION_SHIFT | u64::from(bits)
+}
+
+/// Positions are spread well enough by one multiplication.
+#[derive(Default)]
+pub struct PositionHasher(u64);
+
+impl Hasher for PositionHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+}

@@ -1,0 +1,7 @@
+//! From bytes to [`Op`]s: the `iced-x86` decoder, then digestion.
+
+mod block;
+mod digest;
+
+pub(crate) use block::BlockCache;
+pub(crate) use digest::{Decoded, MAX_LEN, decode_one, operand_size};

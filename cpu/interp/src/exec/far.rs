@@ -1,0 +1,256 @@
+//! Far JMP, CALL and RET; call gates. Task gates and TSS targets are not supported.
+//!
+//! SDM volume 3, "Privilege Level Checking When Transferring Program Control Between Code
+//! Segments".
+
+use cpu_defs::{Gpr, SegReg, attrib, attrib::system_type, vector};
+use iced_x86::{Code, Instruction, Mnemonic};
+
+use crate::access::SS;
+use crate::cpu::Cpu;
+use crate::descriptor::{Descriptor, is_null, selector_fault};
+use crate::op::{Handler, MEM, Op};
+use crate::stop::{Done, Stop, gp};
+
+pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
+    if let Some(handler) = super::interrupt::select(instruction, op) {
+        return Some(handler);
+    }
+    if let Some(handler) = super::iret::select(instruction, op) {
+        return Some(handler);
+    }
+    op.size = match instruction.code() {
+        Code::Jmp_ptr1616
+        | Code::Jmp_m1616
+        | Code::Call_ptr1616
+        | Code::Call_m1616
+        | Code::Retfw
+        | Code::Retfw_imm16 => 2,
+        Code::Jmp_ptr1632
+        | Code::Jmp_m1632
+        | Code::Call_ptr1632
+        | Code::Call_m1632
+        | Code::Retfd
+        | Code::Retfd_imm16 => 4,
+        Code::Jmp_m1664 | Code::Call_m1664 | Code::Retfq | Code::Retfq_imm16 => 8,
+        _ => return None,
+    };
+    Some(match instruction.mnemonic() {
+        Mnemonic::Jmp => jmp_far,
+        Mnemonic::Call => call_far,
+        _ => ret_far,
+    })
+}
+
+/// Selector and offset of the operand.
+fn target(cpu: &mut Cpu, op: &Op) -> Result<(u16, u64), Stop> {
+    if op.dst != MEM {
+        return Ok((op.disp as u16, op.imm));
+    }
+    match op.size {
+        2 => cpu.load_far_pointer::<u16>(op),
+        4 => cpu.load_far_pointer::<u32>(op),
+        _ => cpu.load_far_pointer::<u64>(op),
+    }
+}
+
+fn jmp_far(cpu: &mut Cpu, op: &Op) -> Done {
+    let (selector, offset) = target(cpu, op)?;
+    cpu.undoing(|cpu| {
+        if !cpu.mode.has_descriptors() {
+            return enter_real(cpu, selector, offset);
+        }
+        match far_target(cpu, selector)? {
+            Target::Code(code) => {
+                let level = cpu.arch.cpl;
+                cpu.load_code_segment(code, selector, level)?;
+                cpu.enter_code(offset)
+            }
+            Target::Gate(gate) => {
+                let (code, selector, offset, _) = through_gate(cpu, gate)?;
+                if !code.is_conforming() && code.dpl() != cpu.arch.cpl {
+                    return Err(selector_fault(vector::GP, selector, 0));
+                }
+                let level = cpu.arch.cpl;
+                cpu.load_code_segment(code, selector, level)?;
+                cpu.enter_code(offset)
+            }
+        }
+    })
+}
+
+fn call_far(cpu: &mut Cpu, op: &Op) -> Done {
+    let (selector, offset) = target(cpu, op)?;
+    cpu.undoing(|cpu| {
+        let (cs, rip) = (cpu.arch.segment(SegReg::Cs).selector, cpu.arch.rip());
+        if !cpu.mode.has_descriptors() {
+            cpu.push_sized(op.size, u64::from(cs))?;
+            cpu.push_sized(op.size, rip)?;
+            return enter_real(cpu, selector, offset);
+        }
+        match far_target(cpu, selector)? {
+            Target::Code(code) => {
+                let level = cpu.arch.cpl;
+                cpu.push_sized(op.size, u64::from(cs))?;
+                cpu.push_sized(op.size, rip)?;
+                cpu.load_code_segment(code, selector, level)?;
+                cpu.enter_code(offset)
+            }
+            Target::Gate(gate) => call_gate(cpu, gate, cs, rip),
+        }
+    })
+}
+
+fn enter_real(cpu: &mut Cpu, selector: u16, offset: u64) -> Done {
+    let cs = SegReg::Cs as usize;
+    cpu.arch.seg[cs] = cpu.real_segment(cpu.arch.seg[cs], selector);
+    cpu.refresh();
+    cpu.enter_code(offset)
+}
+
+/// What a far selector names.
+enum Target {
+    Code(Descriptor),
+    Gate(Descriptor),
+}
+
+fn far_target(cpu: &mut Cpu, selector: u16) -> Result<Target, Stop> {
+    if is_null(selector) {
+        return gp(0);
+    }
+    let descriptor = cpu.descriptor(selector, vector::GP, 0)?;
+    if descriptor.is_system() {
+        return gate_target(cpu, descriptor, selector);
+    }
+    let (cpl, rpl) = (cpu.arch.cpl, selector as u8 & 3);
+    let level_fits = if descriptor.is_conforming() {
+        descriptor.dpl() <= cpl
+    } else {
+        descriptor.dpl() == cpl && rpl <= cpl
+    };
+    if !descriptor.is_code() || !level_fits {
+        return Err(selector_fault(vector::GP, selector, 0));
+    }
+    cpu.check_code_size(descriptor, selector, 0)?;
+    if !descriptor.is_present() {
+        return Err(selector_fault(vector::NP, selector, 0));
+    }
+    Ok(Target::Code(descriptor))
+}
+
+fn gate_target(cpu: &Cpu, gate: Descriptor, selector: u16) -> Result<Target, Stop> {
+    let kind = gate.kind();
+    let task = matches!(
+        kind,
+        system_type::TASK_GATE | system_type::TSS_AVAILABLE | system_type::TSS16_AVAILABLE
+    );
+    let call =
+        kind == system_type::CALL_GATE || (!cpu.mode.long && kind == system_type::CALL_GATE16);
+    let visible = gate.dpl() >= cpu.arch.cpl.max(selector as u8 & 3);
+    if !(call || (task && !cpu.mode.long)) || !visible {
+        return Err(selector_fault(vector::GP, selector, 0));
+    }
+    if !gate.is_present() {
+        return Err(selector_fault(vector::NP, selector, 0));
+    }
+    if task { Err(Stop::Unsupported) } else { Ok(Target::Gate(gate)) }
+}
+
+/// Code segment, its selector, offset and operand size behind a call gate.
+fn through_gate(cpu: &mut Cpu, gate: Descriptor) -> Result<(Descriptor, u16, u64, u8), Stop> {
+    let selector = gate.gate_selector();
+    if is_null(selector) {
+        return gp(0);
+    }
+    let code = cpu.descriptor(selector, vector::GP, 0)?;
+    if !code.is_code() || code.dpl() > cpu.arch.cpl {
+        return Err(selector_fault(vector::GP, selector, 0));
+    }
+    if cpu.mode.long && code.attrib() & (attrib::L | attrib::DB) != attrib::L {
+        return Err(selector_fault(vector::GP, selector, 0));
+    }
+    if !code.is_present() {
+        return Err(selector_fault(vector::NP, selector, 0));
+    }
+    if cpu.mode.long {
+        let offset = gate.gate_offset(true) | (cpu.upper_half(gate)? << 32);
+        return Ok((code, selector, offset, 8));
+    }
+    let wide = gate.kind() == system_type::CALL_GATE;
+    Ok((code, selector, gate.gate_offset(wide), if wide { 4 } else { 2 }))
+}
+
+fn call_gate(cpu: &mut Cpu, gate: Descriptor, cs: u16, rip: u64) -> Done {
+    let (code, selector, offset, size) = through_gate(cpu, gate)?;
+    let inner = !code.is_conforming() && code.dpl() < cpu.arch.cpl;
+    let level = if inner { code.dpl() } else { cpu.arch.cpl };
+    if inner {
+        let (old_ss, old_rsp) = (cpu.arch.segment(SegReg::Ss).selector, cpu.arch.gpr(Gpr::Rsp));
+        let parameters = read_parameters(cpu, gate, size)?;
+        let (pointer, stack) = cpu.tss_stack(level, 0)?;
+        let segment = if cpu.mode.long {
+            super::segment::null_stack(level)
+        } else {
+            cpu.stack_segment(stack, level, vector::TS, 0)?
+        };
+        if cpu.mode.long {
+            // The frame is pushed with the 64-bit stack of the new code.
+            cpu.load_code_segment(code, selector, level)?;
+        }
+        cpu.switch_stack(level, segment, pointer);
+        cpu.push_sized(size, u64::from(old_ss))?;
+        cpu.push_sized(size, old_rsp)?;
+        for parameter in parameters.into_iter().rev() {
+            cpu.push_sized(size, parameter)?;
+        }
+    }
+    cpu.push_sized(size, u64::from(cs))?;
+    cpu.push_sized(size, rip)?;
+    cpu.load_code_segment(code, selector, level)?;
+    cpu.enter_code(offset)
+}
+
+/// The parameters that the gate copies, lowest address first.
+fn read_parameters(cpu: &mut Cpu, gate: Descriptor, size: u8) -> Result<Vec<u64>, Stop> {
+    if cpu.mode.long {
+        return Ok(Vec::new());
+    }
+    let mut parameters = Vec::new();
+    for number in 0..u64::from(gate.gate_parameters()) {
+        let at = cpu.stack_pointer().wrapping_add(number * u64::from(size));
+        let at = at & cpu.mode.stack_mask;
+        parameters.push(match size {
+            2 => u64::from(cpu.read::<u16>(SS, at)?),
+            _ => u64::from(cpu.read::<u32>(SS, at)?),
+        });
+    }
+    Ok(parameters)
+}
+
+/// The immediate releases parameters on both stacks.
+fn ret_far(cpu: &mut Cpu, op: &Op) -> Done {
+    cpu.undoing(|cpu| {
+        let rip = cpu.pop_sized(op.size)?;
+        let selector = cpu.pop_sized(op.size)? as u16;
+        if !cpu.mode.has_descriptors() {
+            cpu.release_stack(op.imm);
+            return enter_real(cpu, selector, rip);
+        }
+        let code = cpu.return_code_segment(selector)?;
+        let level = selector as u8 & 3;
+        cpu.release_stack(op.imm);
+        if level == cpu.arch.cpl {
+            cpu.load_code_segment(code, selector, level)?;
+            return cpu.enter_code(rip);
+        }
+        let pointer = cpu.pop_sized(op.size)?;
+        let stack = cpu.pop_sized(op.size)? as u16;
+        let segment = cpu.stack_segment(stack, level, vector::GP, 0)?;
+        cpu.load_code_segment(code, selector, level)?;
+        cpu.switch_stack(level, segment, pointer);
+        cpu.release_stack(op.imm);
+        cpu.enter_code(rip)?;
+        cpu.drop_privileged_segments();
+        Ok(())
+    })
+}

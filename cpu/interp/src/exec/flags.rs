@@ -1,0 +1,134 @@
+//! CLC, STC, CMC, CLD, STD, CLI, STI, LAHF, SAHF, PUSHF, POPF, SALC.
+//!
+//! IF and IOPL obey the privilege rules of SDM volume 2, "POPF" and "CLI"; VME and PVI are absent.
+
+use cpu_alu::Condition;
+use cpu_defs::{Gpr, rflags};
+use iced_x86::{Instruction, Mnemonic};
+
+use crate::cpu::Cpu;
+use crate::int::{HIGH_BYTE, Int};
+use crate::op::{Handler, Op};
+use crate::stop::{Done, gp};
+
+const AH: u8 = HIGH_BYTE;
+
+pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
+    Some(match instruction.mnemonic() {
+        Mnemonic::Clc => |cpu, _| clear(cpu, rflags::CF),
+        Mnemonic::Stc => |cpu, _| set(cpu, rflags::CF),
+        Mnemonic::Cld => |cpu, _| clear(cpu, rflags::DF),
+        Mnemonic::Std => |cpu, _| set(cpu, rflags::DF),
+        Mnemonic::Cmc => |cpu, _| {
+            cpu.arch.rflags ^= rflags::CF;
+            Ok(())
+        },
+        Mnemonic::Cli => cli,
+        Mnemonic::Sti => sti,
+        Mnemonic::Lahf => lahf,
+        Mnemonic::Sahf => sahf,
+        Mnemonic::Salc => salc,
+        Mnemonic::Pushf => pushf::<u16>,
+        Mnemonic::Pushfd => pushf::<u32>,
+        Mnemonic::Pushfq => pushf::<u64>,
+        Mnemonic::Popf => popf::<u16>,
+        Mnemonic::Popfd => popf::<u32>,
+        Mnemonic::Popfq => popf::<u64>,
+        _ => return None,
+    })
+}
+
+impl Cpu {
+    /// RFLAGS.IOPL.
+    pub(super) fn iopl(&self) -> u8 {
+        ((self.arch.rflags & rflags::IOPL) >> rflags::IOPL_SHIFT) as u8
+    }
+
+    /// Replaces the bits of RFLAGS in `mask`, and asks for attention where that may let an
+    /// interrupt in.
+    pub(super) fn set_rflags(&mut self, value: u64, mask: u64) {
+        let mask = mask & rflags::DEFINED & !rflags::FIXED_ONE;
+        let before = self.arch.rflags;
+        self.arch.rflags = (before & !mask) | (value & mask);
+        if self.arch.rflags & !before & rflags::IF != 0 && self.watch_interrupt_flag {
+            self.attention = true;
+        }
+    }
+
+    /// The bits that POPF and IRET may change at this privilege.
+    pub(super) fn writable_rflags(&self) -> u64 {
+        let mut mask =
+            rflags::STATUS | rflags::TF | rflags::DF | rflags::NT | rflags::AC | rflags::ID;
+        if self.arch.cpl == 0 {
+            mask |= rflags::IOPL;
+        }
+        if self.arch.cpl <= self.iopl() {
+            mask |= rflags::IF;
+        }
+        mask
+    }
+}
+
+fn clear(cpu: &mut Cpu, bit: u64) -> Done {
+    cpu.arch.rflags &= !bit;
+    Ok(())
+}
+
+fn set(cpu: &mut Cpu, bit: u64) -> Done {
+    cpu.arch.rflags |= bit;
+    Ok(())
+}
+
+fn cli(cpu: &mut Cpu, _: &Op) -> Done {
+    if cpu.mode.protected && cpu.arch.cpl > cpu.iopl() {
+        return gp(0);
+    }
+    clear(cpu, rflags::IF)
+}
+
+fn sti(cpu: &mut Cpu, _: &Op) -> Done {
+    if cpu.mode.protected && cpu.arch.cpl > cpu.iopl() {
+        return gp(0);
+    }
+    if cpu.arch.rflags & rflags::IF == 0 {
+        cpu.arch.rflags |= rflags::IF;
+        cpu.arch.shadow = true;
+    }
+    Ok(())
+}
+
+fn lahf(cpu: &mut Cpu, _: &Op) -> Done {
+    let flags = (cpu.status() as u8) & 0xD5 | 2;
+    cpu.set(AH, flags);
+    Ok(())
+}
+
+fn sahf(cpu: &mut Cpu, _: &Op) -> Done {
+    let loaded = u64::from(cpu.get::<u8>(AH));
+    cpu.set_rflags(loaded, rflags::STATUS & !rflags::OF);
+    Ok(())
+}
+
+fn salc(cpu: &mut Cpu, _: &Op) -> Done {
+    let carry = Condition::B.holds(cpu.status());
+    cpu.set(Gpr::Rax as u8, if carry { 0xFF_u8 } else { 0 });
+    Ok(())
+}
+
+fn pushf<T: Int>(cpu: &mut Cpu, _: &Op) -> Done {
+    if cpu.mode.v86 && cpu.iopl() < 3 {
+        return gp(0);
+    }
+    cpu.push(T::from_u64(cpu.arch.rflags & !(rflags::VM | rflags::RF)))
+}
+
+fn popf<T: Int>(cpu: &mut Cpu, _: &Op) -> Done {
+    if cpu.mode.v86 && cpu.iopl() < 3 {
+        return gp(0);
+    }
+    let value = cpu.pop::<T>()?.to_u64();
+    let width = if T::SIZE == 2 { 0xFFFF } else { u64::MAX };
+    cpu.set_rflags(value, cpu.writable_rflags() & width);
+    cpu.arch.rflags &= !rflags::RF | !width;
+    Ok(())
+}

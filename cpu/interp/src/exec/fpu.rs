@@ -1,0 +1,160 @@
+//! The control part of x87 and SSE: FNINIT, FNCLEX, FLDCW, FNSTCW, FNSTSW, FWAIT, FXSAVE, FXRSTOR,
+//! LDMXCSR, STMXCSR. Everything else of x87, MMX and SSE is refused.
+//!
+//! SDM volume 3, "Initializing the x87 FPU", "FXSAVE": #NM and #UD by CR0.EM, CR0.TS, CR4.OSFXSR.
+
+use cpu_defs::{Exception, cr0, cr4, vector};
+use cpu_mmu::{Access, AccessKind};
+use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic};
+
+use super::{undefined, unsupported};
+use crate::access::Span;
+use crate::cpu::Cpu;
+use crate::features::Features;
+use crate::fpu::{FCW, FSW, MXCSR};
+use crate::mode::Rights;
+use crate::op::{Handler, MEM, Op};
+use crate::stop::{Done, Stop, gp, ud};
+
+/// Bits of MXCSR that can be set.
+const MXCSR_LEGAL: u32 = 0xFFFF;
+const IMAGE_LEN: usize = 512;
+
+pub(super) fn select(
+    instruction: &Instruction,
+    _: &mut Op,
+    features: &Features,
+) -> Option<Handler> {
+    let sse_control = |handler: Handler| if features.sse { handler } else { undefined };
+    Some(match instruction.mnemonic() {
+        Mnemonic::Fninit => |cpu, _| {
+            check_x87(cpu)?;
+            cpu.fpu.init();
+            Ok(())
+        },
+        Mnemonic::Fnclex => |cpu, _| {
+            check_x87(cpu)?;
+            let status = cpu.fpu.u16(FSW) & 0x7F00;
+            cpu.fpu.set_u16(FSW, status);
+            Ok(())
+        },
+        Mnemonic::Fldcw => |cpu, op| {
+            check_x87(cpu)?;
+            let control = cpu.load::<u16>(op, op.dst)?;
+            cpu.fpu.set_u16(FCW, control);
+            Ok(())
+        },
+        Mnemonic::Fnstcw => |cpu, op| {
+            check_x87(cpu)?;
+            cpu.store(op, op.dst, cpu.fpu.u16(FCW))
+        },
+        Mnemonic::Fnstsw => |cpu, op| {
+            check_x87(cpu)?;
+            cpu.store(op, op.dst, cpu.fpu.u16(FSW))
+        },
+        Mnemonic::Wait => wait,
+        Mnemonic::Fxsave | Mnemonic::Fxsave64 => fxsave,
+        Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => fxrstor,
+        Mnemonic::Ldmxcsr => sse_control(ldmxcsr),
+        Mnemonic::Stmxcsr => sse_control(stmxcsr),
+        _ => return select_refusal(instruction, features),
+    })
+}
+
+/// #UD for what the processor does not announce, failure for what it would have to execute.
+fn select_refusal(instruction: &Instruction, features: &Features) -> Option<Handler> {
+    if instruction.encoding() != EncodingKind::Legacy {
+        return Some(undefined);
+    }
+    let needs = instruction.cpuid_features();
+    let any = |wanted: &[CpuidFeature]| wanted.iter().any(|feature| needs.contains(feature));
+    let x87 = [
+        CpuidFeature::FPU,
+        CpuidFeature::FPU287,
+        CpuidFeature::FPU387,
+        CpuidFeature::FPU287XL_ONLY,
+        CpuidFeature::FPU387SL_ONLY,
+    ];
+    if any(&x87) {
+        return Some(refuse_x87);
+    }
+    let announced = (any(&[CpuidFeature::MMX]) && features.mmx)
+        || (any(&[CpuidFeature::SSE, CpuidFeature::SSE2]) && features.sse);
+    Some(if announced { refuse_sse } else { undefined })
+}
+
+fn refuse_x87(cpu: &mut Cpu, op: &Op) -> Done {
+    check_x87(cpu)?;
+    unsupported(cpu, op)
+}
+
+fn refuse_sse(cpu: &mut Cpu, op: &Op) -> Done {
+    check_sse(cpu)?;
+    unsupported(cpu, op)
+}
+
+fn not_available<T>() -> Result<T, Stop> {
+    Err(Stop::Fault(Exception::plain(vector::NM)))
+}
+
+fn check_x87(cpu: &Cpu) -> Done {
+    if cpu.arch.cr0 & (cr0::EM | cr0::TS) != 0 { not_available() } else { Ok(()) }
+}
+
+fn check_sse(cpu: &Cpu) -> Done {
+    if cpu.arch.cr0 & cr0::EM != 0 || cpu.arch.cr4 & cr4::OSFXSR == 0 {
+        return ud();
+    }
+    if cpu.arch.cr0 & cr0::TS != 0 { not_available() } else { Ok(()) }
+}
+
+fn wait(cpu: &mut Cpu, _: &Op) -> Done {
+    let both = cr0::MP | cr0::TS;
+    if cpu.arch.cr0 & both == both { not_available() } else { Ok(()) }
+}
+
+/// The translated 512 bytes of the operand, which must be aligned to 16.
+fn image(cpu: &mut Cpu, op: &Op, kind: AccessKind) -> Result<Span, Stop> {
+    check_x87(cpu)?;
+    debug_assert_eq!(op.dst, MEM);
+    let need = if kind == AccessKind::Write { Rights::WRITE } else { Rights::READ };
+    let gla = cpu.linear(op.seg, cpu.offset(op), IMAGE_LEN as u64, need)?;
+    if gla % 16 != 0 {
+        return gp(0);
+    }
+    cpu.span(op.seg, gla, IMAGE_LEN, Access { kind, privilege: cpu.mode.privilege })
+}
+
+fn fxsave(cpu: &mut Cpu, op: &Op) -> Done {
+    let span = image(cpu, op, AccessKind::Write)?;
+    let bytes = cpu.fpu.0;
+    cpu.write_parts(span, &bytes);
+    Ok(())
+}
+
+fn fxrstor(cpu: &mut Cpu, op: &Op) -> Done {
+    let span = image(cpu, op, AccessKind::Read)?;
+    let mut bytes = [0; IMAGE_LEN];
+    cpu.read_parts(span, &mut bytes)?;
+    let mxcsr = u32::from_le_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]);
+    if mxcsr & !MXCSR_LEGAL != 0 {
+        return gp(0);
+    }
+    cpu.fpu.0 = bytes;
+    Ok(())
+}
+
+fn ldmxcsr(cpu: &mut Cpu, op: &Op) -> Done {
+    check_sse(cpu)?;
+    let value = cpu.load::<u32>(op, op.dst)?;
+    if value & !MXCSR_LEGAL != 0 {
+        return gp(0);
+    }
+    cpu.fpu.set_u32(MXCSR, value);
+    Ok(())
+}
+
+fn stmxcsr(cpu: &mut Cpu, op: &Op) -> Done {
+    check_sse(cpu)?;
+    cpu.store(op, op.dst, cpu.fpu.u32(MXCSR))
+}

@@ -1,0 +1,329 @@
+//! Delivery of interrupts and exceptions, INT n, INT3, INT1, INTO, BOUND.
+//!
+//! SDM volume 3, "Interrupt and Exception Handling"; the real-mode table is in volume 3, "8086
+//! Emulation". A delivery that faults has changed nothing but CR2.
+
+use cpu_defs::{Exception, SegReg, attrib, attrib::system_type, rflags, vector};
+use iced_x86::{Instruction, Mnemonic};
+
+use super::segment::null_stack;
+use crate::cpu::Cpu;
+use crate::descriptor::{Descriptor, is_null, selector_fault};
+use crate::int::Int;
+use crate::op::{Handler, Op};
+use crate::state::Segment;
+use crate::stop::{Done, Stop, gp};
+
+/// Where an event comes from; decides gate privilege checks and the EXT bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EventKind {
+    /// Interrupt from outside, or NMI.
+    External,
+    /// Exception raised by an instruction.
+    Exception,
+    /// INT n, INT3, INTO.
+    Software,
+}
+
+impl EventKind {
+    /// EXT bit of error codes raised during delivery.
+    fn ext(self) -> u32 {
+        u32::from(self != EventKind::Software)
+    }
+}
+
+/// IDT bit of error codes.
+const IN_IDT: u32 = 2;
+const SS: usize = SegReg::Ss as usize;
+
+pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
+    Some(match instruction.mnemonic() {
+        Mnemonic::Int => int_n,
+        Mnemonic::Int3 => |cpu, _| cpu.software_interrupt(vector::BP),
+        Mnemonic::Int1 => |cpu, _| {
+            cpu.inhibit_trap = true;
+            cpu.deliver(vector::DB, EventKind::Exception, None)
+        },
+        Mnemonic::Into => into,
+        Mnemonic::Bound if op.size == 2 => bound::<u16>,
+        Mnemonic::Bound => bound::<u32>,
+        _ => return None,
+    })
+}
+
+/// Without VME, virtual-8086 code needs IOPL 3.
+fn int_n(cpu: &mut Cpu, op: &Op) -> Done {
+    if cpu.mode.v86 && cpu.iopl() < 3 {
+        return gp(0);
+    }
+    cpu.software_interrupt(op.imm as u8)
+}
+
+fn into(cpu: &mut Cpu, _: &Op) -> Done {
+    if cpu.arch.rflags & rflags::OF == 0 {
+        return Ok(());
+    }
+    cpu.software_interrupt(vector::OF)
+}
+
+fn bound<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
+    let index = cpu.get::<T>(op.dst).to_i64();
+    let at = cpu.offset(op);
+    let upper_at = at.wrapping_add(T::SIZE as u64) & op.address_mask;
+    let lower = cpu.read::<T>(op.seg, at)?.to_i64();
+    let upper = cpu.read::<T>(op.seg, upper_at)?.to_i64();
+    if index < lower || index > upper {
+        return Err(Stop::Fault(Exception::plain(vector::BR)));
+    }
+    Ok(())
+}
+
+impl Cpu {
+    fn software_interrupt(&mut self, vector: u8) -> Done {
+        self.inhibit_trap = true;
+        self.deliver(vector, EventKind::Software, None)
+    }
+
+    /// Delivers an interrupt from outside. Exceptions on the way are delivered in turn.
+    ///
+    /// # Errors
+    /// [`Stop::Shutdown`] and [`Stop::Unsupported`]; the state is that before the delivery.
+    pub fn deliver_interrupt(&mut self, vector: u8) -> Done {
+        // Another processor may have written code before it sent the interrupt.
+        self.epoch = self.epoch.wrapping_add(1);
+        match self.deliver(vector, EventKind::External, None) {
+            Err(Stop::Fault(exception)) => self.deliver_exception(exception),
+            other => self.without_devices(other),
+        }
+    }
+
+    /// Delivers an NMI and blocks further ones until IRET.
+    ///
+    /// # Errors
+    /// As [`Self::deliver_interrupt`].
+    pub fn deliver_nmi(&mut self) -> Done {
+        self.arch.nmi_blocked = true;
+        self.deliver_interrupt(vector::NMI)
+    }
+
+    /// Delivers an exception; a second fault becomes a double fault where the classes say so.
+    ///
+    /// # Errors
+    /// As [`Self::deliver_interrupt`].
+    pub fn deliver_exception(&mut self, first: Exception) -> Done {
+        let mut current = first;
+        loop {
+            match self.deliver(current.vector, EventKind::Exception, current.error_code) {
+                Err(Stop::Fault(_)) if current.vector == vector::DF => return Err(Stop::Shutdown),
+                Err(Stop::Fault(second)) => current = combine(current, second),
+                other => return self.without_devices(other),
+            }
+        }
+    }
+
+    /// Descriptor tables and stacks in device memory are not supported during a delivery.
+    fn without_devices(&mut self, outcome: Done) -> Done {
+        if outcome == Err(Stop::Exit) {
+            self.request = None;
+            return Err(Stop::Unsupported);
+        }
+        outcome
+    }
+
+    fn deliver(&mut self, vector: u8, kind: EventKind, error_code: Option<u32>) -> Done {
+        self.undoing(|cpu| {
+            cpu.arch.shadow = false;
+            if !cpu.mode.protected {
+                return cpu.deliver_real(vector, kind);
+            }
+            if cpu.mode.long {
+                return cpu.deliver_long(vector, kind, error_code);
+            }
+            cpu.deliver_protected(vector, kind, error_code)
+        })
+    }
+
+    fn deliver_real(&mut self, vector: u8, kind: EventKind) -> Done {
+        let at = 4 * u32::from(vector);
+        if at + 3 > u32::from(self.arch.idtr.limit) {
+            return gp(gate_code(vector, kind));
+        }
+        let entry: u32 = self.read_system(self.arch.idtr.base.wrapping_add(u64::from(at)))?;
+        self.push(self.arch.rflags as u16)?;
+        self.push(self.arch.segment(SegReg::Cs).selector)?;
+        self.push(self.arch.rip() as u16)?;
+        let cs = &mut self.arch.seg[SegReg::Cs as usize];
+        *cs = cs.with_real_selector((entry >> 16) as u16);
+        self.arch.rflags &= !(rflags::IF | rflags::TF | rflags::AC | rflags::RF);
+        self.refresh();
+        self.enter_code(u64::from(entry & 0xFFFF))
+    }
+
+    fn deliver_protected(&mut self, vector: u8, kind: EventKind, error_code: Option<u32>) -> Done {
+        let gate = self.interrupt_gate(vector, kind, 8)?;
+        let wide = gate.kind() & 8 != 0;
+        let size = if wide { 4 } else { 2 };
+        let (code, selector) = self.interrupt_code(gate, kind.ext())?;
+        let was_v86 = self.mode.v86;
+        let inner = !code.is_conforming() && code.dpl() < self.arch.cpl;
+        if was_v86 && !(inner && code.dpl() == 0) {
+            return Err(selector_fault(vector::GP, selector, kind.ext()));
+        }
+        let level = if inner { code.dpl() } else { self.arch.cpl };
+        let return_to = ReturnState::of(self, vector, kind);
+        if inner {
+            let (pointer, stack) = self.tss_stack(level, kind.ext())?;
+            let segment = self.stack_segment(stack, level, vector::TS, kind.ext())?;
+            self.arch.rflags &= !rflags::VM;
+            self.switch_stack(level, segment, pointer);
+            if was_v86 {
+                self.push_v86_segments(size)?;
+            }
+            self.push_sized(size, u64::from(return_to.ss))?;
+            self.push_sized(size, return_to.rsp)?;
+        }
+        return_to.push_code(self, size, error_code)?;
+        self.load_code_segment(code, selector, level)?;
+        self.enter_code(gate.gate_offset(wide))?;
+        self.clear_flags_for(gate);
+        Ok(())
+    }
+
+    fn deliver_long(&mut self, vector: u8, kind: EventKind, error_code: Option<u32>) -> Done {
+        let gate = self.interrupt_gate(vector, kind, 16)?;
+        let high = self.upper_half(gate)? & 0xFFFF_FFFF;
+        let (code, selector) = self.interrupt_code(gate, kind.ext())?;
+        if code.attrib() & (attrib::L | attrib::DB) != attrib::L {
+            return Err(selector_fault(vector::GP, selector, kind.ext()));
+        }
+        let inner = !code.is_conforming() && code.dpl() < self.arch.cpl;
+        let level = if inner { code.dpl() } else { self.arch.cpl };
+        let return_to = ReturnState::of(self, vector, kind);
+        let pointer = match (gate.gate_ist(), inner) {
+            (0, false) => self.stack_pointer(),
+            (0, true) => self.tss_stack(level, kind.ext())?.0,
+            (index, _) => self.tss_ist(index, kind.ext())?,
+        };
+        // The frame is built by the 64-bit code that is entered: 64-bit stack accesses.
+        self.load_code_segment(code, selector, level)?;
+        if inner {
+            self.arch.seg[SS] = null_stack(level);
+            self.refresh();
+        }
+        self.set_stack_pointer(pointer & !0xF);
+        self.push(u64::from(return_to.ss))?;
+        self.push(return_to.rsp)?;
+        return_to.push_code(self, 8, error_code)?;
+        self.enter_code(gate.gate_offset(true) | high << 32)?;
+        self.clear_flags_for(gate);
+        Ok(())
+    }
+
+    /// The checked gate of a vector; entries are `size` bytes.
+    fn interrupt_gate(
+        &mut self,
+        vector: u8,
+        kind: EventKind,
+        size: u32,
+    ) -> Result<Descriptor, Stop> {
+        let at = size * u32::from(vector);
+        let code = gate_code(vector, kind);
+        if at + size - 1 > u32::from(self.arch.idtr.limit) {
+            return gp(code);
+        }
+        let gate = self.descriptor_at(self.arch.idtr.base.wrapping_add(u64::from(at)))?;
+        let wide = matches!(gate.kind(), system_type::INTERRUPT_GATE | system_type::TRAP_GATE);
+        let short = matches!(gate.kind(), system_type::INTERRUPT_GATE16 | system_type::TRAP_GATE16);
+        let task = gate.kind() == system_type::TASK_GATE;
+        let legal = wide || (!self.mode.long && (short || task));
+        if !gate.is_system() || !legal {
+            return gp(code);
+        }
+        if kind == EventKind::Software && gate.dpl() < self.arch.cpl {
+            return gp(code);
+        }
+        if !gate.is_present() {
+            return Err(Stop::Fault(Exception::with_code(vector::NP, code)));
+        }
+        if task { Err(Stop::Unsupported) } else { Ok(gate) }
+    }
+
+    fn interrupt_code(&mut self, gate: Descriptor, ext: u32) -> Result<(Descriptor, u16), Stop> {
+        let selector = gate.gate_selector();
+        if is_null(selector) {
+            return gp(ext);
+        }
+        let code = self.descriptor(selector, vector::GP, ext)?;
+        if !code.is_code() || code.dpl() > self.arch.cpl {
+            return Err(selector_fault(vector::GP, selector, ext));
+        }
+        if !code.is_present() {
+            return Err(selector_fault(vector::NP, selector, ext));
+        }
+        Ok((code, selector))
+    }
+
+    fn clear_flags_for(&mut self, gate: Descriptor) {
+        self.arch.rflags &= !(rflags::TF | rflags::NT | rflags::RF | rflags::VM);
+        if gate.kind() & 1 == 0 {
+            self.arch.rflags &= !rflags::IF;
+        }
+    }
+
+    /// The data segments of virtual-8086 mode go to the stack and become null.
+    fn push_v86_segments(&mut self, size: u8) -> Done {
+        for reg in [SegReg::Gs, SegReg::Fs, SegReg::Ds, SegReg::Es] {
+            let old = self.arch.seg[reg as usize];
+            self.push_sized(size, u64::from(old.selector))?;
+            self.arch.seg[reg as usize] = Segment { selector: 0, unusable: true, ..old };
+        }
+        Ok(())
+    }
+}
+
+/// What a handler will return to.
+struct ReturnState {
+    ss: u16,
+    rsp: u64,
+    flags: u64,
+    cs: u16,
+    rip: u64,
+}
+
+impl ReturnState {
+    fn of(cpu: &Cpu, vector: u8, kind: EventKind) -> Self {
+        // RF keeps an instruction breakpoint from firing again after a fault.
+        let trap = matches!(vector, vector::DB | vector::BP | vector::OF | vector::DF);
+        let fault = kind == EventKind::Exception && !trap;
+        let flags = cpu.arch.rflags & !rflags::RF;
+        ReturnState {
+            ss: cpu.arch.seg[SS].selector,
+            rsp: cpu.arch.gpr(cpu_defs::Gpr::Rsp),
+            flags: if fault { flags | rflags::RF } else { flags },
+            cs: cpu.arch.segment(SegReg::Cs).selector,
+            rip: cpu.arch.rip(),
+        }
+    }
+
+    fn push_code(&self, cpu: &mut Cpu, size: u8, error_code: Option<u32>) -> Done {
+        cpu.push_sized(size, self.flags)?;
+        cpu.push_sized(size, u64::from(self.cs))?;
+        cpu.push_sized(size, self.rip)?;
+        error_code.map_or(Ok(()), |code| cpu.push_sized(size, u64::from(code)))
+    }
+}
+
+fn gate_code(vector: u8, kind: EventKind) -> u32 {
+    u32::from(vector) << 3 | IN_IDT | kind.ext()
+}
+
+/// SDM volume 3, "Conditions for Generating a Double Fault".
+fn combine(first: Exception, second: Exception) -> Exception {
+    let contributory = |exception: Exception| {
+        matches!(exception.vector, vector::DE | vector::TS | vector::NP | vector::SS | vector::GP)
+    };
+    let page_fault = |exception: Exception| exception.vector == vector::PF;
+    let double = (contributory(first) && contributory(second))
+        || (page_fault(first) && (contributory(second) || page_fault(second)));
+    if double { Exception::with_code(vector::DF, 0) } else { second }
+}

@@ -1,0 +1,79 @@
+//! The instructions, one family per file. Each file says which mnemonics it executes (`select`).
+
+mod arith;
+mod bcd;
+mod bits;
+mod branch;
+mod far;
+mod flags;
+mod fpu;
+mod frame;
+mod interrupt;
+mod io;
+mod iret;
+mod logic;
+mod moves;
+mod msr;
+mod muldiv;
+mod place;
+mod segment;
+mod shift;
+mod stack;
+mod string;
+mod syscall;
+mod system;
+
+use cpu_defs::Exception;
+use iced_x86::Instruction;
+
+use crate::cpu::Cpu;
+use crate::features::Features;
+use crate::op::{Handler, Op};
+use crate::stop::{Done, Stop};
+
+pub use msr::{MSRS, MsrRefusal};
+pub use system::CR4_LEGAL;
+
+/// Every family, tried in turn when an instruction is decoded.
+const FAMILIES: [fn(&Instruction, &mut Op) -> Option<Handler>; 17] = [
+    moves::select,
+    arith::select,
+    logic::select,
+    branch::select,
+    stack::select,
+    shift::select,
+    muldiv::select,
+    bits::select,
+    bcd::select,
+    flags::select,
+    string::select,
+    io::select,
+    segment::select,
+    system::select,
+    msr::select,
+    far::select,
+    syscall::select,
+];
+
+/// The handler of an instruction. May adapt `op` to what the handler wants.
+pub(crate) fn select(instruction: &Instruction, op: &mut Op, features: &Features) -> Handler {
+    for family in FAMILIES {
+        if let Some(handler) = family(instruction, op) {
+            return handler;
+        }
+    }
+    if let Some(handler) = fpu::select(instruction, op, features) {
+        return handler;
+    }
+    undefined
+}
+
+/// Raises #UD.
+pub(crate) fn undefined(_: &mut Cpu, _: &Op) -> Done {
+    Err(Stop::Fault(Exception::ud()))
+}
+
+/// Leaves with an emulation failure.
+pub(crate) fn unsupported(_: &mut Cpu, _: &Op) -> Done {
+    Err(Stop::Unsupported)
+}

@@ -1,0 +1,38 @@
+//! Interpreter for x86-64 instructions: real, protected, virtual-8086 and long mode.
+//!
+//! Bytes are decoded by `iced-x86` into blocks of [`op::Op`]s, each with the function that
+//! executes it; blocks are cached by physical position. Follows the instruction reference (Intel
+//! SDM volume 2) and the system programming chapters of volume 3.
+//!
+//! Laws: a faulting instruction changes nothing; a device access leaves at an instruction (or
+//! string iteration) boundary; overwritten code is never executed from the cache.
+//!
+//! Not here: x87 and SSE arithmetic, hardware task switches, breakpoints in DR0 to DR3. They end
+//! in [`run::Outcome::Unsupported`], or are not noticed (breakpoints).
+#![forbid(unsafe_code)]
+
+mod access;
+mod clock;
+mod code_map;
+mod cpu;
+mod decode;
+mod descriptor;
+mod exec;
+mod features;
+mod fpu;
+pub mod int;
+mod memory;
+pub mod mmio;
+pub mod mode;
+pub mod op;
+mod ports;
+mod run;
+pub mod state;
+mod stop;
+
+pub use clock::TscClock;
+pub use cpu::{Cpu, Request};
+pub use exec::{CR4_LEGAL, MSRS, MsrRefusal};
+pub use fpu::FpuImage;
+pub use run::{Interp, Outcome};
+pub use stop::{Done, Stop};

@@ -1,0 +1,108 @@
+//! What the registers mean together: operating mode, privilege, code and stack size.
+//!
+//! Derived state. [`crate::Cpu::refresh`] computes it anew after a change of CR0, EFER, RFLAGS.VM,
+//! CPL or a segment register.
+
+use cpu_defs::{SegReg, attrib, cr0, efer, rflags};
+use cpu_mmu::Privilege;
+
+use crate::state::{Arch, Segment};
+
+/// The present operating mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// CR0.PE.
+    pub protected: bool,
+    /// Virtual-8086 mode.
+    pub v86: bool,
+    /// EFER.LMA.
+    pub long: bool,
+    /// 64-bit code segment in long mode.
+    pub code64: bool,
+    /// Default operand and address size of code: 16, 32 or 64.
+    pub code_bits: u8,
+    /// Mask of the stack pointer: 16, 32 or 64 bits.
+    pub stack_mask: u64,
+    /// Privilege of explicit memory accesses.
+    pub privilege: Privilege,
+    /// What decoded code and its translation depend on, as a key.
+    pub key: u32,
+    /// Per segment register, what [`Rights`] allow.
+    pub rights: [u8; 8],
+}
+
+/// Bits of [`Mode::rights`].
+pub struct Rights;
+
+impl Rights {
+    /// Loads are allowed.
+    pub const READ: u8 = 1;
+    /// Stores are allowed.
+    pub const WRITE: u8 = 2;
+    /// The limit is an upper bound (not an expand-down segment).
+    pub const UP: u8 = 4;
+}
+
+impl Mode {
+    /// Of these registers.
+    #[must_use]
+    pub fn of(arch: &Arch) -> Self {
+        let protected = arch.cr0 & cr0::PE != 0;
+        let v86 = protected && arch.rflags & rflags::VM != 0;
+        let long = arch.efer & efer::LMA != 0;
+        let cs = arch.segment(SegReg::Cs).attrib;
+        let code64 = long && cs & attrib::L != 0;
+        let code_bits = match (code64, cs & attrib::DB != 0) {
+            (true, _) => 64,
+            (false, true) => 32,
+            (false, false) => 16,
+        };
+        let stack_mask = match (code64, arch.segment(SegReg::Ss).attrib & attrib::DB != 0) {
+            (true, _) => u64::MAX,
+            (false, true) => 0xFFFF_FFFF,
+            (false, false) => 0xFFFF,
+        };
+        let privilege = Privilege::explicit(arch.cpl, false);
+        let checked = protected && !v86;
+        Mode {
+            protected,
+            v86,
+            long,
+            code64,
+            code_bits,
+            stack_mask,
+            privilege,
+            key: u32::from(code_bits) | (privilege as u32) << 8,
+            rights: arch.seg.map(|segment| rights(&segment, checked)),
+        }
+    }
+
+    /// Protected mode and not virtual-8086: selectors name descriptors.
+    #[must_use]
+    pub const fn has_descriptors(&self) -> bool {
+        self.protected && !self.v86
+    }
+}
+
+fn rights(segment: &Segment, checked: bool) -> u8 {
+    if !checked {
+        return Rights::READ | Rights::WRITE | Rights::UP;
+    }
+    if segment.unusable {
+        return 0;
+    }
+    let code = segment.attrib & attrib::CODE != 0;
+    let second = segment.attrib & attrib::WRITE_READ != 0;
+    let down = !code && segment.attrib & attrib::DOWN_CONFORMING != 0;
+    let mut rights = 0;
+    if !code || second {
+        rights |= Rights::READ;
+    }
+    if !code && second {
+        rights |= Rights::WRITE;
+    }
+    if !down {
+        rights |= Rights::UP;
+    }
+    rights
+}

@@ -1,0 +1,276 @@
+//! The loop: find the block at RIP, execute it, deliver its exceptions.
+
+use cpu_defs::{Exception, SegReg, dr6, rflags, vector};
+use cpu_mem::PAGE_SIZE;
+use cpu_mmu::{Access, AccessKind, Target, resolve};
+
+use crate::cpu::{Cpu, Request};
+use crate::decode::{BlockCache, Decoded, MAX_LEN, decode_one};
+use crate::op::Op;
+use crate::stop::{Done, Stop};
+
+const OFFSET_MASK: u64 = PAGE_SIZE as u64 - 1;
+
+/// Why [`Interp::run`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// At an instruction boundary where events should be looked at.
+    Boundary,
+    /// The outside has to act.
+    Request(Request),
+    /// The instruction at RIP cannot be executed.
+    Unsupported,
+    /// Triple fault.
+    Shutdown,
+}
+
+/// A processor with its decoded code.
+pub struct Interp {
+    /// The processor.
+    pub cpu: Cpu,
+    blocks: BlockCache,
+}
+
+impl Interp {
+    /// Wraps a processor.
+    #[must_use]
+    pub fn new(cpu: Cpu) -> Self {
+        Interp { cpu, blocks: BlockCache::new() }
+    }
+
+    /// Drops every cached translation and decoded block.
+    pub fn flush(&mut self) {
+        self.blocks.clear();
+        self.cpu.memory.code.clear();
+        self.cpu.flush_translations();
+    }
+
+    /// Others may have written memory: code is compared with it before it is used again.
+    pub fn distrust_code(&mut self) {
+        self.cpu.epoch = self.cpu.epoch.wrapping_add(1);
+    }
+
+    /// Executes until something needs the caller; `kicked` is asked at every block end.
+    pub fn run(&mut self, kicked: impl Fn() -> bool) -> Outcome {
+        loop {
+            if let Some(outcome) = self.run_block(usize::MAX) {
+                return outcome;
+            }
+            if kicked() {
+                return Outcome::Boundary;
+            }
+        }
+    }
+
+    /// Executes one instruction (one iteration at least of a string instruction).
+    pub fn step(&mut self) -> Outcome {
+        self.run_block(1).unwrap_or(Outcome::Boundary)
+    }
+
+    /// Executes at most `limit` instructions of the block at RIP.
+    #[inline(always)]
+    fn run_block(&mut self, limit: usize) -> Option<Outcome> {
+        let cpu = &mut self.cpu;
+        let single = cpu.arch.rflags & (rflags::TF | rflags::RF) != 0 || cpu.arch.shadow;
+        let gla = cpu.linear_rip();
+        let block = match self.blocks.recent(gla, cpu.mode.key, cpu.epoch) {
+            Some(block) => block,
+            None => match find_block(cpu, &mut self.blocks, gla) {
+                Ok(block) => block,
+                Err(stop) => return self.after_stop(stop),
+            },
+        };
+        let ops = &self.blocks.block(block).ops;
+        let in_segment = cpu.mode.code64 || {
+            let end = cpu.arch.rip() + self.blocks.block(block).len_bytes();
+            end - 1 <= u64::from(cpu.arch.segment(SegReg::Cs).limit)
+        };
+        if single || limit == 1 || !in_segment {
+            return self.run_single(block);
+        }
+        match execute(cpu, ops) {
+            Ok(()) if cpu.attention => self.after_attention(),
+            Ok(()) => None,
+            Err(stop) => self.after_stop(stop),
+        }
+    }
+
+    /// One instruction, with all that the fast path leaves out: CS limit, shadow, RF, TF.
+    #[cold]
+    #[inline(never)]
+    fn run_single(&mut self, block: u32) -> Option<Outcome> {
+        let cpu = &mut self.cpu;
+        let op = self.blocks.block(block).ops[0];
+        let last = cpu.arch.rip() + u64::from(op.len) - 1;
+        if !cpu.mode.code64 && last > u64::from(cpu.arch.segment(SegReg::Cs).limit) {
+            return self.after_stop(Stop::Fault(Exception::gp(0)));
+        }
+        let trap = cpu.arch.rflags & rflags::TF != 0;
+        let (shadow, resume) = (cpu.arch.shadow, cpu.arch.rflags & rflags::RF);
+        cpu.arch.shadow = false;
+        cpu.arch.rflags &= !rflags::RF;
+        cpu.inhibit_trap = false;
+        if let Err(stop) = execute(cpu, &[op]) {
+            if !matches!(stop, Stop::Fault(_)) {
+                cpu.arch.shadow = shadow;
+                cpu.arch.rflags |= resume;
+            }
+            return self.after_stop(stop);
+        }
+        // Loading SS delays the trap as it delays interrupts.
+        let delayed = cpu.arch.shadow && op.dst == SegReg::Ss as u8;
+        let mut stop = Ok(());
+        if trap && !cpu.inhibit_trap && !delayed {
+            cpu.arch.dr6 |= dr6::BS;
+            stop = cpu.deliver_exception(Exception::plain(vector::DB));
+        }
+        if let Err(stop) = stop {
+            return self.after_stop(stop);
+        }
+        if cpu.attention || shadow || trap { self.after_attention() } else { None }
+    }
+
+    /// After an instruction that asked for attention: code overwritten, a request, or an event.
+    #[cold]
+    #[inline(never)]
+    fn after_attention(&mut self) -> Option<Outcome> {
+        let cpu = &mut self.cpu;
+        cpu.attention = false;
+        while let Some(page) = cpu.memory.code.take_overwritten() {
+            self.blocks.drop_page(page);
+        }
+        Some(cpu.request.take().map_or(Outcome::Boundary, Outcome::Request))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn after_stop(&mut self, stop: Stop) -> Option<Outcome> {
+        let cpu = &mut self.cpu;
+        cpu.memory.mmio.forget_writes();
+        let stop = match stop {
+            Stop::Fault(exception) => {
+                cpu.request = None;
+                cpu.memory.mmio.forget_reads();
+                cpu.ports.clear();
+                match cpu.deliver_exception(exception) {
+                    Ok(()) => return self.after_attention(),
+                    Err(stop) => stop,
+                }
+            }
+            other => other,
+        };
+        cpu.attention = false;
+        while let Some(page) = cpu.memory.code.take_overwritten() {
+            self.blocks.drop_page(page);
+        }
+        Some(match (stop, self.cpu.request.take()) {
+            (Stop::Exit, Some(request)) => Outcome::Request(request),
+            (Stop::Shutdown, _) => Outcome::Shutdown,
+            _ => Outcome::Unsupported,
+        })
+    }
+
+    /// The bytes at RIP, as far as they can be fetched without side effects.
+    #[must_use]
+    pub fn code_bytes(&self) -> ([u8; MAX_LEN], usize) {
+        let cpu = &self.cpu;
+        let mut bytes = [0; MAX_LEN];
+        let start = cpu.linear_rip();
+        for (len, byte) in bytes.iter_mut().enumerate() {
+            let gla = start.wrapping_add(len as u64);
+            let page = cpu_mmu::translate(&cpu.memory.paging, &cpu.memory.map, gla)
+                .ok()
+                .and_then(|found| cpu.memory.map.page(found.gpa).map(|page| (page, found.gpa)));
+            match page {
+                Some((page, gpa)) => *byte = page.load((gpa & OFFSET_MASK) as usize),
+                None => return (bytes, len),
+            }
+        }
+        (bytes, MAX_LEN)
+    }
+}
+
+/// Executes straight-line code until its end, a stop, or a call for attention.
+#[inline(always)]
+fn execute(cpu: &mut Cpu, ops: &[Op]) -> Done {
+    for op in ops {
+        let start = cpu.arch.rip();
+        cpu.arch.set_rip(start.wrapping_add(u64::from(op.len)));
+        if let Err(stop) = (op.run)(cpu, op) {
+            cpu.arch.set_rip(start);
+            return Err(stop);
+        }
+        if cpu.attention {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The slow way to a block: translate, look up by physical position, decode.
+#[cold]
+#[inline(never)]
+fn find_block(cpu: &mut Cpu, blocks: &mut BlockCache, gla: u64) -> Result<u32, Stop> {
+    let bits = cpu.mode.code_bits;
+    let limit = u64::from(cpu.arch.segment(SegReg::Cs).limit);
+    if !cpu.mode.code64 && cpu.arch.rip() > limit {
+        return Err(Stop::Fault(Exception::gp(0)));
+    }
+    let (gpa, page) = fetch_page(cpu, gla)?;
+    let key = cpu.mode.key;
+    let found = match blocks.lookup(gpa, bits, page, cpu.epoch) {
+        Some(number) => Some(number),
+        None => blocks.decode(gpa, bits, page, cpu.epoch, &cpu.features),
+    };
+    if let Some(number) = found {
+        let len = blocks.block(number).len_bytes() as usize;
+        if cpu.memory.code.mark(gpa, len) {
+            cpu.memory.tlb.trap_writes(gpa);
+        }
+        blocks.remember(gla, key, cpu.epoch, number);
+        return Ok(number);
+    }
+    let op = decode_across_pages(cpu, gla)?;
+    Ok(blocks.set_scratch(op))
+}
+
+/// The RAM page to fetch from at a linear address.
+fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop> {
+    if cpu.mode.long && !cpu_mmu::is_canonical(gla, false) {
+        return Err(Stop::Fault(Exception::gp(0)));
+    }
+    let privilege = cpu.mode.privilege;
+    let memory = &mut cpu.memory;
+    if let Some(page) = memory.tlb.execute(privilege, gla)
+        && let Some(gpa) = memory.tlb.gpa(privilege, gla)
+    {
+        return Ok((gpa, page));
+    }
+    let access = Access { kind: AccessKind::Execute, privilege };
+    match resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access) {
+        Ok(Target::Memory { gpa, page }) => Ok((gpa, page)),
+        Ok(Target::NotBacked { .. }) => Err(Stop::Unsupported),
+        Err(error) => Err(cpu.walk_stop(error)),
+    }
+}
+
+/// Decodes the instruction at the end of a page, or the exception that decoding raises.
+fn decode_across_pages(cpu: &mut Cpu, gla: u64) -> Result<Op, Stop> {
+    let mut bytes = [0; MAX_LEN];
+    let mut len = 0;
+    while len < MAX_LEN {
+        let at = gla.wrapping_add(len as u64);
+        let at = if cpu.mode.code64 { at } else { at & 0xFFFF_FFFF };
+        let (gpa, page) = fetch_page(cpu, at)?;
+        let offset = (gpa & OFFSET_MASK) as usize;
+        let part = (PAGE_SIZE - offset).min(MAX_LEN - len);
+        page.copy_out(offset, &mut bytes[len..len + part]);
+        len += part;
+        match decode_one(&bytes[..len], cpu.mode.code_bits, &cpu.features) {
+            Decoded::Op { op, .. } => return Ok(op),
+            Decoded::Fault(exception) => return Err(Stop::Fault(exception)),
+            Decoded::Truncated => {}
+        }
+    }
+    Err(Stop::Fault(Exception::gp(0)))
+}

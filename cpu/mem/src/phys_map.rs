@@ -1,0 +1,312 @@
+//! The guest-physical map: which host page stands behind a guest-physical page.
+//!
+//! A radix tree of three levels, eleven bits each, over page numbers of 33 bits. Readers take no
+//! lock and never wait: an interior node, once published, stays until the map is dropped, and a
+//! leaf entry is one atomic word. Writers race with compare-exchange.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use crate::{HostPage, PAGE_SIZE, PageFlags};
+
+/// End of the guest-physical address space (exclusive): 32 TiB.
+pub const MAX_GPA: u64 = 1 << 45;
+
+const PAGE_SHIFT: u32 = 12;
+const LEVEL_BITS: u32 = 11;
+const FANOUT: usize = 1 << LEVEL_BITS;
+
+/// Why a page was not mapped or unmapped; each carries the guest-physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// The guest-physical or the host address is not page-aligned.
+    Unaligned(u64),
+    /// The guest-physical address is not below [`MAX_GPA`], or the host address is null.
+    OutOfRange(u64),
+    /// A page is mapped there already.
+    AlreadyMapped(u64),
+    /// No page is mapped there.
+    NotMapped(u64),
+}
+
+impl fmt::Display for MapError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unaligned(gpa) => write!(formatter, "gpa {gpa:#x}: address not page-aligned"),
+            Self::OutOfRange(gpa) => write!(formatter, "gpa {gpa:#x}: address out of range"),
+            Self::AlreadyMapped(gpa) => write!(formatter, "gpa {gpa:#x}: already mapped"),
+            Self::NotMapped(gpa) => write!(formatter, "gpa {gpa:#x}: not mapped"),
+        }
+    }
+}
+
+impl std::error::Error for MapError {}
+
+/// Host pages (address and rights, zero if vacant) of 2048 neighbouring guest pages.
+struct Leaf([AtomicU64; FANOUT]);
+
+/// Children of an interior node; null where nothing was ever mapped.
+struct Node<Child>([AtomicPtr<Child>; FANOUT]);
+
+/// The guest-physical map of one virtual machine, shared by its vCPUs.
+pub struct PhysMap {
+    root: Box<Node<Node<Leaf>>>,
+}
+
+impl PhysMap {
+    /// An empty map.
+    pub fn new() -> Self {
+        Self { root: Box::default() }
+    }
+
+    /// Lets the guest use the host page at `hva` as its page at `gpa`.
+    ///
+    /// # Errors
+    /// [`MapError::Unaligned`], [`MapError::OutOfRange`] and [`MapError::AlreadyMapped`]; nothing
+    /// changed then.
+    ///
+    /// # Safety
+    /// The 4096 bytes at `hva` stay mapped readable, and writable if `flags` has `WRITE`, in this
+    /// process until [`unmap_page`](Self::unmap_page) has returned *and* every holder of the
+    /// [`HostPage`] (each vCPU) has acknowledged the flush, or the map and all holders are gone.
+    /// No Rust reference to these bytes exists meanwhile.
+    pub unsafe fn map_page(&self, gpa: u64, hva: u64, flags: PageFlags) -> Result<(), MapError> {
+        if !hva.is_multiple_of(PAGE_SIZE as u64) {
+            return Err(MapError::Unaligned(gpa));
+        }
+        if hva == 0 {
+            return Err(MapError::OutOfRange(gpa));
+        }
+        let path = Path::of(gpa)?;
+        let leaf = child_or_new(child_or_new(&self.root, path.root), path.middle);
+        let entry = hva | u64::from(flags.bits());
+        leaf.0[path.leaf]
+            .compare_exchange(0, entry, Ordering::AcqRel, Ordering::Relaxed)
+            .map_err(|_| MapError::AlreadyMapped(gpa))?;
+        Ok(())
+    }
+
+    /// Takes the page at `gpa` from the guest. vCPUs may go on using it until they have
+    /// acknowledged a flush.
+    ///
+    /// # Errors
+    /// [`MapError::Unaligned`], [`MapError::OutOfRange`] and [`MapError::NotMapped`].
+    pub fn unmap_page(&self, gpa: u64) -> Result<(), MapError> {
+        let entry = self.entry(Path::of(gpa)?).ok_or(MapError::NotMapped(gpa))?;
+        match entry.swap(0, Ordering::AcqRel) {
+            0 => Err(MapError::NotMapped(gpa)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The host page behind the page of `gpa` (any address in it), if there is one.
+    #[inline]
+    pub fn page(&self, gpa: u64) -> Option<HostPage> {
+        let path = Path::of(gpa & !(PAGE_SIZE as u64 - 1)).ok()?;
+        HostPage::from_entry(self.entry(path)?.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn entry(&self, path: Path) -> Option<&AtomicU64> {
+        let leaf = child(child(&self.root, path.root)?, path.middle)?;
+        Some(&leaf.0[path.leaf])
+    }
+}
+
+impl Default for PhysMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for PhysMap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PhysMap").finish_non_exhaustive()
+    }
+}
+
+/// Indexes of a guest page in the nodes on its way; each below `FANOUT`.
+#[derive(Clone, Copy)]
+struct Path {
+    root: usize,
+    middle: usize,
+    leaf: usize,
+}
+
+impl Path {
+    #[inline]
+    fn of(gpa: u64) -> Result<Self, MapError> {
+        if gpa >= MAX_GPA {
+            return Err(MapError::OutOfRange(gpa));
+        }
+        if !gpa.is_multiple_of(PAGE_SIZE as u64) {
+            return Err(MapError::Unaligned(gpa));
+        }
+        let index = |level: u32| (gpa >> (PAGE_SHIFT + level * LEVEL_BITS)) as usize % FANOUT;
+        Ok(Self { root: index(2), middle: index(1), leaf: index(0) })
+    }
+}
+
+#[inline]
+fn child<Child>(node: &Node<Child>, index: usize) -> Option<&Child> {
+    let pointer = node.0[index].load(Ordering::Acquire);
+    // SAFETY: null, or a box published by `child_or_new` with release ordering; it is freed only
+    // by the drop of `node`, which the borrow of `node` excludes.
+    unsafe { pointer.as_ref() }
+}
+
+fn child_or_new<Child: Default>(node: &Node<Child>, index: usize) -> &Child {
+    if let Some(child) = child(node, index) {
+        return child;
+    }
+    let new = Box::into_raw(Box::<Child>::default());
+    let slot = &node.0[index];
+    let winner =
+        match slot.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => new,
+            Err(other) => {
+                // SAFETY: `new` came from a box two lines above and was not published.
+                drop(unsafe { Box::from_raw(new) });
+                other
+            }
+        };
+    // SAFETY: not null, and published as in `child`.
+    unsafe { &*winner }
+}
+
+impl Default for Leaf {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; FANOUT])
+    }
+}
+
+impl<Child> Default for Node<Child> {
+    fn default() -> Self {
+        Self([const { AtomicPtr::new(ptr::null_mut()) }; FANOUT])
+    }
+}
+
+impl<Child> Drop for Node<Child> {
+    fn drop(&mut self) {
+        for slot in &mut self.0 {
+            let pointer = *slot.get_mut();
+            if !pointer.is_null() {
+                // SAFETY: from the box that `child_or_new` published here; `&mut self` excludes
+                // readers, and each slot is visited once.
+                drop(unsafe { Box::from_raw(pointer) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::alloc::{Layout, alloc_zeroed};
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    /// Keeps the pages of all tests reachable, so that Miri finds only true leaks.
+    static PAGES: Mutex<Vec<AtomicPtr<u8>>> = Mutex::new(Vec::new());
+
+    /// The address of a zeroed page that lives until the end of the test process.
+    fn host_page_address() -> u64 {
+        let layout = Layout::from_size_align(PAGE_SIZE, PAGE_SIZE).expect("a valid layout");
+        // SAFETY: the layout is not empty.
+        let page = unsafe { alloc_zeroed(layout) };
+        PAGES.lock().unwrap_or_else(PoisonError::into_inner).push(AtomicPtr::new(page));
+        page.expose_provenance() as u64
+    }
+
+    fn map(map: &PhysMap, gpa: u64, hva: u64, flags: PageFlags) -> Result<(), MapError> {
+        // SAFETY: either refused for its address, or a page that is never freed.
+        unsafe { map.map_page(gpa, hva, flags) }
+    }
+
+    /// A zeroed page with these rights.
+    pub(crate) fn page_of(flags: PageFlags) -> HostPage {
+        let phys = PhysMap::new();
+        map(&phys, 0, host_page_address(), flags).expect("an empty map takes a page");
+        phys.page(0).expect("the page was just mapped")
+    }
+
+    #[test]
+    fn a_mapped_page_is_found_under_every_address_in_it() {
+        let phys = PhysMap::new();
+        let hva = host_page_address();
+        map(&phys, 0x1000, hva, PageFlags::READ).unwrap();
+        assert_eq!(phys.page(0x1fff), phys.page(0x1000));
+        assert_eq!(phys.page(0x1000).unwrap().flags(), PageFlags::READ);
+        assert_eq!(phys.page(0xfff), None);
+        assert_eq!(phys.page(0x2000), None);
+    }
+
+    #[test]
+    fn the_first_and_the_last_page_can_be_mapped() {
+        let phys = PhysMap::new();
+        let (first, last) = (host_page_address(), host_page_address());
+        map(&phys, 0, first, PageFlags::ALL).unwrap();
+        map(&phys, MAX_GPA - 0x1000, last, PageFlags::ALL).unwrap();
+        phys.page(0).unwrap().store(0, 1_u8);
+        phys.page(MAX_GPA - 1).unwrap().store(0, 2_u8);
+        assert_eq!(phys.page(0).unwrap().load::<u8>(0), 1);
+        assert_eq!(phys.page(MAX_GPA - 1).unwrap().load::<u8>(0), 2);
+    }
+
+    #[test]
+    fn bad_addresses_are_refused() {
+        let phys = PhysMap::new();
+        let hva = host_page_address();
+        assert_eq!(map(&phys, 0x800, hva, PageFlags::ALL), Err(MapError::Unaligned(0x800)));
+        assert_eq!(map(&phys, 0x1000, hva + 8, PageFlags::ALL), Err(MapError::Unaligned(0x1000)));
+        assert_eq!(map(&phys, 0x1000, 0, PageFlags::ALL), Err(MapError::OutOfRange(0x1000)));
+        assert_eq!(map(&phys, MAX_GPA, hva, PageFlags::ALL), Err(MapError::OutOfRange(MAX_GPA)));
+        assert_eq!(phys.unmap_page(u64::MAX), Err(MapError::OutOfRange(u64::MAX)));
+        assert_eq!(phys.unmap_page(0x10), Err(MapError::Unaligned(0x10)));
+        assert_eq!(phys.page(MAX_GPA), None);
+        assert_eq!(phys.page(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_second_mapping_is_refused_and_changes_nothing() {
+        let phys = PhysMap::new();
+        map(&phys, 0, host_page_address(), PageFlags::READ).unwrap();
+        let before = phys.page(0);
+        let again = map(&phys, 0, host_page_address(), PageFlags::ALL);
+        assert_eq!(again, Err(MapError::AlreadyMapped(0)));
+        assert_eq!(phys.page(0), before);
+    }
+
+    #[test]
+    fn an_unmapped_page_is_gone_and_may_be_mapped_again() {
+        let phys = PhysMap::new();
+        let hva = host_page_address();
+        assert_eq!(phys.unmap_page(0x5000), Err(MapError::NotMapped(0x5000)));
+        map(&phys, 0x5000, hva, PageFlags::NONE).unwrap();
+        assert_eq!(phys.unmap_page(0x5000), Ok(()));
+        assert_eq!(phys.page(0x5000), None);
+        assert_eq!(phys.unmap_page(0x5000), Err(MapError::NotMapped(0x5000)));
+        map(&phys, 0x5000, hva, PageFlags::ALL).unwrap();
+        assert!(phys.page(0x5000).is_some());
+    }
+
+    #[test]
+    fn one_of_two_racing_mappings_wins() {
+        const PAGES: u64 = if cfg!(miri) { 8 } else { 256 };
+        let phys = PhysMap::new();
+        let hva = host_page_address();
+        let mapped = |_| {
+            // Strided so that the threads race for nodes of every level as well.
+            let taken = (0..PAGES).map(|n| map(&phys, n << 31 | n << 12, hva, PageFlags::ALL));
+            taken.filter(Result::is_ok).count() as u64
+        };
+        let counts: Vec<u64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..2).map(|n| scope.spawn(move || mapped(n))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(counts.iter().sum::<u64>(), PAGES);
+        assert!((0..PAGES).all(|n| phys.page(n << 31 | n << 12).is_some()));
+    }
+}

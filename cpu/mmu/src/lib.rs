@@ -1,0 +1,26 @@
+//! Linear to guest-physical translation.
+//!
+//! Follows the paging chapter of the Intel SDM volume 3. [`walk`] is the page walk of every paging
+//! mode, a function of the paging registers ([`Paging`]), guest memory and the access; [`Tlb`]
+//! keeps its results as host pages, so that a guest access that hits costs one compare;
+//! [`resolve`] joins the two.
+//!
+//! Not here yet: protection keys, shadow-stack pages, PCIDs, nested paging.
+#![forbid(unsafe_code)]
+
+mod access;
+mod entry;
+mod paging;
+mod pdpte;
+mod resolve;
+mod tlb;
+mod translation;
+mod walk;
+
+pub use access::{Access, AccessKind, Privilege};
+pub use paging::{ControlRegisters, Mode, Paging, is_canonical};
+pub use pdpte::{PdpteError, load_pdptes};
+pub use resolve::{Target, resolve};
+pub use tlb::Tlb;
+pub use translation::{PageSize, Rights, Translation, WalkError};
+pub use walk::{translate, walk};

@@ -1,0 +1,266 @@
+//! The page walk ("Hierarchical Paging Structures", "Access Rights", "Accessed and Dirty Flags").
+//!
+//! A walk first descends without any effect, then checks the access, and only then sets the
+//! accessed bits on its way and the dirty bit of the page, each by a compare-exchange against the
+//! entry that was read. Where an entry changed meanwhile, the walk starts anew, so that no update
+//! is made to an entry that the guest has replaced. Entries in memory that the guest may not write
+//! (firmware in a read-only slot) keep their bits, and the access goes on.
+
+use cpu_mem::{HostPage, PageFlags, PhysMap};
+
+use crate::entry::{self, ACCESSED, DIRTY, EXECUTE_DISABLE, GLOBAL, PRESENT, USER, WRITABLE};
+use crate::translation::Rights;
+use crate::{Access, AccessKind, Mode, PageSize, Paging, Privilege, Translation, WalkError};
+
+/// Page-fault error code: the fault is of a present page.
+const ERROR_PRESENT: u32 = 1 << 0;
+const ERROR_WRITE: u32 = 1 << 1;
+const ERROR_USER: u32 = 1 << 2;
+const ERROR_RESERVED: u32 = 1 << 3;
+const ERROR_FETCH: u32 = 1 << 4;
+
+/// Translates for an access, sets accessed and dirty bits, and checks rights.
+///
+/// `gla` is canonical (the caller raised #GP or #SS otherwise); in modes of 32-bit linear
+/// addresses its upper half is ignored.
+///
+/// # Errors
+/// [`WalkError::PageFault`] and [`WalkError::NotBacked`]; no bit was set then.
+pub fn walk(
+    paging: &Paging,
+    mem: &PhysMap,
+    gla: u64,
+    access: Access,
+) -> Result<Translation, WalkError> {
+    let fault =
+        |cause: u32| WalkError::PageFault { error_code: cause | access_bits(paging, access), gla };
+    loop {
+        let mut path = Path::descend(paging, mem, gla).map_err(|stop| stop.or_fault(fault))?;
+        if !path.translation.rights(access.privilege).allows(access.kind) {
+            return Err(fault(ERROR_PRESENT));
+        }
+        if path.mark(access.kind == AccessKind::Write) {
+            return Ok(path.translation);
+        }
+    }
+}
+
+/// Translates without checking rights and without setting bits; for debuggers and hypercalls.
+///
+/// The result must not enter a TLB: its accessed bits may be clear.
+///
+/// # Errors
+/// As [`walk`], with the error code of a supervisor read.
+pub fn translate(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<Translation, WalkError> {
+    let fault = |error_code| WalkError::PageFault { error_code, gla };
+    let path = Path::descend(paging, mem, gla).map_err(|stop| stop.or_fault(fault))?;
+    Ok(path.translation)
+}
+
+/// The bits of an error code that tell about the access.
+fn access_bits(paging: &Paging, access: Access) -> u32 {
+    let user = if access.privilege == Privilege::User { ERROR_USER } else { 0 };
+    let kind = match access.kind {
+        AccessKind::Read => 0,
+        AccessKind::Write => ERROR_WRITE,
+        AccessKind::Execute if paging.smep || paging.nxe => ERROR_FETCH,
+        AccessKind::Execute => 0,
+    };
+    user | kind
+}
+
+/// Why a descent ended early.
+enum Stop {
+    NotPresent,
+    Reserved,
+    NotBacked { gpa: u64 },
+}
+
+impl Stop {
+    fn or_fault(self, fault: impl Fn(u32) -> WalkError) -> WalkError {
+        match self {
+            Self::NotPresent => fault(0),
+            Self::Reserved => fault(ERROR_PRESENT | ERROR_RESERVED),
+            Self::NotBacked { gpa } => WalkError::NotBacked { gpa },
+        }
+    }
+}
+
+/// An entry as it was read.
+#[derive(Clone, Copy)]
+struct Step {
+    page: HostPage,
+    offset: usize,
+    raw: u64,
+    /// 32-bit entry.
+    narrow: bool,
+}
+
+/// The entries used by a translation, root first, and what they say.
+struct Path {
+    steps: [Option<Step>; 5],
+    translation: Translation,
+}
+
+/// Rights gathered on the way: each entry can only take away.
+struct Gathered {
+    user: bool,
+    writable: bool,
+    executable: bool,
+}
+
+impl Path {
+    fn descend(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<Self, Stop> {
+        let mut steps = [None; 5];
+        let (mut table, top_level) = match paging.mode {
+            Mode::Off => return Ok(Self { steps, translation: untranslated(gla) }),
+            Mode::Legacy => (paging.cr3 & 0xffff_f000, 1),
+            Mode::Pae => {
+                let pdpte = paging.pdptes[(gla >> 30) as usize % 4];
+                if pdpte & PRESENT == 0 {
+                    return Err(Stop::NotPresent);
+                }
+                (entry::address(pdpte, 4096), 1)
+            }
+            Mode::Level4 => (entry::address(paging.cr3, 4096), 3),
+            Mode::Level5 => (entry::address(paging.cr3, 4096), 4),
+        };
+        let mut gathered = Gathered { user: true, writable: true, executable: true };
+        let mut level = top_level;
+        loop {
+            let step = Step::read(paging, mem, table, level, gla)?;
+            steps[(top_level - level) as usize] = Some(step);
+            gathered.narrow_by(paging, step.raw);
+            if entry::is_leaf(paging, level, step.raw) {
+                let translation = leaf(paging, level, step.raw, gla, &gathered);
+                return Ok(Self { steps, translation });
+            }
+            table = entry::address(step.raw, 4096);
+            level -= 1;
+        }
+    }
+
+    /// Sets A on the way, and D at the page for a write. False if an entry has changed.
+    fn mark(&mut self, write: bool) -> bool {
+        let mut steps = self.steps.iter().flatten().peekable();
+        while let Some(step) = steps.next() {
+            let is_leaf = steps.peek().is_none();
+            let wanted = ACCESSED | if is_leaf && write { DIRTY } else { 0 };
+            let missing = wanted & !step.raw;
+            if missing == 0 || !step.page.flags().contains(PageFlags::WRITE) {
+                continue;
+            }
+            if !step.set(missing) {
+                return false;
+            }
+            self.translation.dirty |= missing & DIRTY != 0;
+        }
+        true
+    }
+}
+
+impl Step {
+    fn read(
+        paging: &Paging,
+        mem: &PhysMap,
+        table: u64,
+        level: u32,
+        gla: u64,
+    ) -> Result<Self, Stop> {
+        let narrow = paging.mode == Mode::Legacy;
+        let (index_bits, entry_bytes) = if narrow { (10, 4) } else { (9, 8) };
+        let index = (gla >> (12 + level * index_bits)) & ((1 << index_bits) - 1);
+        let gpa = table + index * entry_bytes;
+        let page = mem
+            .page(gpa)
+            .filter(|page| page.flags().contains(PageFlags::READ))
+            .ok_or(Stop::NotBacked { gpa })?;
+        let offset = gpa as usize % cpu_mem::PAGE_SIZE;
+        let raw = if narrow { u64::from(page.load::<u32>(offset)) } else { page.load(offset) };
+        if raw & PRESENT == 0 {
+            return Err(Stop::NotPresent);
+        }
+        if raw & entry::reserved(paging, level, entry::is_leaf(paging, level, raw)) != 0 {
+            return Err(Stop::Reserved);
+        }
+        Ok(Self { page, offset, raw, narrow })
+    }
+
+    /// Sets bits of the entry, unless it is not the one that was read.
+    fn set(&self, bits: u64) -> bool {
+        let new = self.raw | bits;
+        if self.narrow {
+            self.page.compare_exchange(self.offset, self.raw as u32, new as u32).is_ok()
+        } else {
+            self.page.compare_exchange(self.offset, self.raw, new).is_ok()
+        }
+    }
+}
+
+impl Gathered {
+    fn narrow_by(&mut self, paging: &Paging, raw: u64) {
+        self.user &= raw & USER != 0;
+        self.writable &= raw & WRITABLE != 0;
+        self.executable &= !(paging.nxe && raw & EXECUTE_DISABLE != 0);
+    }
+}
+
+/// Without paging every access is allowed.
+fn untranslated(gla: u64) -> Translation {
+    Translation {
+        gpa: gla & 0xffff_ffff,
+        page_size: PageSize::Size4K,
+        global: false,
+        dirty: true,
+        user: true,
+        writable: true,
+        executable: true,
+        rights: [Rights::ALL; 3],
+    }
+}
+
+fn leaf(paging: &Paging, level: u32, raw: u64, gla: u64, gathered: &Gathered) -> Translation {
+    let page_size = match (paging.mode, level) {
+        (_, 0) => PageSize::Size4K,
+        (Mode::Legacy, _) => PageSize::Size4M,
+        (_, 1) => PageSize::Size2M,
+        _ => PageSize::Size1G,
+    };
+    let base = match page_size {
+        PageSize::Size4M => entry::address_4m(raw),
+        _ => entry::address(raw, page_size.bytes()),
+    };
+    let &Gathered { user, writable, executable } = gathered;
+    Translation {
+        gpa: base | (gla & (page_size.bytes() - 1)),
+        page_size,
+        global: paging.pge && raw & GLOBAL != 0,
+        dirty: raw & DIRTY != 0,
+        user,
+        writable,
+        executable,
+        rights: Privilege::ALL.map(|privilege| rights(paging, gathered, privilege)),
+    }
+}
+
+/// "Determination of Access Rights".
+fn rights(paging: &Paging, page: &Gathered, privilege: Privilege) -> Rights {
+    let (data, write, execute) = match privilege {
+        Privilege::User => (page.user, page.writable, page.user),
+        Privilege::Supervisor | Privilege::SupervisorAc => {
+            let smap = paging.smap && privilege == Privilege::Supervisor;
+            (!(page.user && smap), page.writable || !paging.wp, !(page.user && paging.smep))
+        }
+    };
+    let mut rights = Rights::NONE;
+    if data {
+        rights |= Rights::READ;
+    }
+    if data && write {
+        rights |= Rights::WRITE;
+    }
+    if execute && page.executable {
+        rights |= Rights::EXECUTE;
+    }
+    rights
+}
