@@ -1,0 +1,43 @@
+//! Memory descriptor lists (mmio_map, mmio_unmap) and the map flags of their entries, which
+//! gla_to_gpa also answers with.
+#![allow(missing_docs, reason = "the names are the specification's")]
+
+super::define::constants! {
+    MV_MAP_FLAG_READ_ACCESS = 1 << 0;
+    MV_MAP_FLAG_WRITE_ACCESS = 1 << 1;
+    MV_MAP_FLAG_EXECUTE_ACCESS = 1 << 2;
+    MV_MAP_FLAG_USER = 1 << 3;
+    MV_MAP_FLAG_4K_PAGE = 1 << 9;
+    MV_MAP_FLAG_2M_PAGE = 1 << 10;
+    MV_MAP_FLAG_1G_PAGE = 1 << 11;
+    MV_MAP_FLAG_UNCACHEABLE = 1 << 57;
+    MV_MAP_FLAG_UNCACHEABLE_MINUS = 1 << 58;
+    MV_MAP_FLAG_WRITE_COMBINING = 1 << 59;
+    MV_MAP_FLAG_WRITE_COMBINING_PLUS = 1 << 60;
+    MV_MAP_FLAG_WRITE_THROUGH = 1 << 61;
+    MV_MAP_FLAG_WRITE_BACK = 1 << 62;
+    MV_MAP_FLAG_WRITE_PROTECTED = 1 << 63;
+
+    MV_MDL_MAX_ENTRIES = 125;
+}
+
+super::define::layouts! {
+    /// A run of memory. For unmap only `dst` and `bytes` count.
+    mv_mdl_entry_t, size 0x20 {
+        /// Guest-physical address, page aligned.
+        0x00 dst: u64,
+        /// Root-physical address, page aligned: an address of this process.
+        0x08 src: u64,
+        /// Length, a multiple of the page size, not 0.
+        0x10 bytes: u64,
+        /// MV_MAP_FLAG_*; READ is implied, caching is ignored.
+        0x18 flags: u64,
+    }
+
+    mv_mdl_t, size 0x1000 {
+        0x000 reg: [u64; 8],
+        0x040 reserved: [u64; 3],
+        0x058 num_entries: u64,
+        0x060 entries: [mv_mdl_entry_t; 125],
+    }
+}

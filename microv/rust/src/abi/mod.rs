@@ -1,0 +1,40 @@
+//! The hypercall ABI: numbers and page layouts, each written once. No behaviour.
+//!
+//! Follows the MicroV Hypercall Specification "Mv#1"; where specification and headers disagree the
+//! choice is noted beside the numbers. [`python`] prints the same as `abi_gen.py`.
+
+pub mod define;
+pub mod hypercall;
+pub mod id;
+pub mod index;
+pub mod list;
+pub mod map;
+pub mod mp_state;
+mod python;
+pub mod reg;
+pub mod run;
+pub mod status;
+
+use define::{Constant, Layout};
+
+pub use python::python;
+
+/// All constants: (subject, rows).
+pub fn constants() -> [(&'static str, &'static [Constant]); 9] {
+    [
+        ("RAX on entry, specification IDs", hypercall::TABLE),
+        ("Hypercall indexes", index::TABLE),
+        ("mv_status_t", status::TABLE),
+        ("IDs and limits", id::TABLE),
+        ("mv_reg_t", reg::TABLE),
+        ("Memory descriptor lists", map::TABLE),
+        ("Register and CPUID descriptor lists", list::TABLE),
+        ("mv_mp_state_t", mp_state::TABLE),
+        ("run", run::TABLE),
+    ]
+}
+
+/// All page structures; a structure comes after those it contains.
+pub fn layouts() -> impl Iterator<Item = &'static Layout> {
+    [map::LAYOUTS, list::LAYOUTS, run::LAYOUTS].into_iter().flatten()
+}

@@ -1,0 +1,110 @@
+//! run: what goes in (mv_run_t), why it came out (mv_exit_reason_t), what comes out
+//! (mv_run_return_t, then the structure of the exit at MV_RUN_RETURN_EXIT_OFFSET).
+#![allow(missing_docs, reason = "the names are the specification's")]
+#![allow(non_upper_case_globals, reason = "the names are the specification's")]
+
+super::define::constants! {
+    mv_exit_reason_t_failure = 0;
+    mv_exit_reason_t_unknown = 1;
+    mv_exit_reason_t_hlt = 2;
+    mv_exit_reason_t_io = 3;
+    mv_exit_reason_t_mmio = 4;
+    mv_exit_reason_t_msr = 5;
+    mv_exit_reason_t_interrupt = 6;
+    mv_exit_reason_t_interrupt_window = 7;
+    mv_exit_reason_t_nmi = 8;
+    mv_exit_reason_t_shutdown = 9;
+
+    MV_RUN_MAX_REG_ENTRIES = 10;
+    MV_RUN_MAX_MSR_ENTRIES = 10;
+    MV_RUN_MAX_IOMEM_SIZE = 0xEA0;
+    /// Finish the instruction that left last time, execute no other.
+    MV_RUN_FLAG_COMPLETE_ONLY = 1 << 0;
+    /// Leave also when an external interrupt could be delivered.
+    MV_RUN_FLAG_INTERRUPT_WINDOW = 1 << 1;
+
+    MV_RUN_RETURN_EXIT_OFFSET = 0x20;
+    /// In `state`: an external interrupt could be delivered now.
+    MV_RUN_RETURN_STATE_INTERRUPTIBLE = 1 << 0;
+
+    MV_EXIT_IO_IN = 0;
+    MV_EXIT_IO_OUT = 1;
+    MV_EXIT_IO_MAX_DATA = 1024;
+
+    MV_EXIT_MMIO_READ = 1;
+    MV_EXIT_MMIO_WRITE = 2;
+    MV_EXIT_MMIO_EXECUTE = 4;
+
+    /// In `reason` of mv_exit_failure_t: the state of the VS cannot be entered (SVM's VMEXIT_INVALID).
+    MV_EXIT_FAILURE_INVALID_STATE = 0xFFFF_FFFF;
+    /// In `reason` of mv_exit_failure_t: an earlier call broke the VS; it can only be destroyed.
+    MV_EXIT_FAILURE_POISONED = 0xFFFF_FFFE;
+    /// In `info0` of mv_exit_unknown_t: an instruction that is not emulated.
+    /// info1 = number of bytes fetched, info2 and info3 = the bytes, lowest first.
+    MV_EXIT_UNKNOWN_EMULATION = 1;
+
+    mv_bit_size_t_8 = 0;
+    mv_bit_size_t_16 = 1;
+    mv_bit_size_t_32 = 2;
+    mv_bit_size_t_64 = 3;
+}
+
+super::define::layouts! {
+    mv_run_t, size 0x1000 {
+        0x000 num_reg_entries: u64,
+        0x008 reg_entries: [super::list::mv_rdl_entry_t; 10],
+        0x0A8 num_msr_entries: u64,
+        0x0B0 msr_entries: [super::list::mv_rdl_entry_t; 10],
+        /// Bytes of `iomem` that hold the answer to the last IO IN or MMIO read.
+        0x150 num_iomem: u64,
+        /// MV_RUN_FLAG_*
+        0x158 flags: u64,
+        0x160 iomem: [u8; 0xEA0],
+    }
+
+    mv_run_return_t, size 0x20 {
+        0x00 rflags: u64,
+        0x08 cr8: u64,
+        0x10 apic_base: u64,
+        /// MV_RUN_RETURN_STATE_*
+        0x18 state: u64,
+    }
+
+    mv_exit_io_t, size 0x420 {
+        /// Port.
+        0x00 addr: u64,
+        /// Number of elements, 1 without REP.
+        0x08 reps: u64,
+        /// MV_EXIT_IO_IN or MV_EXIT_IO_OUT.
+        0x10 r#type: u64,
+        /// Size of an element, mv_bit_size_t.
+        0x18 size: i32,
+        /// Valid bytes of `data` (OUT), or bytes wanted in `iomem` next time (IN).
+        0x1C bytes: u32,
+        0x20 data: [u8; 1024],
+    }
+
+    mv_exit_mmio_t, size 0x30 {
+        0x00 gpa: u64,
+        /// MV_EXIT_MMIO_READ or MV_EXIT_MMIO_WRITE.
+        0x08 flags: u64,
+        /// What is written, little endian, zero extended.
+        0x10 data: u64,
+        0x18 reserved0: u64,
+        0x20 reserved1: u64,
+        /// Length of the access in bytes, 1..=8.
+        0x28 memory_access_size: u64,
+    }
+
+    mv_exit_unknown_t, size 0x20 {
+        0x00 info0: u64,
+        0x08 info1: u64,
+        0x10 info2: u64,
+        0x18 info3: u64,
+    }
+
+    mv_exit_failure_t, size 0x8 {
+        /// MV_EXIT_FAILURE_*
+        0x00 reason: u64,
+    }
+}

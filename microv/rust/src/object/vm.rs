@@ -1,0 +1,152 @@
+//! VM: guest-physical memory, and the vCPUs which cache translations of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use cpu_engine::TscClock;
+use cpu_mem::PhysMap;
+
+use super::members::Members;
+use super::presence::Presence;
+use crate::runs::{Change, Run, Runs};
+
+/// Time one map or unmap call may take before it answers "call again": what the Hyper-V TLFS allows a
+/// hypercall.
+const DEFAULT_TIME_BUDGET_NS: u64 = 50_000;
+
+/// A guest VM.
+#[derive(Debug)]
+pub struct Vm {
+    id: u16,
+    /// The page map, shared with the vCPUs.
+    pub memory: Arc<PhysMap>,
+    /// VPs, and the map or unmap under way: destruction waits for both.
+    pub members: Members,
+    runs: Mutex<Runs>,
+    vcpus: Mutex<Vec<Arc<Presence>>>,
+    /// A map or unmap call is under way, perhaps between two of its continuations.
+    mapping: AtomicBool,
+    time_budget_ns: AtomicU64,
+    tsc: OnceLock<TscClock>,
+}
+
+impl Vm {
+    /// A VM without memory.
+    pub fn new(id: u16) -> Vm {
+        Vm {
+            id,
+            memory: Arc::new(PhysMap::new()),
+            members: Members::default(),
+            runs: Mutex::default(),
+            vcpus: Mutex::default(),
+            mapping: AtomicBool::new(false),
+            time_budget_ns: AtomicU64::new(DEFAULT_TIME_BUDGET_NS),
+            tsc: OnceLock::new(),
+        }
+    }
+
+    /// vmid.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// What is mapped.
+    pub fn runs(&self) -> MutexGuard<'_, Runs> {
+        // A panic in the table leaves it as consistent as a panic anywhere else in the VM would.
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a run whose pages are free; its bus errors are repaired from now on.
+    pub fn insert_run(&self, run: Run) {
+        guard(&self.runs().insert(run));
+    }
+
+    /// Forgets the run of pages, which no vCPU uses any more.
+    pub fn remove_run(&self, gpa: u64, bytes: u64) {
+        guard(&self.runs().remove(gpa, bytes));
+    }
+
+    /// The vCPUs that exist now.
+    pub fn vcpus(&self) -> Vec<Arc<Presence>> {
+        self.lock_vcpus().clone()
+    }
+
+    /// Makes a vCPU take part in flushes.
+    pub fn add_vcpu(&self, vcpu: Arc<Presence>) {
+        self.lock_vcpus().push(vcpu);
+    }
+
+    /// The vCPU is gone.
+    pub fn remove_vcpu(&self, vcpu: &Arc<Presence>) {
+        self.lock_vcpus().retain(|other| !Arc::ptr_eq(other, vcpu));
+    }
+
+    /// Time for one map or unmap call.
+    pub fn time_budget(&self) -> Duration {
+        Duration::from_nanos(self.time_budget_ns.load(Ordering::Relaxed))
+    }
+
+    /// Changes the time budget.
+    pub fn set_time_budget_ns(&self, ns: u64) {
+        self.time_budget_ns.store(ns, Ordering::Relaxed);
+    }
+
+    /// The time-stamp counter which all vCPUs share; it starts, at `khz`, when this is first asked for.
+    pub fn tsc(&self, khz: u32) -> TscClock {
+        *self.tsc.get_or_init(|| TscClock::new(khz))
+    }
+
+    fn lock_vcpus(&self) -> MutexGuard<'_, Vec<Arc<Presence>>> {
+        self.vcpus.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        for run in self.runs().all() {
+            cpu_mem::unregister_range(run.hva, run.bytes);
+        }
+    }
+}
+
+/// Keeps the ranges whose bus errors are repaired equal to the runs: new ones first, so that no page
+/// is without the guard in between.
+fn guard(change: &Change) {
+    for run in &change.come {
+        cpu_mem::register_range(run.hva, run.bytes);
+    }
+    for run in &change.gone {
+        cpu_mem::unregister_range(run.hva, run.bytes);
+    }
+}
+
+/// The right to change what is mapped in a VM; one at a time, and the VM stays while it is held.
+#[derive(Debug)]
+pub struct MapClaim(Arc<Vm>);
+
+impl MapClaim {
+    /// Claims the VM; `None` while another holds it, or where the VM is being destroyed.
+    pub fn new(vm: Arc<Vm>) -> Option<MapClaim> {
+        if !vm.members.join() {
+            return None;
+        }
+        if vm.mapping.swap(true, Ordering::AcqRel) {
+            vm.members.leave();
+            return None;
+        }
+        Some(MapClaim(vm))
+    }
+
+    /// The claimed VM.
+    pub fn vm(&self) -> &Vm {
+        &self.0
+    }
+}
+
+impl Drop for MapClaim {
+    fn drop(&mut self) {
+        self.0.mapping.store(false, Ordering::Release);
+        self.0.members.leave();
+    }
+}

@@ -1,0 +1,13 @@
+//! The operations, one file for each group.
+//!
+//! Each `call` decodes the index and is wide: it validates registers and pages, then uses objects,
+//! whose contracts are narrow. IDs are in bits 15:0 of a register, 63:16 are ignored.
+
+pub mod debug;
+pub mod handle;
+pub mod id;
+pub mod ids;
+pub mod pp;
+pub mod vm;
+pub mod vp;
+pub mod vs;

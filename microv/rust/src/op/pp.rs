@@ -1,0 +1,95 @@
+//! mv_pp_op: the calling thread, its shared page, and what the processor can do.
+
+use std::num::NonZeroU32;
+
+use cpu_engine::SUPPORTED_MSRS;
+
+use crate::abi::index;
+use crate::abi::list::mv_rdl_t;
+use crate::call::Call;
+use crate::cdl;
+use crate::host_memory::HostMemory;
+use crate::outcome::{Failure, OpResult, Outcome};
+use crate::page::SharedPage;
+use crate::rdl::{self, Query};
+
+/// Carries out operation `index` of the group.
+pub fn call(call: &mut Call, index: u64) -> OpResult {
+    match index {
+        index::MV_PP_OP_PPID_IDX_VAL => Ok(Outcome::Value(call.pp.id().into())),
+        index::MV_PP_OP_ONLINE_PPS_IDX_VAL => Ok(Outcome::Value(call.machine.pps.taken() as u64)),
+        index::MV_PP_OP_CLR_SHARED_PAGE_GPA_IDX_VAL => {
+            call.pp.clear_page();
+            Ok(Outcome::Done)
+        }
+        index::MV_PP_OP_SET_SHARED_PAGE_GPA_IDX_VAL => set_shared_page_gpa(call),
+        index::MV_PP_OP_GET_SHARED_PAGE_GPA_IDX_VAL => {
+            Ok(Outcome::Value(call.pp.page().map_or(0, SharedPage::gpa)))
+        }
+        index::MV_PP_OP_CPUID_GET_SUPPORTED_IDX_VAL => cpuid_get_supported(call),
+        index::MV_PP_OP_CPUID_GET_SUPPORTED_LIST_IDX_VAL => {
+            cdl::answer(call.pp.page()?, &cpu_engine::supported_cpuid())?;
+            Ok(Outcome::Done)
+        }
+        index::MV_PP_OP_MSR_GET_SUPPORTED_IDX_VAL => msr_get_supported(call),
+        index::MV_PP_OP_MSR_GET_SUPPORTED_LIST_IDX_VAL => msr_get_supported_list(call),
+        index::MV_PP_OP_TSC_GET_KHZ_IDX_VAL => {
+            let khz = call.pp.tsc_khz.ok_or(Failure::Unknown)?;
+            Ok(Outcome::Value(khz.get().into()))
+        }
+        index::MV_PP_OP_TSC_SET_KHZ_IDX_VAL => tsc_set_khz(call),
+        _ => Err(Failure::Unsupported),
+    }
+}
+
+/// R11 is the address of a page of this process; one that is set must be cleared first.
+fn set_shared_page_gpa(call: &mut Call) -> OpResult {
+    let page = SharedPage::new(call.regs.r11, &HostMemory::now()).ok_or(Failure::Reg1)?;
+    call.pp.set_page(page)?;
+    Ok(Outcome::Done)
+}
+
+/// R11 is the frequency in kHz that VSs created from this PP get; 0 and what 32 bits cannot hold are
+/// refused.
+fn tsc_set_khz(call: &mut Call) -> OpResult {
+    let khz = u32::try_from(call.regs.r11).ok().and_then(NonZeroU32::new);
+    call.pp.tsc_khz = Some(khz.ok_or(Failure::Reg1)?);
+    Ok(Outcome::Done)
+}
+
+/// The first entry of the list on the page is the question and becomes the answer.
+fn cpuid_get_supported(call: &Call) -> OpResult {
+    let answered = cdl::answer_one(call.pp.page()?, &cpu_engine::supported_cpuid());
+    answered.map(|()| Outcome::Done).ok_or(Failure::Unknown)
+}
+
+/// R10 = 1 where the MSR in R11[31:0] can be read and written, else 0.
+fn msr_get_supported(call: &Call) -> OpResult {
+    let msr = u32::try_from(call.regs.r11).map_err(|_| Failure::Reg1)?;
+    Ok(Outcome::Value(SUPPORTED_MSRS.contains(&msr).into()))
+}
+
+/// All supported MSRs from index reg1 on (MV_RDL_FLAG_ALL), or 1 and 0 for those listed.
+fn msr_get_supported_list(call: &Call) -> OpResult {
+    let page = call.pp.page()?;
+    let mut list: mv_rdl_t = page.read();
+    match rdl::query(&list, SUPPORTED_MSRS.len())? {
+        Query::AllFrom(start) => {
+            let rest = &SUPPORTED_MSRS[start..];
+            let count = rest.len().min(list.entries.len());
+            for (entry, msr) in list.entries.iter_mut().zip(rest) {
+                (entry.reg, entry.val) = ((*msr).into(), 1);
+            }
+            list.num_entries = count as u64;
+            list.reg[1] = (rest.len() - count) as u64;
+        }
+        Query::Listed => {
+            for entry in rdl::entries(&mut list) {
+                let msr = u32::try_from(entry.reg).map_err(|_| Failure::Unknown)?;
+                entry.val = SUPPORTED_MSRS.contains(&msr).into();
+            }
+        }
+    }
+    page.write(0, &list);
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,95 @@
+//! mv_vm_op: VMs and their memory.
+
+use crate::abi::id::{MV_ROOT_VMID, MV_SELF_ID};
+use crate::abi::index;
+use crate::abi::map::mv_mdl_t;
+use crate::call::Call;
+use crate::mdl::Direction;
+use crate::object::vm::MapClaim;
+use crate::object::{RetireError, Vm};
+use crate::op::ids;
+use crate::outcome::{Failure, OpResult, Outcome};
+use crate::slots::{MapOperation, Progress};
+
+/// Carries out operation `index` of the group.
+pub fn call(call: &mut Call, index: u64) -> OpResult {
+    match index {
+        index::MV_VM_OP_CREATE_VM_IDX_VAL => create_vm(call),
+        index::MV_VM_OP_DESTROY_VM_IDX_VAL => destroy_vm(call),
+        index::MV_VM_OP_VMID_IDX_VAL => Ok(Outcome::Value(MV_ROOT_VMID)),
+        index::MV_VM_OP_MMIO_MAP_IDX_VAL => mmio_map(call),
+        index::MV_VM_OP_MMIO_UNMAP_IDX_VAL => map_or_unmap(call, Direction::Unmap),
+        index::MV_VM_OP_SET_TIME_BUDGET_IDX_VAL => set_time_budget(call),
+        _ => Err(Failure::Unsupported),
+    }
+}
+
+fn create_vm(call: &Call) -> OpResult {
+    cpu_mem::install_sigbus_guard().map_err(|_| Failure::Unknown)?;
+    let vm = call.machine.vms.create(Vm::new).ok_or(Failure::Unknown)?;
+    Ok(Outcome::Value(vm.id().into()))
+}
+
+/// Refused for the root VM and while a VP or a map or unmap under way stands on the VM.
+fn destroy_vm(call: &Call) -> OpResult {
+    if u64::from(ids::id(call.regs.r11)) == MV_ROOT_VMID {
+        return Err(Failure::Unknown);
+    }
+    let vm = ids::vm(call)?;
+    vm.members.retire()?;
+    call.machine.vms.remove(vm.id());
+    Ok(Outcome::Done)
+}
+
+/// R11 the VM that gets memory, R12 the VM that gives it: the root, by ID or as SELF.
+fn mmio_map(call: &mut Call) -> OpResult {
+    ids::vm(call)?;
+    match u64::from(ids::id(call.regs.r12)) {
+        MV_ROOT_VMID | MV_SELF_ID => map_or_unmap(call, Direction::Map),
+        _ => Err(Failure::Reg2),
+    }
+}
+
+/// Begins what the list on the page asks for, or continues it where this call is the identical one.
+/// While another call for the VM is under way this one waits by "call again".
+fn map_or_unmap(call: &mut Call, direction: Direction) -> OpResult {
+    let vm = ids::vm(call)?;
+    let mdl: mv_mdl_t = call.pp.page()?.read();
+    if !call.pp.operation.as_ref().is_some_and(|unfinished| unfinished.is_for(&call.regs, &mdl)) {
+        call.pp.operation = None;
+        let Some(claim) = MapClaim::new(vm) else { return Ok(Outcome::Retry) };
+        let operation = MapOperation::begin(claim, direction, &call.regs, mdl);
+        call.pp.operation = Some(operation.ok_or(Failure::Unknown)?);
+    }
+    match call.pp.operation.as_mut().map(MapOperation::advance) {
+        Some(Progress::Again) => Ok(Outcome::Retry),
+        Some(Progress::Done) | None => {
+            call.pp.operation = None;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Takes back a map or unmap which answered "call again", if this call does not continue it.
+pub fn cancel_other_operation(call: &mut Call) {
+    call.pp.operation.take_if(|unfinished| !unfinished.is_call(&call.regs));
+}
+
+/// R12 nanoseconds that one map or unmap call of the VM may take; 0 is refused.
+fn set_time_budget(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    if call.regs.r12 == 0 {
+        return Err(Failure::Reg2);
+    }
+    vm.set_time_budget_ns(call.regs.r12);
+    Ok(Outcome::Done)
+}
+
+impl From<RetireError> for Failure {
+    fn from(error: RetireError) -> Failure {
+        match error {
+            RetireError::InUse => Failure::Unknown,
+            RetireError::AlreadyRetired => Failure::Reg1,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! run: into the engine with what mv_run_t says, out with an exit.
+//!
+//! In order: registers and MSRs of mv_run_t are written, the instruction that left last time is
+//! finished with the data of `iomem`, the state is checked, the guest executes. No lock but that of the
+//! VS is held meanwhile.
+
+use std::mem::offset_of;
+
+use cpu_defs::Reg;
+use cpu_defs::msr::IA32_APIC_BASE;
+use cpu_engine::{Exit, Pending, Vcpu};
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::abi::list::mv_rdl_entry_t;
+use crate::abi::run as abi;
+use crate::abi::run::mv_run_t;
+use crate::call::Call;
+use crate::exit;
+use crate::mp_state::MpState;
+use crate::object::vs::{Refusal, State};
+use crate::op::{ids, vs};
+use crate::outcome::{Failure, OpResult};
+use crate::page::SharedPage;
+
+/// R11 is the VS; mv_run_t is on the page and is replaced by mv_run_return_t and the exit.
+///
+/// Status and R10: SUCCESS with an exit reason; EXIT_FAILURE with reason failure where the state cannot
+/// be entered; EXIT_UNKNOWN with reason unknown at an instruction that is not emulated.
+///
+/// # Errors
+/// [`Failure::Reg1`] where R11 names no guest VS or one that runs. [`Failure::Unknown`] without a
+/// shared page, where mv_run_t is over its limits or an entry of it is refused, `iomem` is not as long
+/// as the unfinished instruction wants, another VS of the VP runs, or the VS waits for SIPI; then
+/// nothing but the entries before a refused MSR has changed.
+pub fn run(call: &Call) -> OpResult {
+    let vs = ids::vs(call)?;
+    let page = call.pp.page()?;
+    let mut state = match vs.lock() {
+        Ok(state) => state,
+        Err(Refusal::Poisoned) => return Ok(exit::poisoned(page)),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let input = Input::read(page)?;
+    let _active = vs.vp.activate().ok_or(Failure::Unknown)?;
+    let _running = vs.mark_running();
+    input.check(&state)?;
+    input.write_state(&mut state.vcpu)?;
+    state.mp_state = MpState::Running;
+    let exit = execute(&mut state.vcpu, &input);
+    page.write(0, &summary(&state.vcpu));
+    Ok(match exit {
+        Some(exit) => exit::report(page, &exit),
+        None => exit::invalid_state(page),
+    })
+}
+
+/// `None` where the state cannot be entered.
+fn execute(vcpu: &mut Vcpu, input: &Input) -> Option<Exit> {
+    if vcpu.pending().is_some()
+        && let Some(exit) = vcpu.complete(input.iomem())
+    {
+        return Some(exit);
+    }
+    if input.has(abi::MV_RUN_FLAG_COMPLETE_ONLY) {
+        return Some(Exit::Interrupted);
+    }
+    vcpu.check_entry().ok()?;
+    Some(vcpu.run(input.has(abi::MV_RUN_FLAG_INTERRUPT_WINDOW)))
+}
+
+fn summary(vcpu: &Vcpu) -> abi::mv_run_return_t {
+    let interruptible = vcpu.interruptible();
+    abi::mv_run_return_t {
+        rflags: vcpu.reg(Reg::Rflags),
+        cr8: vcpu.reg(Reg::Cr8),
+        apic_base: vcpu.msr(IA32_APIC_BASE).unwrap_or(0),
+        state: if interruptible { abi::MV_RUN_RETURN_STATE_INTERRUPTIBLE } else { 0 },
+    }
+}
+
+/// A copy of mv_run_t whose counts are within their limits.
+struct Input(mv_run_t);
+
+impl Input {
+    fn read(page: &SharedPage) -> Result<Input, Failure> {
+        const IOMEM: usize = offset_of!(mv_run_t, iomem);
+        let mut run = mv_run_t::new_zeroed();
+        page.copy_in(0, &mut run.as_mut_bytes()[..IOMEM]);
+        if run.num_reg_entries > abi::MV_RUN_MAX_REG_ENTRIES
+            || run.num_msr_entries > abi::MV_RUN_MAX_MSR_ENTRIES
+            || run.num_iomem > abi::MV_RUN_MAX_IOMEM_SIZE
+        {
+            return Err(Failure::Unknown);
+        }
+        let iomem = &mut run.iomem[..run.num_iomem as usize];
+        page.copy_in(IOMEM, iomem);
+        Ok(Input(run))
+    }
+
+    /// Whether the VS may be entered with this.
+    fn check(&self, state: &State) -> Result<(), Failure> {
+        let wanted = match state.vcpu.pending() {
+            Some(Pending::IoIn { bytes } | Pending::MmioRead { bytes }) => bytes,
+            Some(Pending::IoOut | Pending::MmioWrite) | None => 0,
+        };
+        match self.iomem().len() == wanted && state.mp_state != MpState::Init {
+            true => Ok(()),
+            false => Err(Failure::Unknown),
+        }
+    }
+
+    fn write_state(&self, vcpu: &mut Vcpu) -> Result<(), Failure> {
+        vs::reg::write_all(vcpu, self.regs())?;
+        self.msrs().iter().try_for_each(|entry| vs::msr::write(vcpu, entry))
+    }
+
+    fn has(&self, flag: u64) -> bool {
+        self.0.flags & flag != 0
+    }
+
+    fn iomem(&self) -> &[u8] {
+        &self.0.iomem[..self.0.num_iomem as usize]
+    }
+
+    fn regs(&self) -> &[mv_rdl_entry_t] {
+        &self.0.reg_entries[..self.0.num_reg_entries as usize]
+    }
+
+    fn msrs(&self) -> &[mv_rdl_entry_t] {
+        &self.0.msr_entries[..self.0.num_msr_entries as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::hypercall::MV_VS_OP_VAL;
+    use crate::abi::index::{MV_VS_OP_REG_GET_IDX_VAL, MV_VS_OP_RUN_IDX_VAL};
+    use crate::abi::status::{MV_STATUS_EXIT_FAILURE, MV_STATUS_FAILURE_UNKNOWN};
+    use crate::root::Root;
+
+    #[test]
+    fn a_poisoned_vs_is_not_entered() {
+        let mut root = Root::new();
+        let [_, _, vsid] = root.create_vs();
+        let vs = root.machine.vss.get(vsid as u16).unwrap();
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _state = vs.lock().unwrap();
+            panic!("a bug");
+        }));
+        assert!(broken.is_err());
+
+        let answer = root.call(MV_VS_OP_VAL | MV_VS_OP_RUN_IDX_VAL, [vsid, 0, 0]);
+        assert_eq!(answer, (MV_STATUS_EXIT_FAILURE, abi::mv_exit_reason_t_failure));
+        let details: abi::mv_exit_failure_t = root.read(abi::MV_RUN_RETURN_EXIT_OFFSET as usize);
+        assert_eq!(details.reason, abi::MV_EXIT_FAILURE_POISONED);
+        let (status, _) = root.call(MV_VS_OP_VAL | MV_VS_OP_REG_GET_IDX_VAL, [vsid, 1, 0]);
+        assert_eq!(status, MV_STATUS_FAILURE_UNKNOWN);
+    }
+}
