@@ -1,0 +1,1 @@
+"""A `/dev/kvm` for machines that have none."""

@@ -1,0 +1,60 @@
+"""Constants of `linux/kvm.h`.
+
+Generated from `kvm-bindings` by `tools/gen/src/constants.rs` by `make gen`; do not edit.
+"""
+
+from typing import Final
+
+# version
+KVM_API_VERSION: Final = 0xC
+
+# capabilities
+KVM_CAP_IRQCHIP: Final = 0x0
+KVM_CAP_HLT: Final = 0x1
+KVM_CAP_USER_MEMORY: Final = 0x3
+KVM_CAP_SET_TSS_ADDR: Final = 0x4
+KVM_CAP_EXT_CPUID: Final = 0x7
+KVM_CAP_NR_VCPUS: Final = 0x9
+KVM_CAP_NR_MEMSLOTS: Final = 0xA
+KVM_CAP_NOP_IO_DELAY: Final = 0xC
+KVM_CAP_MP_STATE: Final = 0xE
+KVM_CAP_DESTROY_MEMORY_REGION_WORKS: Final = 0x15
+KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: Final = 0x1E
+KVM_CAP_INTERNAL_ERROR_DATA: Final = 0x28
+KVM_CAP_MAX_VCPUS: Final = 0x42
+KVM_CAP_READONLY_MEM: Final = 0x51
+KVM_CAP_CHECK_EXTENSION_VM: Final = 0x69
+KVM_CAP_MAX_VCPU_ID: Final = 0x80
+KVM_CAP_IMMEDIATE_EXIT: Final = 0x88
+
+# exit reasons
+KVM_EXIT_UNKNOWN: Final = 0x0
+KVM_EXIT_IO: Final = 0x2
+KVM_EXIT_HLT: Final = 0x5
+KVM_EXIT_MMIO: Final = 0x6
+KVM_EXIT_IRQ_WINDOW_OPEN: Final = 0x7
+KVM_EXIT_SHUTDOWN: Final = 0x8
+KVM_EXIT_FAIL_ENTRY: Final = 0x9
+KVM_EXIT_INTR: Final = 0xA
+KVM_EXIT_INTERNAL_ERROR: Final = 0x11
+
+# details of exits
+KVM_EXIT_IO_IN: Final = 0x0
+KVM_EXIT_IO_OUT: Final = 0x1
+KVM_INTERNAL_ERROR_EMULATION: Final = 0x1
+KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: Final = 0x4
+KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES: Final = 0x1
+
+# memory slots
+KVM_MEM_LOG_DIRTY_PAGES: Final = 0x1
+KVM_MEM_READONLY: Final = 0x2
+
+# mp states
+KVM_MP_STATE_RUNNABLE: Final = 0x0
+KVM_MP_STATE_UNINITIALIZED: Final = 0x1
+KVM_MP_STATE_INIT_RECEIVED: Final = 0x2
+KVM_MP_STATE_HALTED: Final = 0x3
+KVM_MP_STATE_SIPI_RECEIVED: Final = 0x4
+
+# cpuid
+KVM_CPUID_FLAG_SIGNIFCANT_INDEX: Final = 0x1

@@ -1,0 +1,28 @@
+"""Limits of x86 KVM that `linux/kvm.h` does not export (`arch/x86/include/asm/kvm_host.h`)."""
+
+from typing import Final
+
+KVM_MAX_VCPUS: Final = 1024
+KVM_MAX_VCPU_IDS: Final = 4 * KVM_MAX_VCPUS
+"""Exclusive; what KVM_CAP_MAX_VCPU_ID reports."""
+
+KVM_USER_MEM_SLOTS: Final = 32764
+"""32767 slots less KVM's three internal ones."""
+
+KVM_ADDRESS_SPACES: Final = 1
+"""Two with SMM, which is not announced."""
+
+KVM_MEM_MAX_NR_PAGES: Final = (1 << 31) - 1
+KVM_MAX_CPUID_ENTRIES: Final = 256
+MAX_IO_MSRS: Final = 256
+"""Exclusive bound of `nmsrs` in KVM_GET_MSRS and KVM_SET_MSRS."""
+
+PAGE_SIZE: Final = 4096
+TASK_SIZE_MAX: Final = (1 << 47) - PAGE_SIZE
+"""End of the user half of the address space with 4-level paging, as `access_ok` sees it."""
+
+VCPU_MMAP_SIZE: Final = 3 * PAGE_SIZE
+"""`kvm_run`, the page of port I/O data, the ring of coalesced MMIO."""
+
+KVMSHIM_CAP_IDENTITY: Final = 0x6B76736D
+"""A capability only kvmshim has ("kvsm"): its value is its number. KVM answers 0."""

@@ -1,0 +1,128 @@
+//! MicroV's exits as KVM's: the one place that knows both.
+//!
+//! `Documentation/virt/kvm/api.rst`, section 5; which exit carries what follows
+//! `arch/x86/kvm/x86.c`.
+
+use kvm_bindings::{
+    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_IO_IN,
+    KVM_EXIT_IO_OUT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
+    KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
+    KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, kvm_run__bindgen_ty_1,
+    kvm_run__bindgen_ty_1__bindgen_ty_14__bindgen_ty_1__bindgen_ty_1 as EmulationFailure,
+};
+use microv::abi::run::{
+    MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_UNKNOWN_EMULATION, mv_exit_failure_t, mv_exit_io_t,
+    mv_exit_mmio_t, mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_interrupt,
+    mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io, mv_exit_reason_t_mmio,
+    mv_exit_reason_t_shutdown, mv_exit_reason_t_unknown, mv_exit_unknown_t,
+};
+
+use crate::run::ExitPage;
+use crate::run_area::{PIO_OFFSET, RunArea};
+
+/// What the client owes the guest after an exit: the data of a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pending {
+    /// Nothing to bring.
+    #[default]
+    Nothing,
+    /// So many bytes in the page of port data.
+    PortData(usize),
+    /// So many bytes in `kvm_run.mmio.data`.
+    MmioData(usize),
+}
+
+/// What becomes of an exit.
+pub enum Outcome {
+    /// The client gets it; KVM_RUN returns 0.
+    Client(Pending),
+    /// The processor was asked to leave; who asked decides.
+    Interrupted,
+}
+
+/// Writes the exit into `area`.
+pub fn translate(reason: u64, page: &ExitPage<'_>, area: &RunArea) -> Outcome {
+    #[allow(non_upper_case_globals, reason = "the names are the specification's")]
+    match reason {
+        mv_exit_reason_t_io => Outcome::Client(port(&page.details(), area)),
+        mv_exit_reason_t_mmio => Outcome::Client(mmio(&page.details(), area)),
+        mv_exit_reason_t_hlt => plain(KVM_EXIT_HLT, area),
+        mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
+        mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),
+        mv_exit_reason_t_interrupt => Outcome::Interrupted,
+        mv_exit_reason_t_failure => failure(&page.details(), area),
+        mv_exit_reason_t_unknown => unknown(&page.details(), area),
+        other => unexpected(other, area),
+    }
+}
+
+fn plain(exit_reason: u32, area: &RunArea) -> Outcome {
+    area.set_exit_reason(exit_reason);
+    Outcome::Client(Pending::Nothing)
+}
+
+fn port(exit: &mv_exit_io_t, area: &RunArea) -> Pending {
+    let size = 1_usize << exit.size;
+    let bytes = size * exit.reps as usize;
+    let input = exit.r#type == MV_EXIT_IO_IN;
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.io.direction = if input { KVM_EXIT_IO_IN } else { KVM_EXIT_IO_OUT } as u8;
+    details.io.size = size as u8;
+    details.io.port = exit.addr as u16;
+    details.io.count = exit.reps as u32;
+    details.io.data_offset = PIO_OFFSET as u64;
+    if !input {
+        area.write_pio(&exit.data[..exit.bytes as usize]);
+    }
+    area.set_exit(KVM_EXIT_IO, details);
+    if input { Pending::PortData(bytes) } else { Pending::Nothing }
+}
+
+fn mmio(exit: &mv_exit_mmio_t, area: &RunArea) -> Pending {
+    let len = exit.memory_access_size as usize;
+    let write = exit.flags & MV_EXIT_MMIO_WRITE != 0;
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.mmio.phys_addr = exit.gpa;
+    details.mmio.data = exit.data.to_le_bytes();
+    details.mmio.len = len as u32;
+    details.mmio.is_write = write.into();
+    area.set_exit(KVM_EXIT_MMIO, details);
+    if write { Pending::Nothing } else { Pending::MmioData(len) }
+}
+
+fn failure(exit: &mv_exit_failure_t, area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.fail_entry.hardware_entry_failure_reason = exit.reason;
+    area.set_exit(KVM_EXIT_FAIL_ENTRY, details);
+    Outcome::Client(Pending::Nothing)
+}
+
+/// Flags, size and fifteen bytes of the instruction: four words of `kvm_run.emulation_failure`.
+const EMULATION_FAILURE_WORDS: u32 = 4;
+
+fn unknown(exit: &mv_exit_unknown_t, area: &RunArea) -> Outcome {
+    if exit.info0 != MV_EXIT_UNKNOWN_EMULATION {
+        return unexpected(exit.info0, area);
+    }
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&exit.info2.to_le_bytes());
+    bytes[8..].copy_from_slice(&exit.info3.to_le_bytes());
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.emulation_failure.suberror = KVM_INTERNAL_ERROR_EMULATION;
+    details.emulation_failure.ndata = EMULATION_FAILURE_WORDS;
+    details.emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES.into();
+    let [insn_bytes @ .., _] = bytes;
+    details.emulation_failure.__bindgen_anon_1.__bindgen_anon_1 =
+        EmulationFailure { insn_size: exit.info1 as u8, insn_bytes };
+    area.set_exit(KVM_EXIT_INTERNAL_ERROR, details);
+    Outcome::Client(Pending::Nothing)
+}
+
+fn unexpected(reason: u64, area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.internal.suberror = KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON;
+    details.internal.ndata = 1;
+    details.internal.data = std::array::from_fn(|word| if word == 0 { reason } else { 0 });
+    area.set_exit(KVM_EXIT_INTERNAL_ERROR, details);
+    Outcome::Client(Pending::Nothing)
+}

@@ -1,0 +1,158 @@
+//! KVM_RUN: one vCPU as the door sees it.
+//!
+//! `Documentation/virt/kvm/api.rst`, KVM_RUN; the order of things is that of
+//! `kvm_arch_vcpu_ioctl_run`: finish the instruction whose data the client brings, then honour
+//! `immediate_exit`, then run.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kvm_bindings::KVM_EXIT_INTR;
+use microv::abi::run::{
+    MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW, MV_RUN_RETURN_STATE_INTERRUPTIBLE,
+    mv_run_return_t,
+};
+
+use crate::exit::{Outcome, Pending, translate};
+use crate::fuse::{self, IoctlFn, Request};
+use crate::gate::Gate;
+use crate::owner::Owner;
+use crate::run::{self, Entry};
+use crate::run_area::{RunArea, Wishes};
+
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// The most data an exit asks for: a batch of string input.
+const MAX_DATA: usize = 1024;
+
+/// A vCPU file: what its ioctls need here.
+pub struct Vcpu {
+    vsid: u16,
+    area: RunArea,
+    /// Where every ioctl but KVM_RUN goes.
+    pub rest: IoctlFn,
+    /// The client's gate.
+    pub gate: Arc<Gate>,
+    owner: Owner,
+    /// A signal is pending for the thread in KVM_RUN.
+    signalled: AtomicBool,
+    /// KVM's `vcpu->mutex`: serialises the ioctls of the vCPU.
+    turn: Mutex<Pending>,
+}
+
+impl Vcpu {
+    /// A vCPU that has not run. `process` is the one that made the VM.
+    pub fn new(vsid: u16, area: RunArea, rest: IoctlFn, gate: Arc<Gate>, process: u32) -> Self {
+        Self {
+            vsid,
+            area,
+            rest,
+            gate,
+            owner: Owner::new(process),
+            signalled: AtomicBool::new(false),
+            turn: Mutex::default(),
+        }
+    }
+
+    /// Waits for its turn and calls `body`: no other ioctl of the vCPU runs meanwhile.
+    pub fn in_turn<R>(&self, body: impl FnOnce() -> R) -> R {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        body()
+    }
+
+    /// KVM_RUN for thread `tid`: 0, or a negative errno.
+    ///
+    /// # Safety
+    /// `req` is the live request of that call.
+    #[allow(unsafe_code, reason = "a live request of libfuse")]
+    pub unsafe fn run(&self, req: Request, arg: usize, tid: u32) -> c_int {
+        if !self.owner.has(tid) {
+            return -libc::EIO;
+        }
+        if arg != 0 {
+            return -libc::EINVAL;
+        }
+        let mut pending = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.signalled.store(false, Ordering::Relaxed);
+        let data = std::ptr::from_ref(self).cast_mut().cast::<c_void>();
+        // SAFETY: the request is live (caller), and a vCPU outlives the requests of its session.
+        unsafe { fuse::on_interrupt(req, interrupted, data) };
+        self.run_until_exit(&mut pending)
+    }
+
+    fn run_until_exit(&self, pending: &mut Pending) -> c_int {
+        let wishes = self.area.wishes();
+        let mut data = [0; MAX_DATA];
+        let mut bytes = self.brought(std::mem::take(pending), &mut data);
+        loop {
+            let entry = Entry { cr8: wishes.cr8, flags: flags(&wishes), data: &data[..bytes] };
+            let result = run::run(self.vsid, &entry, |reason, head, page| {
+                self.set_common(head);
+                translate(reason, page, &self.area)
+            });
+            bytes = 0;
+            match result {
+                Ok(Outcome::Client(owed)) => {
+                    *pending = owed;
+                    return 0;
+                }
+                Ok(Outcome::Interrupted) if self.must_return(&wishes) => {
+                    self.area.set_exit_reason(KVM_EXIT_INTR);
+                    return -libc::EINTR;
+                }
+                // A kick meant for a call that had ended already.
+                Ok(Outcome::Interrupted) => {}
+                Err(run::Refused) => return -libc::EINVAL,
+            }
+        }
+    }
+
+    fn must_return(&self, wishes: &Wishes) -> bool {
+        wishes.immediate_exit || self.signalled.load(Ordering::Acquire)
+    }
+
+    /// Copies what the client brings for a pending read; returns how many bytes.
+    fn brought(&self, pending: Pending, data: &mut [u8; MAX_DATA]) -> usize {
+        match pending {
+            Pending::Nothing => 0,
+            Pending::PortData(bytes) => {
+                self.area.read_pio(&mut data[..bytes]);
+                bytes
+            }
+            Pending::MmioData(bytes) => {
+                data[..8].copy_from_slice(&self.area.mmio_data());
+                bytes
+            }
+        }
+    }
+
+    fn set_common(&self, head: &mv_run_return_t) {
+        self.area.set_common(&crate::run_area::Common {
+            if_flag: head.rflags & RFLAGS_IF != 0,
+            ready_for_interrupt_injection: head.state & MV_RUN_RETURN_STATE_INTERRUPTIBLE != 0,
+            cr8: head.cr8,
+            apic_base: head.apic_base,
+        });
+    }
+}
+
+fn flags(wishes: &Wishes) -> u64 {
+    let mut flags = 0;
+    if wishes.immediate_exit {
+        flags |= MV_RUN_FLAG_COMPLETE_ONLY;
+    }
+    if wishes.request_interrupt_window {
+        flags |= MV_RUN_FLAG_INTERRUPT_WINDOW;
+    }
+    flags
+}
+
+/// The client's thread has a signal: leave the guest.
+#[allow(unsafe_code, reason = "called by libfuse")]
+unsafe extern "C" fn interrupted(_: Request, data: *mut c_void) {
+    // SAFETY: `data` is the vCPU of the request's session, which outlives it.
+    let vcpu = unsafe { &*data.cast_const().cast::<Vcpu>() };
+    vcpu.signalled.store(true, Ordering::Release);
+    run::kick(vcpu.vsid);
+}

@@ -1,0 +1,507 @@
+# Generated from microv/rust/src/abi by `make gen`; do not edit.
+"""Numbers and page layouts of the hypercall ABI."""
+
+import ctypes
+from typing import Final
+
+# RAX on entry, specification IDs
+MV_HYPERCALL_SIG_VAL: Final = 0x764D000000000000
+MV_HYPERCALL_SIG_MASK: Final = 0xFFFF000000000000
+MV_HYPERCALL_FLAGS_MASK: Final = 0xFFFF00000000
+MV_HYPERCALL_OPCODE_MASK: Final = 0xFFFF0000FFFF0000
+MV_HYPERCALL_OPCODE_NOSIG_MASK: Final = 0xFFFF0000
+MV_HYPERCALL_INDEX_MASK: Final = 0xFFFF
+MV_HYPERCALL_FLAGS_SCC: Final = 0x100000000
+MV_ID_OP_VAL: Final = 0x764D000000000000
+MV_HANDLE_OP_VAL: Final = 0x764D000000010000
+MV_DEBUG_OP_VAL: Final = 0x764D000000020000
+MV_PP_OP_VAL: Final = 0x764D000000030000
+MV_VM_OP_VAL: Final = 0x764D000000040000
+MV_VP_OP_VAL: Final = 0x764D000000050000
+MV_VS_OP_VAL: Final = 0x764D000000060000
+MV_ID_OP_NOSIG_VAL: Final = 0x0
+MV_HANDLE_OP_NOSIG_VAL: Final = 0x10000
+MV_DEBUG_OP_NOSIG_VAL: Final = 0x20000
+MV_PP_OP_NOSIG_VAL: Final = 0x30000
+MV_VM_OP_NOSIG_VAL: Final = 0x40000
+MV_VP_OP_NOSIG_VAL: Final = 0x50000
+MV_VS_OP_NOSIG_VAL: Final = 0x60000
+MV_SPEC_ID1_VAL: Final = 0x3123764D
+MV_SPEC_ID1_MASK: Final = 0x2
+MV_ALL_SPECS_SUPPORTED_VAL: Final = 0x2
+MV_INVALID_VERSION: Final = 0x80000000
+MV_INVALID_HANDLE: Final = 0xFFFFFFFFFFFFFFFF
+
+# Hypercall indexes
+MV_ID_OP_VERSION_IDX_VAL: Final = 0x0
+MV_ID_OP_GET_CAPABILITY_IDX_VAL: Final = 0x1
+MV_ID_OP_CLR_CAPABILITY_IDX_VAL: Final = 0x2
+MV_ID_OP_SET_CAPABILITY_IDX_VAL: Final = 0x3
+MV_ID_OP_HAS_CAPABILITY_IDX_VAL: Final = 0x4
+MV_HANDLE_OP_OPEN_HANDLE_IDX_VAL: Final = 0x0
+MV_HANDLE_OP_CLOSE_HANDLE_IDX_VAL: Final = 0x1
+MV_DEBUG_OP_OUT_IDX_VAL: Final = 0x0
+MV_PP_OP_PPID_IDX_VAL: Final = 0x0
+MV_PP_OP_ONLINE_PPS_IDX_VAL: Final = 0x1
+MV_PP_OP_CLR_SHARED_PAGE_GPA_IDX_VAL: Final = 0x2
+MV_PP_OP_SET_SHARED_PAGE_GPA_IDX_VAL: Final = 0x3
+MV_PP_OP_CPUID_GET_SUPPORTED_IDX_VAL: Final = 0x4
+MV_PP_OP_CPUID_GET_SUPPORTED_LIST_IDX_VAL: Final = 0x5
+MV_PP_OP_CPUID_GET_PERMISSABLE_IDX_VAL: Final = 0x6
+MV_PP_OP_CPUID_GET_PERMISSABLE_LIST_IDX_VAL: Final = 0x7
+MV_PP_OP_CPUID_GET_EMULATED_IDX_VAL: Final = 0x8
+MV_PP_OP_CPUID_GET_EMULATED_LIST_IDX_VAL: Final = 0x9
+MV_PP_OP_REG_GET_SUPPORTED_IDX_VAL: Final = 0xA
+MV_PP_OP_REG_GET_SUPPORTED_LIST_IDX_VAL: Final = 0xB
+MV_PP_OP_REG_GET_PERMISSABLE_IDX_VAL: Final = 0xC
+MV_PP_OP_REG_GET_PERMISSABLE_LIST_IDX_VAL: Final = 0xD
+MV_PP_OP_REG_GET_EMULATED_IDX_VAL: Final = 0xE
+MV_PP_OP_REG_GET_EMULATED_LIST_IDX_VAL: Final = 0xF
+MV_PP_OP_MSR_GET_SUPPORTED_IDX_VAL: Final = 0x10
+MV_PP_OP_MSR_GET_SUPPORTED_LIST_IDX_VAL: Final = 0x11
+MV_PP_OP_MSR_GET_PERMISSABLE_IDX_VAL: Final = 0x12
+MV_PP_OP_MSR_GET_PERMISSABLE_LIST_IDX_VAL: Final = 0x13
+MV_PP_OP_MSR_GET_EMULATED_IDX_VAL: Final = 0x14
+MV_PP_OP_MSR_GET_EMULATED_LIST_IDX_VAL: Final = 0x15
+MV_PP_OP_TSC_GET_KHZ_IDX_VAL: Final = 0x16
+MV_PP_OP_TSC_SET_KHZ_IDX_VAL: Final = 0x17
+MV_PP_OP_GET_SHARED_PAGE_GPA_IDX_VAL: Final = 0x40
+MV_VM_OP_CREATE_VM_IDX_VAL: Final = 0x0
+MV_VM_OP_DESTROY_VM_IDX_VAL: Final = 0x1
+MV_VM_OP_VMID_IDX_VAL: Final = 0x2
+MV_VM_OP_MMIO_MAP_IDX_VAL: Final = 0x3
+MV_VM_OP_MMIO_UNMAP_IDX_VAL: Final = 0x4
+MV_VM_OP_SET_TIME_BUDGET_IDX_VAL: Final = 0x40
+MV_VP_OP_CREATE_VP_IDX_VAL: Final = 0x0
+MV_VP_OP_DESTROY_VP_IDX_VAL: Final = 0x1
+MV_VP_OP_VMID_IDX_VAL: Final = 0x2
+MV_VP_OP_VPID_IDX_VAL: Final = 0x3
+MV_VS_OP_CREATE_VS_IDX_VAL: Final = 0x0
+MV_VS_OP_DESTROY_VS_IDX_VAL: Final = 0x1
+MV_VS_OP_VMID_IDX_VAL: Final = 0x2
+MV_VS_OP_VPID_IDX_VAL: Final = 0x3
+MV_VS_OP_VSID_IDX_VAL: Final = 0x4
+MV_VS_OP_GVA_TO_GLA_IDX_VAL: Final = 0x5
+MV_VS_OP_GLA_TO_GPA_IDX_VAL: Final = 0x6
+MV_VS_OP_GVA_TO_GPA_IDX_VAL: Final = 0x7
+MV_VS_OP_RUN_IDX_VAL: Final = 0x8
+MV_VS_OP_CPUID_GET_IDX_VAL: Final = 0x9
+MV_VS_OP_CPUID_SET_IDX_VAL: Final = 0xA
+MV_VS_OP_CPUID_GET_LIST_IDX_VAL: Final = 0xB
+MV_VS_OP_CPUID_SET_LIST_IDX_VAL: Final = 0xC
+MV_VS_OP_REG_GET_IDX_VAL: Final = 0xD
+MV_VS_OP_REG_SET_IDX_VAL: Final = 0xE
+MV_VS_OP_REG_GET_LIST_IDX_VAL: Final = 0xF
+MV_VS_OP_REG_SET_LIST_IDX_VAL: Final = 0x10
+MV_VS_OP_MSR_GET_IDX_VAL: Final = 0x17
+MV_VS_OP_MSR_SET_IDX_VAL: Final = 0x18
+MV_VS_OP_MSR_GET_LIST_IDX_VAL: Final = 0x19
+MV_VS_OP_MSR_SET_LIST_IDX_VAL: Final = 0x1A
+MV_VS_OP_FPU_GET_IDX_VAL: Final = 0x1B
+MV_VS_OP_FPU_SET_IDX_VAL: Final = 0x1C
+MV_VS_OP_FPU_GET_ALL_IDX_VAL: Final = 0x1D
+MV_VS_OP_FPU_SET_ALL_IDX_VAL: Final = 0x1E
+MV_VS_OP_XSAVE_GET_IDX_VAL: Final = 0x1F
+MV_VS_OP_XSAVE_SET_IDX_VAL: Final = 0x20
+MV_VS_OP_XSAVE_GET_ALL_IDX_VAL: Final = 0x21
+MV_VS_OP_XSAVE_SET_ALL_IDX_VAL: Final = 0x22
+MV_VS_OP_MP_STATE_GET_IDX_VAL: Final = 0x23
+MV_VS_OP_MP_STATE_SET_IDX_VAL: Final = 0x24
+MV_VS_OP_INJECT_EXCEPTION_IDX_VAL: Final = 0x25
+MV_VS_OP_QUEUE_INTERRUPT_IDX_VAL: Final = 0x26
+MV_VS_OP_TSC_GET_KHZ_IDX_VAL: Final = 0x27
+MV_VS_OP_TSC_SET_KHZ_IDX_VAL: Final = 0x28
+MV_VS_OP_CLOCK_GET_IDX_VAL: Final = 0x29
+MV_VS_OP_CLOCK_SET_IDX_VAL: Final = 0x30
+MV_VS_OP_KICK_IDX_VAL: Final = 0x40
+
+# mv_status_t
+MV_STATUS_SUCCESS: Final = 0x0
+MV_STATUS_FAILURE_UNKNOWN: Final = 0xDEAD000000010001
+MV_STATUS_FAILURE_INVALID_HANDLE: Final = 0xDEAD000000020001
+MV_STATUS_FAILURE_UNSUPPORTED: Final = 0xDEAD000000040001
+MV_STATUS_INVALID_PERM_DENIED: Final = 0xDEAD000000010002
+MV_STATUS_INVALID_INPUT_REG0: Final = 0xDEAD000000010003
+MV_STATUS_INVALID_INPUT_REG1: Final = 0xDEAD000000020003
+MV_STATUS_INVALID_INPUT_REG2: Final = 0xDEAD000000040003
+MV_STATUS_INVALID_INPUT_REG3: Final = 0xDEAD000000080003
+MV_STATUS_INVALID_OUTPUT_REG0: Final = 0xDEAD000000100003
+MV_STATUS_INVALID_OUTPUT_REG1: Final = 0xDEAD000000200003
+MV_STATUS_INVALID_OUTPUT_REG2: Final = 0xDEAD000000400003
+MV_STATUS_INVALID_OUTPUT_REG3: Final = 0xDEAD000000800003
+MV_STATUS_RETRY_CONTINUATION: Final = 0xDEAD000000100004
+MV_STATUS_RETRY_CONTINUATION_SCC: Final = 0xDEAD000000200004
+MV_STATUS_EXIT_FAILURE: Final = 0xDEAD000000100005
+MV_STATUS_EXIT_UNKNOWN: Final = 0xDEAD000000200005
+
+# IDs and limits
+MV_INVALID_ID: Final = 0xFFFF
+MV_SELF_ID: Final = 0xFFFE
+MV_ALL_ID: Final = 0xFFFD
+MV_BS_PPID: Final = 0x0
+MV_ROOT_VMID: Final = 0x0
+MV_MAX_HANDLES: Final = 0x400
+MV_MAX_PPS: Final = 0x400
+MV_MAX_VMS: Final = 0x400
+MV_MAX_VPS: Final = 0x2000
+MV_MAX_VSS: Final = 0x2000
+MV_PAGE_SIZE: Final = 0x1000
+MV_PAGE_SHIFT: Final = 0xC
+MV_MAX_GPA: Final = 0x200000000000
+
+# mv_reg_t
+mv_reg_t_unsupported: Final = 0x0
+mv_reg_t_rax: Final = 0x1
+mv_reg_t_rbx: Final = 0x2
+mv_reg_t_rcx: Final = 0x3
+mv_reg_t_rdx: Final = 0x4
+mv_reg_t_rbp: Final = 0x5
+mv_reg_t_rsi: Final = 0x6
+mv_reg_t_rdi: Final = 0x7
+mv_reg_t_r8: Final = 0x8
+mv_reg_t_r9: Final = 0x9
+mv_reg_t_r10: Final = 0xA
+mv_reg_t_r11: Final = 0xB
+mv_reg_t_r12: Final = 0xC
+mv_reg_t_r13: Final = 0xD
+mv_reg_t_r14: Final = 0xE
+mv_reg_t_r15: Final = 0xF
+mv_reg_t_rsp: Final = 0x10
+mv_reg_t_rip: Final = 0x11
+mv_reg_t_rflags: Final = 0x12
+mv_reg_t_es_selector: Final = 0x13
+mv_reg_t_es_attrib: Final = 0x14
+mv_reg_t_es_limit: Final = 0x15
+mv_reg_t_es_base: Final = 0x16
+mv_reg_t_cs_selector: Final = 0x17
+mv_reg_t_cs_attrib: Final = 0x18
+mv_reg_t_cs_limit: Final = 0x19
+mv_reg_t_cs_base: Final = 0x1A
+mv_reg_t_ss_selector: Final = 0x1B
+mv_reg_t_ss_attrib: Final = 0x1C
+mv_reg_t_ss_limit: Final = 0x1D
+mv_reg_t_ss_base: Final = 0x1E
+mv_reg_t_ds_selector: Final = 0x1F
+mv_reg_t_ds_attrib: Final = 0x20
+mv_reg_t_ds_limit: Final = 0x21
+mv_reg_t_ds_base: Final = 0x22
+mv_reg_t_fs_selector: Final = 0x23
+mv_reg_t_fs_attrib: Final = 0x24
+mv_reg_t_fs_limit: Final = 0x25
+mv_reg_t_fs_base: Final = 0x26
+mv_reg_t_gs_selector: Final = 0x27
+mv_reg_t_gs_attrib: Final = 0x28
+mv_reg_t_gs_limit: Final = 0x29
+mv_reg_t_gs_base: Final = 0x2A
+mv_reg_t_ldtr_selector: Final = 0x2B
+mv_reg_t_ldtr_attrib: Final = 0x2C
+mv_reg_t_ldtr_limit: Final = 0x2D
+mv_reg_t_ldtr_base: Final = 0x2E
+mv_reg_t_tr_selector: Final = 0x2F
+mv_reg_t_tr_attrib: Final = 0x30
+mv_reg_t_tr_limit: Final = 0x31
+mv_reg_t_tr_base: Final = 0x32
+mv_reg_t_gdtr_selector: Final = 0x33
+mv_reg_t_gdtr_attrib: Final = 0x34
+mv_reg_t_gdtr_limit: Final = 0x35
+mv_reg_t_gdtr_base: Final = 0x36
+mv_reg_t_idtr_selector: Final = 0x37
+mv_reg_t_idtr_attrib: Final = 0x38
+mv_reg_t_idtr_limit: Final = 0x39
+mv_reg_t_idtr_base: Final = 0x3A
+mv_reg_t_dr0: Final = 0x3B
+mv_reg_t_dr1: Final = 0x3C
+mv_reg_t_dr2: Final = 0x3D
+mv_reg_t_dr3: Final = 0x3E
+mv_reg_t_dr6: Final = 0x3F
+mv_reg_t_dr7: Final = 0x40
+mv_reg_t_cr0: Final = 0x41
+mv_reg_t_cr2: Final = 0x42
+mv_reg_t_cr3: Final = 0x43
+mv_reg_t_cr4: Final = 0x44
+mv_reg_t_cr8: Final = 0x45
+mv_reg_t_xcr0: Final = 0x46
+mv_reg_t_virtual_interrupt_a: Final = 0x47
+mv_reg_t_invalid: Final = 0x48
+
+# Memory descriptor lists
+MV_MAP_FLAG_READ_ACCESS: Final = 0x1
+MV_MAP_FLAG_WRITE_ACCESS: Final = 0x2
+MV_MAP_FLAG_EXECUTE_ACCESS: Final = 0x4
+MV_MAP_FLAG_USER: Final = 0x8
+MV_MAP_FLAG_4K_PAGE: Final = 0x200
+MV_MAP_FLAG_2M_PAGE: Final = 0x400
+MV_MAP_FLAG_1G_PAGE: Final = 0x800
+MV_MAP_FLAG_UNCACHEABLE: Final = 0x200000000000000
+MV_MAP_FLAG_UNCACHEABLE_MINUS: Final = 0x400000000000000
+MV_MAP_FLAG_WRITE_COMBINING: Final = 0x800000000000000
+MV_MAP_FLAG_WRITE_COMBINING_PLUS: Final = 0x1000000000000000
+MV_MAP_FLAG_WRITE_THROUGH: Final = 0x2000000000000000
+MV_MAP_FLAG_WRITE_BACK: Final = 0x4000000000000000
+MV_MAP_FLAG_WRITE_PROTECTED: Final = 0x8000000000000000
+MV_MDL_MAX_ENTRIES: Final = 0x7D
+
+# Register and CPUID descriptor lists
+MV_RDL_MAX_ENTRIES: Final = 0xFA
+MV_RDL_FLAG_ALL: Final = 0x1
+MV_RDL_ENTRY_REFUSED: Final = 0x8000000000000000
+MV_CDL_MAX_ENTRIES: Final = 0x7D
+MV_CDL_FLAG_ALL: Final = 0x1
+MV_CDL_FLAG_APPEND: Final = 0x2
+MV_CPUID_FLAG_SIGNIFICANT_INDEX: Final = 0x1
+MV_PERM_READ: Final = 0x1
+MV_PERM_WRITE: Final = 0x2
+
+# mv_mp_state_t
+mv_mp_state_t_initial: Final = 0x0
+mv_mp_state_t_running: Final = 0x1
+mv_mp_state_t_wait: Final = 0x2
+mv_mp_state_t_init: Final = 0x3
+mv_mp_state_t_sipi: Final = 0x4
+mv_mp_state_t_invalid: Final = 0x5
+
+# run
+mv_exit_reason_t_failure: Final = 0x0
+mv_exit_reason_t_unknown: Final = 0x1
+mv_exit_reason_t_hlt: Final = 0x2
+mv_exit_reason_t_io: Final = 0x3
+mv_exit_reason_t_mmio: Final = 0x4
+mv_exit_reason_t_msr: Final = 0x5
+mv_exit_reason_t_interrupt: Final = 0x6
+mv_exit_reason_t_interrupt_window: Final = 0x7
+mv_exit_reason_t_nmi: Final = 0x8
+mv_exit_reason_t_shutdown: Final = 0x9
+MV_RUN_MAX_REG_ENTRIES: Final = 0xA
+MV_RUN_MAX_MSR_ENTRIES: Final = 0xA
+MV_RUN_MAX_IOMEM_SIZE: Final = 0xEA0
+MV_RUN_FLAG_COMPLETE_ONLY: Final = 0x1
+MV_RUN_FLAG_INTERRUPT_WINDOW: Final = 0x2
+MV_RUN_RETURN_EXIT_OFFSET: Final = 0x20
+MV_RUN_RETURN_STATE_INTERRUPTIBLE: Final = 0x1
+MV_EXIT_IO_IN: Final = 0x0
+MV_EXIT_IO_OUT: Final = 0x1
+MV_EXIT_IO_MAX_DATA: Final = 0x400
+MV_EXIT_MMIO_READ: Final = 0x1
+MV_EXIT_MMIO_WRITE: Final = 0x2
+MV_EXIT_MMIO_EXECUTE: Final = 0x4
+MV_EXIT_FAILURE_INVALID_STATE: Final = 0xFFFFFFFF
+MV_EXIT_FAILURE_POISONED: Final = 0xFFFFFFFE
+MV_EXIT_UNKNOWN_EMULATION: Final = 0x1
+mv_bit_size_t_8: Final = 0x0
+mv_bit_size_t_16: Final = 0x1
+mv_bit_size_t_32: Final = 0x2
+mv_bit_size_t_64: Final = 0x3
+
+
+class mv_mdl_entry_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("dst", ctypes.c_uint64),
+        ("src", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+    )
+    dst: int
+    src: int
+    bytes: int
+    flags: int
+
+
+assert ctypes.sizeof(mv_mdl_entry_t) == 0x20
+
+
+class mv_mdl_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("reg", ctypes.c_uint64 * 8),
+        ("reserved", ctypes.c_uint64 * 3),
+        ("num_entries", ctypes.c_uint64),
+        ("entries", mv_mdl_entry_t * 125),
+    )
+    reg: "ctypes.Array[ctypes.c_uint64]"
+    reserved: "ctypes.Array[ctypes.c_uint64]"
+    num_entries: int
+    entries: "ctypes.Array[mv_mdl_entry_t]"
+
+
+assert ctypes.sizeof(mv_mdl_t) == 0x1000
+
+
+class mv_rdl_entry_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("reg", ctypes.c_uint64),
+        ("val", ctypes.c_uint64),
+    )
+    reg: int
+    val: int
+
+
+assert ctypes.sizeof(mv_rdl_entry_t) == 0x10
+
+
+class mv_rdl_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("reg", ctypes.c_uint64 * 8),
+        ("reserved", ctypes.c_uint64 * 3),
+        ("num_entries", ctypes.c_uint64),
+        ("entries", mv_rdl_entry_t * 250),
+    )
+    reg: "ctypes.Array[ctypes.c_uint64]"
+    reserved: "ctypes.Array[ctypes.c_uint64]"
+    num_entries: int
+    entries: "ctypes.Array[mv_rdl_entry_t]"
+
+
+assert ctypes.sizeof(mv_rdl_t) == 0x1000
+
+
+class mv_cdl_entry_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("fun", ctypes.c_uint32),
+        ("idx", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("eax", ctypes.c_uint32),
+        ("ebx", ctypes.c_uint32),
+        ("ecx", ctypes.c_uint32),
+        ("edx", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    )
+    fun: int
+    idx: int
+    flags: int
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+    reserved: int
+
+
+assert ctypes.sizeof(mv_cdl_entry_t) == 0x20
+
+
+class mv_cdl_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("reg", ctypes.c_uint64 * 8),
+        ("reserved", ctypes.c_uint64 * 3),
+        ("num_entries", ctypes.c_uint64),
+        ("entries", mv_cdl_entry_t * 125),
+    )
+    reg: "ctypes.Array[ctypes.c_uint64]"
+    reserved: "ctypes.Array[ctypes.c_uint64]"
+    num_entries: int
+    entries: "ctypes.Array[mv_cdl_entry_t]"
+
+
+assert ctypes.sizeof(mv_cdl_t) == 0x1000
+
+
+class mv_run_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("num_reg_entries", ctypes.c_uint64),
+        ("reg_entries", mv_rdl_entry_t * 10),
+        ("num_msr_entries", ctypes.c_uint64),
+        ("msr_entries", mv_rdl_entry_t * 10),
+        ("num_iomem", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("iomem", ctypes.c_uint8 * 3744),
+    )
+    num_reg_entries: int
+    reg_entries: "ctypes.Array[mv_rdl_entry_t]"
+    num_msr_entries: int
+    msr_entries: "ctypes.Array[mv_rdl_entry_t]"
+    num_iomem: int
+    flags: int
+    iomem: "ctypes.Array[ctypes.c_uint8]"
+
+
+assert ctypes.sizeof(mv_run_t) == 0x1000
+
+
+class mv_run_return_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("rflags", ctypes.c_uint64),
+        ("cr8", ctypes.c_uint64),
+        ("apic_base", ctypes.c_uint64),
+        ("state", ctypes.c_uint64),
+    )
+    rflags: int
+    cr8: int
+    apic_base: int
+    state: int
+
+
+assert ctypes.sizeof(mv_run_return_t) == 0x20
+
+
+class mv_exit_io_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("addr", ctypes.c_uint64),
+        ("reps", ctypes.c_uint64),
+        ("type", ctypes.c_uint64),
+        ("size", ctypes.c_int32),
+        ("bytes", ctypes.c_uint32),
+        ("data", ctypes.c_uint8 * 1024),
+    )
+    addr: int
+    reps: int
+    type: int
+    size: int
+    bytes: int
+    data: "ctypes.Array[ctypes.c_uint8]"
+
+
+assert ctypes.sizeof(mv_exit_io_t) == 0x420
+
+
+class mv_exit_mmio_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("gpa", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("data", ctypes.c_uint64),
+        ("reserved0", ctypes.c_uint64),
+        ("reserved1", ctypes.c_uint64),
+        ("memory_access_size", ctypes.c_uint64),
+    )
+    gpa: int
+    flags: int
+    data: int
+    reserved0: int
+    reserved1: int
+    memory_access_size: int
+
+
+assert ctypes.sizeof(mv_exit_mmio_t) == 0x30
+
+
+class mv_exit_unknown_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("info0", ctypes.c_uint64),
+        ("info1", ctypes.c_uint64),
+        ("info2", ctypes.c_uint64),
+        ("info3", ctypes.c_uint64),
+    )
+    info0: int
+    info1: int
+    info2: int
+    info3: int
+
+
+assert ctypes.sizeof(mv_exit_unknown_t) == 0x20
+
+
+class mv_exit_failure_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (("reason", ctypes.c_uint64),)
+    reason: int
+
+
+assert ctypes.sizeof(mv_exit_failure_t) == 0x8

@@ -1,0 +1,75 @@
+"""mv_vm_op: VMs and their memory."""
+
+from collections.abc import Iterable
+
+from microv import abi_gen as mv
+from microv import mdl
+from microv.call import with_handle
+from microv.mdl import Run
+from microv.shared_page import shared_page
+from microv.status import MvError
+
+_OP = mv.MV_VM_OP_VAL
+_MAP = _OP | mv.MV_VM_OP_MMIO_MAP_IDX_VAL
+_UNMAP = _OP | mv.MV_VM_OP_MMIO_UNMAP_IDX_VAL
+
+
+def create_vm() -> int:
+    """A new VM. FAILURE_UNKNOWN: MV_MAX_VMS exist."""
+    return with_handle(_OP | mv.MV_VM_OP_CREATE_VM_IDX_VAL)
+
+
+def destroy_vm(vmid: int) -> None:
+    """Ends a VM, which has no VP any more.
+
+    INVALID_INPUT_REG1: no guest VM; FAILURE_UNKNOWN: the root VM, or one still in use.
+    """
+    with_handle(_OP | mv.MV_VM_OP_DESTROY_VM_IDX_VAL, vmid)
+
+
+def vmid() -> int:
+    """The caller's VM: the root."""
+    return with_handle(_OP | mv.MV_VM_OP_VMID_IDX_VAL)
+
+
+def mmio_map(vmid: int, runs: Iterable[tuple[int, int, int, int]]) -> None:
+    """Gives memory of this process to a VM: runs of (gpa, address, bytes, MV_MAP_FLAG_*).
+
+    The memory stays mapped here until it was unmapped from the VM. After a failure none of the runs
+    is mapped.
+
+    INVALID_INPUT_REG1: no guest VM; FAILURE_UNKNOWN: a run is unaligned, empty or out of range, is
+    mapped already, or is no memory of this process with the rights it should give.
+    """
+    done: list[Run] = []
+    for portion in mdl.lists(Run(*run) for run in runs):
+        try:
+            _for_portion(_MAP, vmid, portion)
+        except MvError:
+            mmio_unmap(vmid, [(run.gpa, run.size) for run in done])
+            raise
+        done += portion
+
+
+def mmio_unmap(vmid: int, runs: Iterable[tuple[int, int]]) -> None:
+    """Takes memory from a VM: runs of (gpa, bytes). When it returns no vCPU uses it any more.
+
+    INVALID_INPUT_REG1: no guest VM; FAILURE_UNKNOWN: a run is unaligned, empty or out of range, or
+    a page of it is not mapped. Of up to MV_MDL_MAX_ENTRIES runs none is unmapped then; of more,
+    the lists before the refused one are.
+    """
+    for portion in mdl.lists(Run(gpa, gpa, size, 0) for gpa, size in runs):
+        _for_portion(_UNMAP, vmid, portion)
+
+
+def set_time_budget(vmid: int, ns: int) -> None:
+    """How long one map or unmap call may take before it asks to be called again.
+
+    INVALID_INPUT_REG1: no guest VM; INVALID_INPUT_REG2: 0.
+    """
+    with_handle(_OP | mv.MV_VM_OP_SET_TIME_BUDGET_IDX_VAL, vmid, ns)
+
+
+def _for_portion(group_index: int, vmid: int, portion: list[Run]) -> None:
+    shared_page().write(mdl.to_page(portion))
+    with_handle(group_index, vmid, mv.MV_SELF_ID)

@@ -1,0 +1,158 @@
+//! Layouts of KVM's structures as `ctypes.Structure` classes, offsets taken from `kvm-bindings`.
+//!
+//! A structure that ends in an array of entries (`kvm_msrs`, `kvm_cpuid2`, `kvm_msr_list`) has
+//! only its head here; the array follows it in memory.
+
+use std::mem::offset_of;
+
+use kvm_bindings as kvm;
+
+use crate::python;
+
+/// A type that `ctypes` can say.
+trait Ctype {
+    /// The `ctypes` expression.
+    fn ctype() -> String;
+    /// What a type checker sees when the attribute is read.
+    fn seen() -> String;
+}
+
+macro_rules! ctype_integers {
+    ($($type:ty = $name:literal),*) => {$(
+        impl Ctype for $type {
+            fn ctype() -> String { $name.into() }
+            fn seen() -> String { "int".into() }
+        }
+    )*};
+}
+ctype_integers!(u8 = "c_uint8", u16 = "c_uint16", u32 = "c_uint32", u64 = "c_uint64");
+
+impl<T: Ctype, const N: usize> Ctype for [T; N] {
+    fn ctype() -> String {
+        format!("{} * {N}", T::ctype())
+    }
+    fn seen() -> String {
+        format!("Array[{}]", T::ctype().split(" * ").next().unwrap_or_default())
+    }
+}
+
+struct Field {
+    name: &'static str,
+    offset: usize,
+    size: usize,
+    ctype: String,
+    seen: String,
+}
+
+struct Layout {
+    name: &'static str,
+    size: usize,
+    fields: Vec<Field>,
+}
+
+fn field<S, T: Ctype>(name: &'static str, offset: usize, _: impl Fn(&S) -> &T) -> Field {
+    Field { name, offset, size: size_of::<T>(), ctype: T::ctype(), seen: T::seen() }
+}
+
+macro_rules! layouts {
+    ($($name:literal = $type:ty { $($field:ident)* })*) => {
+        fn layouts() -> Vec<Layout> {
+            vec![$(Layout {
+                name: $name,
+                size: size_of::<$type>(),
+                fields: vec![$(field(stringify!($field), offset_of!($type, $field),
+                                     |s: &$type| &s.$field)),*],
+            }),*]
+        }
+        $(impl Ctype for $type {
+            fn ctype() -> String { $name.into() }
+            fn seen() -> String { $name.into() }
+        })*
+    };
+}
+
+layouts! {
+    "kvm_segment" = kvm::kvm_segment {
+        base limit selector type_ present dpl db s l g avl unusable padding
+    }
+    "kvm_dtable" = kvm::kvm_dtable { base limit padding }
+    "kvm_regs" = kvm::kvm_regs {
+        rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags
+    }
+    "kvm_sregs" = kvm::kvm_sregs {
+        cs ds es fs gs ss tr ldt gdt idt cr0 cr2 cr3 cr4 cr8 efer apic_base interrupt_bitmap
+    }
+    "kvm_fpu" = kvm::kvm_fpu {
+        fpr fcw fsw ftwx pad1 last_opcode last_ip last_dp xmm mxcsr pad2
+    }
+    "kvm_msr_entry" = kvm::kvm_msr_entry { index reserved data }
+    "kvm_msrs" = kvm::kvm_msrs { nmsrs pad }
+    "kvm_msr_list" = kvm::kvm_msr_list { nmsrs }
+    "kvm_cpuid_entry2" = kvm::kvm_cpuid_entry2 {
+        function index flags eax ebx ecx edx padding
+    }
+    "kvm_cpuid2" = kvm::kvm_cpuid2 { nent padding }
+    "kvm_mp_state" = kvm::kvm_mp_state { mp_state }
+    "kvm_userspace_memory_region" = kvm::kvm_userspace_memory_region {
+        slot flags guest_phys_addr memory_size userspace_addr
+    }
+    "kvm_run" = kvm::kvm_run {
+        request_interrupt_window immediate_exit padding1 exit_reason
+        ready_for_interrupt_injection if_flag flags cr8 apic_base
+    }
+    "kvm_run_io" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_4 {
+        direction size port count data_offset
+    }
+    "kvm_run_mmio" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_6 { phys_addr data len is_write }
+    "kvm_run_fail_entry" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_2 {
+        hardware_entry_failure_reason cpu
+    }
+    "kvm_run_internal" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_13 { suberror ndata data }
+}
+
+/// Offset of the union of exit details in `kvm_run`.
+const KVM_RUN_EXIT_OFFSET: usize = offset_of!(kvm::kvm_run, __bindgen_anon_1);
+
+/// The text of `kvmshim/abi/structs_gen.py`.
+pub fn python() -> String {
+    let mut text = python::head(
+        "Layouts of the structures of `linux/kvm.h`.",
+        "`kvm-bindings` by `tools/gen/src/structs.rs`",
+    );
+    text.push_str(
+        "from ctypes import Array, Structure, c_uint8, c_uint16, c_uint32, c_uint64, sizeof\n\
+         from typing import Final\n\n",
+    );
+    text.push_str(&python::constant("KVM_RUN_EXIT_OFFSET", KVM_RUN_EXIT_OFFSET as u64));
+    for layout in layouts() {
+        text.push_str(&class(&layout));
+    }
+    text
+}
+
+fn class(layout: &Layout) -> String {
+    let mut seen = String::new();
+    let mut rows = String::new();
+    let mut at = 0;
+    for field in &layout.fields {
+        if field.offset > at {
+            rows.push_str(&gap(at, field.offset));
+        }
+        seen.push_str(&format!("    {}: {}\n", field.name, field.seen));
+        rows.push_str(&format!("        (\"{}\", {}),\n", field.name, field.ctype));
+        at = field.offset + field.size;
+    }
+    if layout.size > at {
+        rows.push_str(&gap(at, layout.size));
+    }
+    format!(
+        "\n\nclass {name}(Structure):\n    \"\"\"`struct {name}`, {size} bytes.\"\"\"\n\n{seen}\n    \
+         _pack_ = 1\n    _fields_ = (\n{rows}    )\n\n\nassert sizeof({name}) == {size}\n",
+        name = layout.name,
+        size = layout.size,
+    )
+}
+
+fn gap(from: usize, to: usize) -> String {
+    format!("        (\"_at_{from:x}\", c_uint8 * {}),\n", to - from)
+}
