@@ -1,0 +1,82 @@
+"""The shapes of an ioctl's argument: a number, a structure in, a structure out.
+
+A shape answers a request by calling a handler, and copies what goes in and out in the order
+Linux does: EFAULT on the way in comes before anything the handler finds.
+"""
+
+import errno
+from collections.abc import Callable
+from ctypes import Structure, sizeof
+from typing import Any
+
+from kvmshim.dispatch.request import NewFile, Reply, Request
+from kvmshim.errors import KvmError
+
+Shape = Callable[[Request], Reply]
+Handler = Callable[..., Any]
+"""Takes the target, then what its shape decodes."""
+
+
+def nothing(handler: Handler) -> Shape:
+    """`handler(target) -> result`. The argument must be 0 (EINVAL)."""
+
+    def answer(request: Request) -> Reply:
+        if request.arg != 0:
+            raise KvmError(errno.EINVAL, f"argument {request.arg:#x} is not 0")
+        result: int = handler(request.target)
+        return result
+
+    return answer
+
+
+def number(handler: Handler) -> Shape:
+    """`handler(target, number, caller) -> result`."""
+
+    def answer(request: Request) -> Reply:
+        result: int = handler(request.target, request.arg, request.caller)
+        return result
+
+    return answer
+
+
+def new_file(handler: Handler) -> Shape:
+    """`handler(target, number, caller) -> object`; the result is a file that stands for it."""
+
+    def answer(request: Request) -> Reply:
+        return NewFile(handler(request.target, request.arg, request.caller))
+
+    return answer
+
+
+def takes(layout: type[Structure], handler: Handler) -> Shape:
+    """`handler(target, structure)`; the structure is copied in."""
+
+    def answer(request: Request) -> Reply:
+        handler(request.target, _copy_in(layout, request))
+        return 0
+
+    return answer
+
+
+def takes_memory(layout: type[Structure], handler: Handler) -> Shape:
+    """`handler(target, structure, caller)`, for what needs the caller's memory besides."""
+
+    def answer(request: Request) -> Reply:
+        handler(request.target, _copy_in(layout, request), request.caller)
+        return 0
+
+    return answer
+
+
+def gives(handler: Handler) -> Shape:
+    """`handler(target) -> structure`; the structure is copied out."""
+
+    def answer(request: Request) -> Reply:
+        request.caller.copy_out(request.arg, bytes(handler(request.target)))
+        return 0
+
+    return answer
+
+
+def _copy_in(layout: type[Structure], request: Request) -> Structure:
+    return layout.from_buffer_copy(request.caller.copy_in(request.arg, sizeof(layout)))

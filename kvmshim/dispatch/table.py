@@ -1,0 +1,61 @@
+"""Which handler answers which ioctl on which kind of file: the whole KVM ABI at a glance.
+
+A new ioctl is a number in `tools/gen/src/ioctls.rs`, a handler below `kvmshim/handle`, and a row
+here. KVM_RUN has no row: the door answers it in Rust.
+"""
+
+from typing import Final
+
+from kvmshim.abi import ioctls_gen as kvm
+from kvmshim.abi.structs_gen import (
+    kvm_fpu,
+    kvm_mp_state,
+    kvm_regs,
+    kvm_sregs,
+    kvm_userspace_memory_region,
+)
+from kvmshim.dispatch import lists, shapes
+from kvmshim.dispatch.shapes import Shape
+from kvmshim.handle.system import cpuid as supported_cpuid
+from kvmshim.handle.system import extension, msr_index, version
+from kvmshim.handle.vcpu import cpuid, fpu, mp_state, msrs, regs, sregs
+from kvmshim.handle.vm import lifetime, memory
+from kvmshim.objects.system import System
+from kvmshim.objects.vcpu import Vcpu
+from kvmshim.objects.vm import Vm
+
+SYSTEM: Final[dict[int, Shape]] = {
+    kvm.KVM_GET_API_VERSION: shapes.nothing(version.handle_system_get_api_version),
+    kvm.KVM_CREATE_VM: shapes.new_file(lifetime.handle_system_create_vm),
+    kvm.KVM_GET_MSR_INDEX_LIST: lists.gives_msr_indexes(msr_index.handle_system_get_msr_index_list),
+    kvm.KVM_CHECK_EXTENSION: shapes.number(extension.handle_check_extension),
+    kvm.KVM_GET_VCPU_MMAP_SIZE: shapes.nothing(version.handle_system_get_vcpu_mmap_size),
+    kvm.KVM_GET_SUPPORTED_CPUID: lists.gives_supported_cpuid(
+        supported_cpuid.handle_system_get_supported_cpuid
+    ),
+}
+
+VM: Final[dict[int, Shape]] = {
+    kvm.KVM_CHECK_EXTENSION: shapes.number(extension.handle_check_extension),
+    kvm.KVM_CREATE_VCPU: shapes.new_file(lifetime.handle_vm_create_vcpu),
+    kvm.KVM_SET_USER_MEMORY_REGION: shapes.takes_memory(
+        kvm_userspace_memory_region, memory.handle_vm_set_user_memory_region
+    ),
+}
+
+VCPU: Final[dict[int, Shape]] = {
+    kvm.KVM_GET_REGS: shapes.gives(regs.handle_vcpu_get_regs),
+    kvm.KVM_SET_REGS: shapes.takes(kvm_regs, regs.handle_vcpu_set_regs),
+    kvm.KVM_GET_SREGS: shapes.gives(sregs.handle_vcpu_get_sregs),
+    kvm.KVM_SET_SREGS: shapes.takes(kvm_sregs, sregs.handle_vcpu_set_sregs),
+    kvm.KVM_GET_MSRS: lists.reads_msrs(msrs.handle_vcpu_get_msrs),
+    kvm.KVM_SET_MSRS: lists.writes_msrs(msrs.handle_vcpu_set_msrs),
+    kvm.KVM_GET_FPU: shapes.gives(fpu.handle_vcpu_get_fpu),
+    kvm.KVM_SET_FPU: shapes.takes(kvm_fpu, fpu.handle_vcpu_set_fpu),
+    kvm.KVM_SET_CPUID2: lists.takes_cpuid(cpuid.handle_vcpu_set_cpuid2),
+    kvm.KVM_GET_CPUID2: lists.gives_cpuid(cpuid.handle_vcpu_get_cpuid2),
+    kvm.KVM_GET_MP_STATE: shapes.gives(mp_state.handle_vcpu_get_mp_state),
+    kvm.KVM_SET_MP_STATE: shapes.takes(kvm_mp_state, mp_state.handle_vcpu_set_mp_state),
+}
+
+TABLES: Final[dict[type, dict[int, Shape]]] = {System: SYSTEM, Vm: VM, Vcpu: VCPU}

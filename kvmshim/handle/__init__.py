@@ -1,0 +1,1 @@
+"""The meaning of each ioctl, one module per family. Touches no operating system."""

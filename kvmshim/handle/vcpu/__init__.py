@@ -1,0 +1,1 @@
+"""Ioctls of the vcpu fd."""

@@ -1,0 +1,37 @@
+"""KVM_SET_CPUID2 and KVM_GET_CPUID2: what the CPUID instruction shows the guest."""
+
+import errno
+from collections.abc import Sequence
+
+from kvmshim.abi.structs_gen import kvm_cpuid_entry2
+from kvmshim.errors import KvmError
+from kvmshim.handle.cpuid_leaf import from_cdl, to_cdl
+from kvmshim.objects.vcpu import Vcpu
+from microv import abi_gen as mv
+from microv.ops import vs as vs_op
+
+_ADDRESS_SIZES = 0x8000_0008
+_LINEAR_ADDRESS_BITS = (0, 48, 57)
+
+
+def handle_vcpu_set_cpuid2(vcpu: Vcpu, entries: Sequence[kvm_cpuid_entry2]) -> None:
+    """KVM_SET_CPUID2 replaces the whole list.
+
+    Errors: EINVAL (a number of linear address bits other than 48 or 57; a change after the first
+    KVM_RUN).
+    """
+    wanted = [to_cdl(entry) for entry in entries]
+    for entry in entries:
+        bits = entry.eax >> 8 & 0xFF
+        if entry.function == _ADDRESS_SIZES and bits not in _LINEAR_ADDRESS_BITS:
+            raise KvmError(errno.EINVAL, f"{bits} linear address bits")
+    if vs_op.mp_state_get(vcpu.vsid) != mv.mv_mp_state_t_initial:
+        if wanted != vs_op.cpuid_get_list(vcpu.vsid):
+            raise KvmError(errno.EINVAL, "the vCPU has run: its CPUID stays as it is")
+        return
+    vs_op.cpuid_set_list(vcpu.vsid, wanted)
+
+
+def handle_vcpu_get_cpuid2(vcpu: Vcpu) -> Sequence[kvm_cpuid_entry2]:
+    """KVM_GET_CPUID2: the list that was set, in its order."""
+    return [from_cdl(entry) for entry in vs_op.cpuid_get_list(vcpu.vsid)]

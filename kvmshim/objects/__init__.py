@@ -1,0 +1,1 @@
+"""What a file descriptor stands for: the system, a VM, a vCPU. Identity, lifetime, locks."""

@@ -1,0 +1,45 @@
+"""A virtual machine: its hypercall id, its memory slots, its vCPUs.
+
+A VM lives as long as its own file or one of its vCPUs' files is open, as in KVM. `lock` is held
+for anything that reads or changes slots and vCPUs (KVM's `slots_lock` and `kvm->lock`).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kvmshim.platform.caller import SharedMemory
+
+if TYPE_CHECKING:
+    from kvmshim.objects.vcpu import Vcpu
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One memory slot: guest-physical [gpa, gpa + size) is the client's [hva, hva + size)."""
+
+    number: int
+    flags: int
+    gpa: int
+    size: int
+    hva: int
+    memory: SharedMemory
+
+    def overlaps(self, gpa: int, size: int) -> bool:
+        """Whether the slot shares a guest-physical byte with [gpa, gpa + size)."""
+        return self.gpa < gpa + size and gpa < self.gpa + self.size
+
+
+@dataclass(eq=False, slots=True)
+class Vm:
+    """One VM. `process` is the client that made it: KVM refuses every other one."""
+
+    vmid: int
+    process: int
+    slots: dict[int, Slot] = field(default_factory=dict)
+    vcpus: dict[int, Vcpu] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    files: int = 1
+    """Open files that keep the VM: its own and its vCPUs'."""

@@ -1,0 +1,43 @@
+"""The thread that made an ioctl: its identity, its memory, and what can be shared with it."""
+
+from typing import Protocol
+
+
+class SharedMemory(Protocol):
+    """Memory of a client that this process sees too."""
+
+    @property
+    def address(self) -> int:
+        """Where it is mapped in this process; page aligned."""
+
+    @property
+    def size(self) -> int:
+        """Bytes; a multiple of the page size."""
+
+    def close(self) -> None:
+        """Unmap it here. The client keeps it. No engine may use the address any more."""
+
+
+class Caller(Protocol):
+    """One thread of a client for the time of one request."""
+
+    @property
+    def tid(self) -> int:
+        """Thread id in this process's PID namespace."""
+
+    @property
+    def process(self) -> int:
+        """Thread group id: which client this is."""
+
+    def copy_in(self, address: int, size: int) -> bytes:
+        """Read `size` bytes at `address`. EFAULT unless all of them can be read."""
+
+    def copy_out(self, address: int, data: bytes) -> None:
+        """Write `data` at `address`. EFAULT unless all of it can be written."""
+
+    def share_memory(self, address: int, size: int) -> SharedMemory:
+        """Make a page-aligned range of the client's memory visible to both, contents kept.
+
+        Other threads of the client may write it meanwhile; nothing is lost. EFAULT where
+        nothing is mapped, EPERM where the client cannot be traced.
+        """
