@@ -1,0 +1,93 @@
+"""A memfd put under a client's private memory, contents kept, so that both see the same pages.
+
+For stopped clients only: nobody else may write the memory between the copy and the exchange.
+Kept: address, protection, contents, and the advice and locking that smaps shows. Changed, as it
+must: fork shares the memory instead of copying it, and the pages are charged to us. A transfer of
+the kernel's into pages it had pinned before (O_DIRECT, io_uring) is lost if it ends later.
+
+EOPNOTSUPP: memory under userfaultfd, whose missing pages are somebody's to fill. EINVAL: the
+vdso and mappings of devices. KernelPageSize above 4096 (hugetlb): whole large pages are adopted.
+"""
+
+import errno
+import mmap
+import os
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from kvmshim.client import fds, inject
+from kvmshim.client.inject import Injection
+from kvmshim.client.maps import Mapping, MappingState, parse_smaps
+from kvmshim.client.page_copy import PageCopy
+from kvmshim.client.process import Process
+from kvmshim.client.shared import Backing
+from kvmshim.errors import KvmError
+
+MEMFD_NAME: Final = "kvmshim-ram"
+
+_MAP_FIXED: Final = 0x10
+_MAP_NORESERVE: Final = 0x4000
+_USERFAULT_FLAGS: Final = frozenset({"um", "uw", "ui"})
+_DEVICE_FLAGS: Final = frozenset({"io", "pf"})
+_ADVICE: Final = {  # VmFlags: madvise(2)
+    "rr": mmap.MADV_RANDOM,
+    "sr": mmap.MADV_SEQUENTIAL,
+    "dc": mmap.MADV_DONTFORK,
+    "dd": mmap.MADV_DONTDUMP,
+    "hg": mmap.MADV_HUGEPAGE,
+    "nh": mmap.MADV_NOHUGEPAGE,
+}
+
+
+def adopt(process: Process, injection: Injection, parts: list[Mapping]) -> Backing:
+    """Exchanges each of `parts` for a stretch of one new memfd, which is returned."""
+    states = parse_smaps(process.read("smaps").decode(errors="replace"))
+    chosen = [_checked(part, _state_of(part, states)) for part in parts]
+    backing = Backing(os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC))
+    os.ftruncate(backing.fd, sum(part.size for part, _ in chosen))
+    offset = 0
+    for part, state in chosen:
+        if part.inode or state.populated:
+            PageCopy(process, part, backing.fd, offset).run()
+        offset += part.size
+    number = fds.give(process, injection, backing.fd, cloexec=True)
+    try:
+        offset = 0
+        for part, state in chosen:
+            _exchange(injection, part, state, number, offset)
+            offset += part.size
+    except OSError as error:
+        raise KvmError(error.errno or errno.ENOMEM, "cannot map the client's memory") from error
+    finally:
+        injection.call(inject.SYS_CLOSE, number)
+    return backing
+
+
+def _state_of(part: Mapping, states: dict[int, MappingState]) -> MappingState:
+    return states[max(start for start in states if start <= part.start)]
+
+
+def _checked(part: Mapping, state: MappingState) -> tuple[Mapping, MappingState]:
+    """What to exchange for `part`: whole pages of its size."""
+    if state.flags & _DEVICE_FLAGS or part.name in ("[vdso]", "[vvar]", "[vsyscall]"):
+        raise KvmError(errno.EINVAL, f"no memory to share at {part.start:#x}: {part.name}")
+    if state.flags & _USERFAULT_FLAGS:
+        raise KvmError(errno.EOPNOTSUPP, f"userfaultfd serves the memory at {part.start:#x}")
+    size = state.page_size
+    whole = replace(part, start=part.start // size * size, end=-(-part.end // size) * size)
+    return whole, state
+
+
+def _exchange(
+    injection: Injection, part: Mapping, state: MappingState, number: int, offset: int
+) -> None:
+    flags = mmap.MAP_SHARED | _MAP_FIXED | (_MAP_NORESERVE if "nr" in state.flags else 0)
+    injection.call(inject.SYS_MMAP, part.start, part.size, part.protection, flags, number, offset)
+    for word, advice in _ADVICE.items():
+        if word in state.flags:
+            with suppress(OSError):  # advice for private memory only
+                injection.call(inject.SYS_MADVISE, part.start, part.size, advice)
+    if "lo" in state.flags:
+        with suppress(OSError):  # the limit may have been lowered since
+            injection.call(inject.SYS_MLOCK, part.start, part.size)

@@ -1,0 +1,147 @@
+"""One client process: its memory, its fds, and the ways to change both from outside.
+
+All ids are those of this process's PID namespace. Methods may be called from any thread. Every one
+raises ESRCH when the client is gone and EPERM when it may not be touched, with the remedy in the
+message.
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from kvmshim.client import fds, memory, run_page
+from kvmshim.client.caller import StoppedCaller
+from kvmshim.client.process import Process, ThreadStatus
+from kvmshim.client.run_page import RunFile
+from kvmshim.client.shared import SharedFiles, SharedRange
+from kvmshim.client.threads import InFlight, Tracees, nobody
+from kvmshim.client.tracer import Tracer
+from kvmshim.errors import KvmError
+
+
+class Client:
+    """A thread group from its first request to its death."""
+
+    def __init__(self, tgid: int, on_end: Callable[[], None]) -> None:
+        """For `Clients`, which has one for each living process."""
+        self._process = Process(tgid)
+        self._tracer = Tracer(self._process, on_end)
+        self._files = SharedFiles(self._process)
+
+    @staticmethod
+    def of_thread(tid: int) -> "Client":
+        """The client that thread `tid` belongs to, one object as long as it lives.
+
+        ESRCH: there is no such thread. EDEADLK: it is one of ours.
+        """
+        return _CLIENTS.of_thread(tid)
+
+    @property
+    def tgid(self) -> int:
+        return self._process.tgid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.alive
+
+    def copy_in(self, address: int, size: int) -> bytes:
+        """EFAULT unless the client could read all of it."""
+        return memory.read_exactly(self.tgid, address, size)
+
+    def copy_out(self, address: int, data: bytes) -> None:
+        """EFAULT unless the client could write all; what comes before the fault is written."""
+        with self._files.exchanging:
+            memory.write_exactly(self.tgid, address, data)
+
+    def take_fd(self, fd: int) -> int:
+        """A close-on-exec duplicate of the client's fd, ours to close. EBADF."""
+        return fds.take(self._process, fd)
+
+    def stop_caller(self, tid: int, answer: Callable[[], None]) -> StoppedCaller:
+        """Takes a thread out of its request; see `StoppedCaller.take`. It must be finished."""
+        caller = StoppedCaller(self._process, self._tracer, self._files)
+        caller.take(tid, answer)
+        return caller
+
+    def give_fd(
+        self, tid: int, fd: int, answer: Callable[[], None], *, cloexec: bool = True
+    ) -> int:
+        """Gives our `fd` to a thread that waits in a request, as the result of its ioctl; the
+        number it has there. If that fails the ioctl's result is -errno, and it is raised here."""
+        with self.stop_caller(tid, answer) as caller:
+            try:
+                number = caller.give_fd(fd, cloexec=cloexec)
+            except KvmError as error:
+                caller.finish(-error.errno)
+                raise
+            caller.finish(number)
+        return number
+
+    def shared(self, address: int, size: int) -> list[SharedRange] | None:
+        """What `StoppedCaller.share` would return, if nobody has to be stopped for it."""
+        return self._files.ranges(address, size)
+
+    def refuse(self, device: int) -> None:
+        """Files of this st_dev are served by us and can never be guest memory."""
+        self._files.refuse(device)
+
+    def trim(self) -> None:
+        """Lets go of adopted memory that the client unmapped; for the end of a VM."""
+        with self._files.exchanging:
+            self._files.trim()
+
+    def replace_mapping_of(
+        self,
+        tid: int,
+        device: int,
+        inode: int,
+        fd: int,
+        answer: Callable[[], None],
+        *,
+        exchanged: Callable[[], None] = lambda: None,
+        in_flight: InFlight = nobody,
+    ) -> int:
+        """Maps our `fd` wherever the client maps the FUSE file (st_dev, st_ino), inside the fault
+        of thread `tid`; see `run_page`. The number of mappings exchanged."""
+        file = RunFile(device, inode, fd)
+
+        def job(tracees: Tracees) -> int:
+            return run_page.replace_mappings(tracees, tid, file, answer, exchanged, in_flight)
+
+        return self._tracer.run(job)
+
+
+class Clients:
+    """The living clients by thread group id; safe against reuse of an id."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[int, Client] = {}
+
+    def of_thread(self, tid: int) -> Client:
+        tgid = ThreadStatus.of(tid).tgid
+        if tgid == os.getpid():
+            raise KvmError(errno.EDEADLK, f"thread {tid} is one of the server's own")
+        with self._lock:
+            client = self._clients.get(tgid)
+            if client is None or not client.alive:
+                client = self._make(tgid)
+        if ThreadStatus.of(tid).tgid != tgid:
+            raise KvmError(errno.ESRCH, f"thread {tid} is gone")
+        return client
+
+    def _make(self, tgid: int) -> Client:
+        self._clients = {key: it for key, it in self._clients.items() if it.alive}
+        client = Client(tgid, lambda: self._drop(tgid, client))
+        self._clients[tgid] = client
+        return client
+
+    def _drop(self, tgid: int, client: Client) -> None:
+        with self._lock:
+            if self._clients.get(tgid) is client:
+                del self._clients[tgid]
+
+
+_CLIENTS: Final = Clients()

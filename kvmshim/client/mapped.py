@@ -1,0 +1,25 @@
+"""Client memory mapped into this process, the stretches of one range side by side."""
+
+import weakref
+
+from kvmshim.client import mmap_ffi
+from kvmshim.client.shared import SharedRange
+
+
+class MappedRanges:
+    """Implements `platform.caller.SharedMemory`."""
+
+    def __init__(self, ranges: list[SharedRange]) -> None:
+        """`ranges` without holes, as `Client.shared` returns them. A range that the client cannot
+        write cannot be written here either. OSError: no room, or a sealed file."""
+        self.size = sum(part.size for part in ranges)
+        self.address = mmap_ffi.reserve(self.size)
+        self._unmap = weakref.finalize(self, mmap_ffi.unmap, self.address, self.size)
+        start = self.address
+        for part in ranges:
+            mmap_ffi.map_file_at(start, part.size, part.fd, part.offset, writable=part.writable)
+            start += part.size
+
+    def close(self) -> None:
+        """Unmaps it; may be called again."""
+        self._unmap()

@@ -1,0 +1,55 @@
+"""mmap(2) at chosen addresses of this process, which the standard library cannot do.
+
+Linux on x86-64. Failures are OSErrors. The caller owns every address it gets until `unmap`.
+"""
+
+import mmap
+import os
+from typing import Any, Final
+
+import cffi  # type: ignore[import-untyped, unused-ignore]
+
+_ffi: Final[Any] = cffi.FFI()
+_ffi.cdef("""
+void *mmap(void *address, size_t size, int protection, int flags, int fd, long offset);
+int munmap(void *address, size_t size);
+""")
+_libc: Final[Any] = _ffi.dlopen(None)
+
+_MAP_FIXED: Final = 0x10
+_MAP_NORESERVE: Final = 0x4000
+_FAILED: Final = (1 << 64) - 1
+PROT_NONE: Final = 0
+
+
+def _map(address: int, size: int, protection: int, flags: int, fd: int, offset: int) -> int:
+    pointer = _libc.mmap(_ffi.cast("void *", address), size, protection, flags, fd, offset)
+    result = int(_ffi.cast("uintptr_t", pointer))
+    if result == _FAILED:
+        number = _ffi.errno
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def reserve(size: int) -> int:
+    """An inaccessible, page-aligned range of addresses with nothing behind it."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    return _map(0, size, PROT_NONE, flags, -1, 0)
+
+
+def map_file_at(address: int, size: int, fd: int, offset: int, *, writable: bool) -> None:
+    """Puts a shared mapping of a file over part of a reserved range."""
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    _map(address, size, protection, mmap.MAP_SHARED | _MAP_FIXED, fd, offset)
+
+
+def map_code(size: int, fd: int) -> int:
+    """The address of a private mapping of the file's start that can be executed, not written."""
+    return _map(0, size, mmap.PROT_READ | mmap.PROT_EXEC, mmap.MAP_PRIVATE, fd, 0)
+
+
+def unmap(address: int, size: int) -> None:
+    """Gives a range back."""
+    if _libc.munmap(_ffi.cast("void *", address), size) < 0:
+        number = _ffi.errno
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,84 @@
+"""The contents of a stopped client's memory, copied into a file.
+
+Only pages that have contents are read and only pages that are not zero are written, so that a
+large untouched range costs the reading of its pagemap (8 bytes a page) and the file stays sparse.
+Pages that cannot be read (beyond the end of a mapped file, guard pages) become holes.
+"""
+
+import errno
+import os
+from typing import Final
+
+from kvmshim.client import ptrace_ffi as ptrace
+from kvmshim.client.maps import PAGE, Mapping, present_runs
+from kvmshim.client.process import Process
+
+_BUFFER: Final = 256 * PAGE
+_UNREADABLE: Final = frozenset({errno.EFAULT, errno.EIO})
+_ANONYMOUS_HUGETLB: Final = "/anon_hugepage (deleted)"
+
+
+class PageCopy:
+    """Copies one mapping to `offset` of the file `fd`."""
+
+    def __init__(self, process: Process, part: Mapping, fd: int, offset: int) -> None:
+        self._process = process
+        self._part = part
+        self._fd = fd
+        self._shift = offset - part.start
+        self._buffer = bytearray(_BUFFER)
+
+    def run(self) -> None:
+        """OSError: no room in the file, or the client is gone."""
+        for first, count in self._stretches():
+            start = self._part.start + first * PAGE
+            end = start + count * PAGE
+            while start < end:
+                size = min(_BUFFER, end - start)
+                self._write(start, self._read(start, size))
+                start += size
+
+    def _stretches(self) -> list[tuple[int, int]]:
+        """(first page, number of pages) of what may have contents."""
+        part = self._part
+        if part.inode and part.name != _ANONYMOUS_HUGETLB:
+            return [(0, part.size // PAGE)]  # a page not in memory is in the file
+        return list(present_runs(self._process.read_pagemap(part.start, part.size)))
+
+    def _read(self, address: int, size: int) -> int:
+        """Fills the buffer; where a page cannot be read, with zeros."""
+        done = 0
+        while done < size:
+            try:
+                done += self._read_some(address, done, size)
+            except OSError as error:
+                if error.errno not in _UNREADABLE:
+                    raise
+                self._buffer[done : done + PAGE] = bytes(PAGE)
+                done += PAGE
+        return size
+
+    def _read_some(self, address: int, start: int, end: int) -> int:
+        tgid = self._process.tgid
+        if self._part.readable:
+            return ptrace.read_memory_into(tgid, address + start, self._buffer, start, end)
+        # PROT_NONE may still have contents; /proc/PID/mem reads them for a tracer.
+        with open(f"/proc/{tgid}/mem", "rb", buffering=0) as memory:
+            data = os.pread(memory.fileno(), end - start, address + start)
+        self._buffer[start : start + len(data)] = data
+        return len(data)
+
+    def _write(self, address: int, size: int) -> None:
+        zero = ptrace.zero_pages(self._buffer, size)
+        with memoryview(self._buffer) as view:
+            first = zero.find(0)
+            while first >= 0:
+                end = zero.find(1, first)
+                end = size // PAGE if end < 0 else end
+                self._write_all(view[first * PAGE : end * PAGE], address + first * PAGE)
+                first = zero.find(0, end)
+
+    def _write_all(self, view: memoryview, address: int) -> None:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._fd, view[done:], address + self._shift + done)

@@ -1,0 +1,152 @@
+"""Client memory that has a file behind it, and so can be mapped here too; proc(5) map_files.
+
+Two kinds of file: those that the client mapped itself (memfd, shm, hugetlbfs, shared anonymous
+memory) and those that `adopt` put under its private memory. The latter are kept here while the
+client maps them, for a server without CAP_SYS_ADMIN has no other way to reach them again.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+import weakref
+from dataclasses import dataclass, field
+
+from kvmshim.client import ptrace_ffi as ptrace
+from kvmshim.client.maps import Mapping, covers, parse_maps
+from kvmshim.client.process import Process
+from kvmshim.errors import KvmError
+
+
+class Backing:
+    """A file behind client memory; owns its fd."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        weakref.finalize(self, os.close, fd)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRange:
+    """A stretch of a client's memory and where it lies in a file."""
+
+    backing: Backing
+    offset: int
+    address: int  # in the client
+    size: int
+    writable: bool  # by the client, when it was looked at
+
+    @property
+    def fd(self) -> int:
+        """Of the file; open as long as this object lives."""
+        return self.backing.fd
+
+
+@dataclass
+class SharedFiles:
+    """The files behind one client's memory."""
+
+    process: Process
+    exchanging: threading.Lock = field(default_factory=threading.Lock)
+    """Held while memory is exchanged; whoever writes to the client meanwhile takes it."""
+
+    _adopted: dict[tuple[int, int], Backing] = field(default_factory=dict)
+    _refused: frozenset[int] = frozenset()
+
+    def refuse(self, device: int) -> None:
+        """Files of this st_dev are served by us; opening one here, we would wait for ourselves."""
+        self._refused |= {device}
+
+    def adopted(self, backing: Backing) -> None:
+        """A file of ours that the client maps from now on; under `exchanging`."""
+        status = os.fstat(backing.fd)
+        self._adopted[status.st_dev, status.st_ino] = backing
+
+    def trim(self) -> None:
+        """Drops the files of ours that the client unmapped; under `exchanging`. Their memory lives
+        as long as ranges of them do."""
+        mapped = {(mapping.device, mapping.inode) for mapping in self.mappings()}
+        self._adopted = {key: file for key, file in self._adopted.items() if key in mapped}
+
+    def mappings(self) -> list[Mapping]:
+        """All of the client's, now."""
+        return parse_maps(self.process.read("maps").decode(errors="replace"))
+
+    def ranges(self, address: int, size: int) -> list[SharedRange] | None:
+        """The files behind [address, address+size), by address; None: part of it has none.
+
+        EFAULT: part of it is not mapped. EINVAL: part of it is a file that we serve.
+        """
+        ranges: list[SharedRange] = []
+        for mapping in self.whole_mappings(address, size):
+            backing = self.backing_of(mapping)
+            if backing is None:
+                return None
+            part = mapping.clipped(address, address + size)
+            ranges.append(SharedRange(backing, part.offset, part.start, part.size, part.writable))
+        return ranges
+
+    def whole_mappings(self, address: int, size: int) -> list[Mapping]:
+        """The mappings that make up a range, not clipped to it. Errors as `ranges`."""
+        end = address + size
+        mappings = [m for m in self.mappings() if m.start < end and address < m.end]
+        if not covers(mappings, address, end):
+            raise KvmError(errno.EFAULT, f"not all of {address:#x}..{end:#x} is mapped")
+        for mapping in mappings:
+            if mapping.device in self._refused:
+                raise KvmError(errno.EINVAL, f"{mapping.name} cannot be guest memory")
+        return mappings
+
+    def backing_of(self, mapping: Mapping) -> Backing | None:
+        """The file of a whole mapping; None: it is private, or its file cannot be had."""
+        if not mapping.shared:
+            return None
+        adopted = self._adopted.get((mapping.device, mapping.inode))
+        if adopted is not None:
+            return adopted
+        fd = self._open_map_file(mapping)
+        if fd is None:
+            fd = self._take_same_file(mapping)
+        return None if fd is None else Backing(fd)
+
+    def _open_map_file(self, mapping: Mapping) -> int | None:
+        path = f"/proc/{self.process.tgid}/map_files/{mapping.start:x}-{mapping.end:x}"
+        access = os.O_RDWR if mapping.writable else os.O_RDONLY
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return None
+            return os.open(path, access | os.O_CLOEXEC)
+        except OSError:  # not privileged, or unmapped just now
+            return None
+
+    def _take_same_file(self, mapping: Mapping) -> int | None:
+        try:
+            numbers = sorted(int(name) for name in os.listdir(f"/proc/{self.process.tgid}/fd"))
+        except OSError:
+            return None
+        for number in numbers:
+            fd = self._take_if_same(number, mapping)
+            if fd is not None:
+                return fd
+        return None
+
+    def _take_if_same(self, number: int, mapping: Mapping) -> int | None:
+        try:
+            link = os.stat(f"/proc/{self.process.tgid}/fd/{number}")
+            if (link.st_dev, link.st_ino) != (mapping.device, mapping.inode):
+                return None
+            fd = ptrace.pidfd_getfd(self.process.pidfd, number)
+        except OSError:  # closed just now
+            return None
+        status = os.fstat(fd)
+        same = (status.st_dev, status.st_ino) == (mapping.device, mapping.inode)
+        if same and stat.S_ISREG(status.st_mode) and _can_map(fd, writable=mapping.writable):
+            return fd
+        os.close(fd)
+        return None
+
+
+def _can_map(fd: int, *, writable: bool) -> bool:
+    access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+    return access == os.O_RDWR or (access == os.O_RDONLY and not writable)
