@@ -1,0 +1,5 @@
+"""`python -m kvmshim`."""
+
+from kvmshim.cli.main import main
+
+main()

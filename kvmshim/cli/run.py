@@ -1,0 +1,38 @@
+"""`kvmshim run`."""
+
+import argparse
+from typing import Any
+
+from kvmshim.cli.wiring import Wiring
+from kvmshim.device.command import exit_like
+from kvmshim.device.run import run
+
+_DESCRIPTION = """\
+Run a command that finds a /dev/kvm. Only the command and its children see it, and it is gone when
+the command ends. Works as root and, where user namespaces are allowed, as any user.
+"""
+_EPILOG = """\
+The exit status is the command's; a signal that ends the command ends kvmshim too. 125 means that
+kvmshim failed, 126 that the command cannot be executed, 127 that it was not found.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand's grammar."""
+    parser = commands.add_parser(
+        "run",
+        help="run one command with a private /dev/kvm",
+        usage="kvmshim run [-h] [--] CMD [ARG ...]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument("command", metavar="CMD", help="the command")
+    parser.add_argument(
+        "arguments", metavar="ARG", nargs=argparse.REMAINDER, help="its arguments, options too"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
+    argv = [arguments.command, *arguments.arguments]
+    exit_like(run(argv, wiring.make_service, wiring.prepare_command))

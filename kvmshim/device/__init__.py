@@ -1,0 +1,1 @@
+"""The front doors: `/dev/kvm` and the files behind it, served through libfuse3."""

@@ -1,0 +1,93 @@
+"""The caller of a request: `kvmshim.platform.caller.Caller` on top of the client side.
+
+Most requests only copy, and are simply answered. One that puts a descriptor into the caller or
+changes its memory needs the calling thread held by ptrace on its way back to user space, which
+takes the answer away: the request is then answered with EIO, what the client sees should we die,
+and the real result is put into the held thread's registers.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kvmshim.client.caller import StoppedCaller
+from kvmshim.client.client import Client
+from kvmshim.client.mapped import MappedRanges
+from kvmshim.device.fuse_ffi import Pending
+from kvmshim.device.gate import Gate
+from kvmshim.errors import KvmError
+
+
+class RequestCaller:
+    """The thread behind one pending ioctl."""
+
+    def __init__(self, pending: Pending, client: Client, gate: Gate) -> None:
+        self._pending = pending
+        self._client = client
+        self._gate = gate
+        self._held: StoppedCaller | None = None
+
+    @property
+    def tid(self) -> int:
+        """Thread id in this process's PID namespace."""
+        return self._pending.sender.tid
+
+    @property
+    def process(self) -> int:
+        """Thread group id."""
+        return self._client.tgid
+
+    def copy_in(self, address: int, size: int) -> bytes:
+        """Read the caller's memory; EFAULT."""
+        return self._client.copy_in(address, size)
+
+    def copy_out(self, address: int, data: bytes) -> None:
+        """Write the caller's memory; EFAULT."""
+        self._client.copy_out(address, data)
+
+    def share_memory(self, address: int, size: int) -> MappedRanges:
+        """Make a range of the caller's memory visible to both; EFAULT, EPERM, ENOMEM."""
+        runs = self._client.shared(address, size)
+        if runs is None:
+            held = self._hold()
+            with self._gate.closed():
+                runs = held.share(address, size, in_flight=self._gate.inside)
+        try:
+            return MappedRanges(runs)
+        except OSError as error:
+            raise KvmError(error.errno or errno.ENOMEM) from error
+
+    def give_file(self, fd: int, device: int) -> int:
+        """Put a file of ours into the caller, close-on-exec; its number there.
+
+        `device` is its st_dev: what is mapped from it can never be guest memory.
+        """
+        self._client.refuse(device)
+        return self._hold().give_fd(fd, cloexec=True)
+
+    @contextmanager
+    def answered(self) -> Iterator[list[int]]:
+        """The time of the request. The body leaves its result in the list, which begins as EIO."""
+        result = [-errno.EIO]
+        self._gate.enter(self.tid)
+        try:
+            yield result
+        finally:
+            self._finish(result[0])
+
+    def _hold(self) -> StoppedCaller:
+        if self._held is None:
+            self._held = self._client.stop_caller(self.tid, self._give_up_answer)
+        return self._held
+
+    def _give_up_answer(self) -> None:
+        # Stopped is as good as waiting in a request, but ptrace must not be told to skip it.
+        self._gate.withdraw(self.tid)
+        self._pending.error(errno.EIO)
+
+    def _finish(self, result: int) -> None:
+        if self._held is not None:
+            self._held.finish(result)
+        elif not self._pending.answered:
+            self._gate.leave(self.tid)
+            self._pending.result(result)

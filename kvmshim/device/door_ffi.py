@@ -1,0 +1,96 @@
+"""The Rust side of the door as typed Python: gates, and the slot that keeps KVM_RUN.
+
+The library is the one that holds the engine; only the door's functions are named here.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from kvmshim.device import fuse_ffi
+from microv import _native
+
+_ffi = _native.ffi
+_FEW_THREADS = 64
+
+
+@cache
+def _library() -> Any:
+    fields = _ffi.typeof("Functions").fields
+    functions = {
+        name: _ffi.cast(field.type, address)
+        for (name, field), address in zip(fields, fuse_ffi.addresses_for_door(), strict=True)
+    }
+    _native.lib.kvmshim_door_init(_ffi.new("Functions *", functions))
+    return _native.lib
+
+
+class Gate:
+    """Which threads of a client wait in a request of ours; holds their answers back if asked.
+
+    A thread that waits in a request cannot be stopped by ptrace, but it runs no user code before
+    it is answered. Whoever needs the client to stand still closes the gate, stops the threads that
+    are not inside, and opens the gate again.
+    """
+
+    def __init__(self) -> None:
+        library = _library()
+        self.native = _ffi.gc(library.kvmshim_gate_new(), library.kvmshim_gate_free)
+
+    def enter(self, tid: int) -> None:
+        """Thread `tid` waits for us from now on."""
+        _library().kvmshim_gate_enter(self.native, tid)
+
+    def leave(self, tid: int) -> None:
+        """Wait until the gate is open; then `tid` may be answered."""
+        _library().kvmshim_gate_leave(self.native, tid)
+
+    def withdraw(self, tid: int) -> None:
+        """`tid` is about to be stopped rather than answered."""
+        _library().kvmshim_gate_withdraw(self.native, tid)
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Nobody is answered within it. Nests."""
+        library = _library()
+        library.kvmshim_gate_close(self.native)
+        try:
+            yield
+        finally:
+            library.kvmshim_gate_open(self.native)
+
+    def inside(self) -> set[int]:
+        """The threads that wait in requests."""
+        capacity = _FEW_THREADS
+        while True:
+            tids = _ffi.new("uint32_t[]", capacity)
+            count = _library().kvmshim_gate_inside(self.native, tids, capacity)
+            if count <= capacity:
+                return set(tids[0:count])
+            capacity = count
+
+
+class VcpuSlot:
+    """The native ioctl slot of one vCPU's session."""
+
+    def __init__(self, vsid: int, memfd: int, rest: int, gate: Gate, process: int) -> None:
+        """`memfd` holds the run area, `rest` is the address of the C function for what is not
+        KVM_RUN, `process` the only thread group that may call.
+
+        MemoryError where the area cannot be mapped.
+        """
+        library = _library()
+        rest_function = _ffi.cast("IoctlFn", rest)
+        self._vcpu = library.kvmshim_vcpu_new(vsid, memfd, rest_function, gate.native, process)
+        if self._vcpu == _ffi.NULL:
+            raise MemoryError("the run area of the vCPU cannot be mapped")
+
+    def native(self) -> fuse_ffi.NativeSlot:
+        """The slot as a session takes it."""
+        function = _ffi.cast("uintptr_t", _ffi.addressof(_library(), "kvmshim_vcpu_ioctl"))
+        return fuse_ffi.NativeSlot(int(function), int(_ffi.cast("uintptr_t", self._vcpu)))
+
+    def close(self) -> None:
+        """The session has ended; nobody calls the slot any more."""
+        _library().kvmshim_vcpu_free(self._vcpu)

@@ -1,0 +1,50 @@
+"""The service behind the doors: dispatch for what Python answers, the Rust slot for KVM_RUN."""
+
+import os
+
+from kvmshim.abi.limits import VCPU_MMAP_SIZE
+from kvmshim.device.door_ffi import Gate, VcpuSlot
+from kvmshim.device.gates import Gates
+from kvmshim.device.workplace import RunDoor
+from kvmshim.dispatch import ioctl as dispatch
+from kvmshim.dispatch.request import Reply, Request
+from kvmshim.objects.vcpu import Vcpu
+from kvmshim.objects.vm import Vm
+
+
+class KvmService:
+    """Answers requests, and knows the native slot of each vCPU that has a file."""
+
+    def __init__(self) -> None:
+        self._gates = Gates()
+        self._run_doors: dict[Vcpu, tuple[RunDoor, VcpuSlot]] = {}
+
+    def ioctl(self, request: Request) -> Reply:
+        """Answer a request. Raises nothing."""
+        return dispatch.ioctl(request)
+
+    def gate(self, process: int) -> Gate:
+        """The gate of a client process."""
+        return self._gates.of(process)
+
+    def run_door(self, vcpu: Vcpu, python_ioctl: int) -> RunDoor:
+        """The run area and the native slot of a vCPU; once, before its file exists."""
+        gate = self._gates.of(vcpu.vm.process)
+        memfd = os.memfd_create("kvmshim-run", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(memfd, VCPU_MMAP_SIZE)
+            slot = VcpuSlot(vcpu.vsid, memfd, python_ioctl, gate, vcpu.vm.process)
+        except BaseException:
+            os.close(memfd)
+            raise
+        door = RunDoor(memfd, VCPU_MMAP_SIZE, slot.native())
+        self._run_doors[vcpu] = door, slot
+        return door
+
+    def release(self, target: Vm | Vcpu) -> None:
+        """The last file of `target` is closed, or could not be made; its session has ended."""
+        if isinstance(target, Vcpu) and target in self._run_doors:
+            door, slot = self._run_doors.pop(target)
+            slot.close()
+            os.close(door.memfd)
+        dispatch.release(target)

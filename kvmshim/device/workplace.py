@@ -1,0 +1,55 @@
+"""What the files behind every door work with: the service, the clients, the opener."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from kvmshim.client.client import Client
+from kvmshim.device.fuse_ffi import NativeSlot
+from kvmshim.device.gate import Gate
+from kvmshim.device.opener import Opener
+from kvmshim.dispatch.request import Reply, Request
+from kvmshim.objects.vcpu import Vcpu
+from kvmshim.objects.vm import Vm
+
+
+@dataclass(frozen=True, slots=True)
+class RunDoor:
+    """What a vCPU's file has beside its ioctls: the run pages, and who answers KVM_RUN."""
+
+    memfd: int
+    """The run pages. It stays its giver's, who closes it when the vCPU is released."""
+    size: int
+    """Bytes: KVM_GET_VCPU_MMAP_SIZE."""
+    slot: NativeSlot | None
+    """The C function for the vCPU's ioctls; None leaves all of them to Python."""
+
+
+class Service(Protocol):
+    """What stands behind the doors."""
+
+    def ioctl(self, request: Request) -> Reply:
+        """Answer a request. Raises nothing."""
+
+    def release(self, target: Vm | Vcpu) -> None:
+        """The last file of `target` is closed and its session has ended, or it was never made."""
+
+    def gate(self, process: int) -> Gate:
+        """The gate of a client process, the same one as long as a thread of it is inside."""
+
+    def run_door(self, vcpu: Vcpu, python_ioctl: int) -> RunDoor:
+        """Called once, before a vCPU's file exists.
+
+        `python_ioctl` is the address of the C function (of type `fuse_lowlevel_ops.ioctl`) that
+        takes what the native slot does not keep. It is good until `release`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What every open file works with."""
+
+    service: Service
+    opener: Opener
+    find_client: Callable[[int], Client] = Client.of_thread
+    """The client that a thread belongs to; KvmError(ESRCH), KvmError(EDEADLK) for our own."""
