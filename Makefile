@@ -1,0 +1,70 @@
+# kvmshim: set-up, build, tests. `make demo` and `make test` are all a newcomer needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+CLIENTS := build/clients
+STAMP := $(VENV)/.installed
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+.PHONY: setup
+setup: $(STAMP) ## Install system packages (root, Debian) and the Python environment
+
+$(STAMP): requirements.lock tools/setup.sh
+	tools/setup.sh $(PYTHON) $(VENV)
+	touch $@
+
+.PHONY: build
+build: $(STAMP) ## Build the engine and install kvmshim into the environment
+	maturin develop --release --quiet
+
+.PHONY: clients
+clients: $(STAMP) ## Compile the small KVM clients of the tests
+	$(MAKE) --no-print-directory -C tests/clients OUT=$(CURDIR)/$(CLIENTS)
+
+.PHONY: demo
+demo: build clients ## Run a small KVM program on kvmshim
+	kvmshim run -- $(CLIENTS)/demo
+
+.PHONY: test
+test: build clients ## All tests but those that need CUSE
+	tools/run_tests.sh
+
+.PHONY: test-cuse
+test-cuse: build clients ## The clients against a real /dev/kvm made by CUSE, in user-mode Linux
+	pytest -q tests/cuse
+
+.PHONY: test-kill
+test-kill: build clients ## SIGKILL at 200 random moments
+	KVMSHIM_KILLS=200 pytest -q tests/kill
+
+.PHONY: bench
+bench: build clients ## Exits per second, start-up, instructions per second
+	python -m tools.bench
+
+.PHONY: gen
+gen: ## Write the generated Python modules
+	cargo run --release --quiet --package kvmshim-gen -- .
+
+.PHONY: lint
+lint: $(STAMP) ## Formatters, linters, types, layers, generated files
+	cargo fmt --check
+	cargo clippy --release --workspace --all-targets --quiet -- --deny warnings
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+	python -m tools.check
+	$(MAKE) --no-print-directory gen
+	git diff --exit-code -- '*_gen.py'
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf target build $(VENV)

@@ -1,0 +1,1 @@
+"""Tests of kvmshim: what a client of /dev/kvm sees, and what it leaves behind."""

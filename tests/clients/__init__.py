@@ -1,0 +1,1 @@
+"""KVM programs in C, and the tests that run them."""

@@ -1,0 +1,1 @@
+"""The real character device, `kvmshim serve --cuse`, with the engine behind it."""

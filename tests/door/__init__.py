@@ -1,0 +1,1 @@
+"""The doors alone, with a stand-in behind them."""

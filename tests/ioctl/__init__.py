@@ -1,0 +1,1 @@
+"""Each KVM ioctl, spoken by a process through the device, against what Linux answers."""

@@ -1,0 +1,100 @@
+"""What /proc says about mappings, as records."""
+
+import mmap
+import os
+
+from kvmshim.client.maps import (
+    Mapping,
+    MappingState,
+    covers,
+    parse_maps,
+    parse_smaps,
+    present_runs,
+)
+
+TEXT = """\
+00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/a name (deleted)
+7f0000000000-7f0040000000 rw-s 00200000 00:01 2048 /memfd:ram (deleted)
+7f0040000000-7f0040001000 ---p 00000000 00:00 0
+ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
+"""
+
+
+def anonymous(start: int, end: int) -> Mapping:
+    return Mapping(start, end, mmap.PROT_READ, False, 0, 0, 0, "")
+
+
+def test_line_of_a_file_mapping_is_read() -> None:
+    assert parse_maps(TEXT)[0] == Mapping(
+        start=0x400000,
+        end=0x452000,
+        protection=mmap.PROT_READ | mmap.PROT_EXEC,
+        shared=False,
+        offset=0x1000,
+        device=os.makedev(8, 2),
+        inode=173521,
+        name="/usr/bin/a name (deleted)",
+    )
+
+
+def test_shared_and_inaccessible_mappings_are_told_apart() -> None:
+    _, memfd, guard, _ = parse_maps(TEXT)
+    assert (memfd.shared, memfd.writable) == (True, True)
+    assert (guard.shared, guard.protection, guard.name) == (False, 0, "")
+
+
+def test_clipping_moves_the_file_offset() -> None:
+    part = parse_maps(TEXT)[1].clipped(0x7F0000003000, 0x7F0000005000)
+    assert (part.start, part.size, part.offset) == (0x7F0000003000, 0x2000, 0x203000)
+
+
+def test_clipping_outside_the_ends_changes_nothing() -> None:
+    whole = parse_maps(TEXT)[1]
+    assert whole.clipped(0, 1 << 47) == whole
+
+
+def test_adjacent_mappings_cover_a_range() -> None:
+    assert covers([anonymous(0x1000, 0x2000), anonymous(0x2000, 0x4000)], 0x1000, 0x4000)
+
+
+def test_hole_is_not_covered() -> None:
+    assert not covers([anonymous(0x1000, 0x2000), anonymous(0x3000, 0x4000)], 0x1000, 0x4000)
+
+
+def test_range_longer_than_its_mapping_is_not_covered() -> None:
+    assert not covers([anonymous(0x1000, 0x2000)], 0x1000, 0x2001)
+    assert not covers([anonymous(0x1000, 0x2000)], 0xFFF, 0x2000)
+    assert not covers([], 0x1000, 0x2000)
+
+
+def test_smaps_gives_flags_and_page_size_by_address() -> None:
+    text = (
+        "7f00-8f00 rw-p 00000000 00:00 0 \n"
+        "Rss:                   0 kB\n"
+        "KernelPageSize:     2048 kB\n"
+        "VmFlags: rd wr mr mw me dc \n"
+        "9000-a000 r--p 00000000 00:00 0    [heap]\n"
+        "KernelPageSize:        4 kB\n"
+        "Rss:                   8 kB\n"
+        "VmFlags: rd\n"
+        "b000-c000 r--p 00000000 00:00 0\n"
+        "Swap:                  0 kB\n"
+        "VmFlags: rd\n"
+    )
+    assert parse_smaps(text) == {
+        0x7F00: MappingState(frozenset(["rd", "wr", "mr", "mw", "me", "dc"]), 2 << 20, False),
+        0x9000: MappingState(frozenset(["rd"]), 4096, True),
+        0xB000: MappingState(frozenset(["rd"]), 4096, False),
+    }
+
+
+def test_pagemap_runs_are_the_present_and_swapped_pages() -> None:
+    present, swapped, soft_dirty = 1 << 63, 1 << 62, 1 << 55
+    entries = [0, present | 5, swapped, soft_dirty, 0, present]
+    pagemap = b"".join(entry.to_bytes(8, "little") for entry in entries)
+    assert list(present_runs(pagemap)) == [(1, 2), (5, 1)]
+
+
+def test_empty_pagemap_has_no_runs() -> None:
+    assert list(present_runs(b"")) == []
+    assert list(present_runs(bytes(8))) == []

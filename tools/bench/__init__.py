@@ -1,0 +1,1 @@
+"""Measures kvmshim: `python -m tools.bench`."""
