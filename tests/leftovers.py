@@ -52,7 +52,7 @@ def open_memfds(pid: int) -> set[int]:
         try:
             if os.readlink(descriptor).startswith("/memfd:"):
                 inodes.add(os.stat(descriptor).st_ino)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             continue
     return inodes
 
@@ -60,7 +60,7 @@ def open_memfds(pid: int) -> set[int]:
 def mapped_memfds(pid: int) -> set[int]:
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
         return set()
     fields = [line.split(maxsplit=5) for line in lines]
     return {int(f[4]) for f in fields if len(f) == 6 and f[5].startswith("/memfd:")}

@@ -1,6 +1,7 @@
 """`kvmshim run`."""
 
 import argparse
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kvmshim.cli.wiring import Wiring
@@ -22,9 +23,15 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="run one command with a private /dev/kvm",
-        usage="kvmshim run [-h] [--] CMD [ARG ...]",
+        usage="kvmshim run [-h] [--host-cpuid] [--] CMD [ARG ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--host-cpuid",
+        action="store_true",
+        help="let the CPUID instruction show the host's processor, which may lack virtualization; "
+        "the command is not traced then, so it may itself use ptrace",
     )
     parser.add_argument("command", metavar="CMD", help="the command")
     parser.add_argument(
@@ -35,4 +42,9 @@ def add_parser(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
     argv = [arguments.command, *arguments.arguments]
-    exit_like(run(argv, wiring.make_service, wiring.prepare_command))
+    accompany = _alone if arguments.host_cpuid else wiring.accompany_command
+    exit_like(run(argv, wiring.make_service, wiring.prepare_command, accompany))
+
+
+def _alone(_pid: int, _child_signals: int) -> AbstractContextManager[None]:
+    return nullcontext()

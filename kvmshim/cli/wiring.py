@@ -1,10 +1,15 @@
 """What the doors are given to serve with; tests give something else."""
 
+import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from kvmshim.device.door import DoorError
+from kvmshim.device.run import Accompany
 from kvmshim.device.workplace import Service
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +20,23 @@ class Wiring:
     """Called once, after the last fork."""
     prepare_command: Callable[[], None] = lambda: None
     """Called in the child of `kvmshim run`, last before exec."""
+    accompany_command: Accompany = lambda _pid, _child_signals: nullcontext()
+    """What `kvmshim run` does about its command while it lives."""
 
 
 def default_wiring() -> Wiring:
     """Dispatch and the engine."""
-    return Wiring(_kvm_service)
+    return Wiring(_kvm_service, accompany_command=_emulated_cpuid)
+
+
+def _emulated_cpuid(pid: int, child_signals: int) -> AbstractContextManager[None]:
+    # The decoder takes its time to load; `check`, `serve` and `--help` do without.
+    try:
+        from kvmshim.client.cpuid_watch import emulated_cpuid
+    except ImportError as error:
+        log.warning("CPUID shows the host's processor to the command: %s", error)
+        return nullcontext()
+    return emulated_cpuid(pid, child_signals)
 
 
 def _kvm_service() -> Service:

@@ -17,17 +17,18 @@ from kvmshim.client.process import Process, ThreadStatus
 from kvmshim.client.run_page import RunFile
 from kvmshim.client.shared import SharedFiles, SharedRange
 from kvmshim.client.threads import InFlight, Tracees, nobody
-from kvmshim.client.tracer import Tracer
+from kvmshim.client.tracer import Tracer, Tracing
+from kvmshim.client.watch import Watch
 from kvmshim.errors import KvmError
 
 
 class Client:
     """A thread group from its first request to its death."""
 
-    def __init__(self, tgid: int, on_end: Callable[[], None]) -> None:
+    def __init__(self, process: Process, tracer: Tracing) -> None:
         """For `Clients`, which has one for each living process."""
-        self._process = Process(tgid)
-        self._tracer = Tracer(self._process, on_end)
+        self._process = process
+        self._tracer = tracer
         self._files = SharedFiles(self._process)
 
     @staticmethod
@@ -38,9 +39,19 @@ class Client:
         """
         return _CLIENTS.of_thread(tid)
 
+    @staticmethod
+    def traced_by(watch: Watch) -> None:
+        """Leaves the tracing of the processes that `watch` traces anyway to it. Before the first
+        of them becomes a client."""
+        _CLIENTS.watch = watch
+
     @property
     def tgid(self) -> int:
         return self._process.tgid
+
+    def is_of(self, process: Process) -> bool:
+        """Whether this is the client of that life of a process."""
+        return self._process is process
 
     @property
     def alive(self) -> bool:
@@ -92,6 +103,11 @@ class Client:
         with self._files.exchanging:
             self._files.trim()
 
+    def forget_files(self) -> None:
+        """The client is gone: lets go of all adopted memory now, not when this object goes."""
+        with self._files.exchanging:
+            self._files.forget()
+
     def replace_mapping_of(
         self,
         tid: int,
@@ -119,6 +135,7 @@ class Clients:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: dict[int, Client] = {}
+        self.watch: Watch | None = None
 
     def of_thread(self, tid: int) -> Client:
         tgid = ThreadStatus.of(tid).tgid
@@ -134,14 +151,20 @@ class Clients:
 
     def _make(self, tgid: int) -> Client:
         self._clients = {key: it for key, it in self._clients.items() if it.alive}
-        client = Client(tgid, lambda: self._drop(tgid, client))
+        process = Process(tgid)
+        tracer = self.watch.tracing(process) if self.watch else None
+        client = Client(process, tracer or Tracer(process, lambda: self._drop(process)))
         self._clients[tgid] = client
         return client
 
-    def _drop(self, tgid: int, client: Client) -> None:
+    def _drop(self, process: Process) -> None:
+        """The process is gone, and what it had of us goes too."""
         with self._lock:
-            if self._clients.get(tgid) is client:
-                del self._clients[tgid]
+            client = self._clients.get(process.tgid)
+            if client is None or not client.is_of(process):
+                return
+            del self._clients[process.tgid]
+        client.forget_files()
 
 
 _CLIENTS: Final = Clients()

@@ -124,11 +124,22 @@ def _run_into(code: _Code, start: int, at: int) -> list[Instruction]:
 
 
 def _loads_eax(run: list[Instruction]) -> bool:
+    """Whether a run is likely to ask for a leaf: small numbers in a table are no such code."""
     usage = InstructionInfoFactory()
-    return any(
+    before = [instruction for instruction in run[:-1] if instruction.code != Code.CPUID]
+    return not any(_is_zeros(instruction) for instruction in before) and any(
         used.register in _EAX and used.access in _WRITES
-        for instruction in run[:-1]
+        for instruction in before
         for used in usage.info(instruction).used_registers()
+    )
+
+
+def _is_zeros(instruction: Instruction) -> bool:
+    """ADD [RAX], AL: what zero bytes decode to."""
+    return (
+        instruction.code == Code.ADD_RM8_R8
+        and instruction.memory_base == Register.RAX
+        and instruction.op1_register == Register.AL
     )
 
 

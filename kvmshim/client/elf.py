@@ -96,10 +96,14 @@ class Elf:
         symbols, strings = self.section(".dynsym"), self.section(".dynstr")
         if symbols is None or strings is None:
             return None
+        end = strings.offset + strings.size
+        found = self.image.find(b"\0" + name.encode() + b"\0", strings.offset, end)
+        if found < 0:
+            return None
         for at in range(symbols.offset, symbols.offset + symbols.size, _SYMBOL.size):
             text, _, _, section, value, _ = self._read(_SYMBOL, at)
-            if section and self._string(strings.offset + text) == name:
-                return int(value)
+            if section and text == found + 1 - strings.offset:
+                return value
         return None
 
     def _string(self, offset: int) -> str:

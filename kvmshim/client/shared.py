@@ -69,6 +69,10 @@ class SharedFiles:
         mapped = {(mapping.device, mapping.inode) for mapping in self.mappings()}
         self._adopted = {key: file for key, file in self._adopted.items() if key in mapped}
 
+    def forget(self) -> None:
+        """Drops all files of ours; under `exchanging`. As `trim` for who has no memory left."""
+        self._adopted.clear()
+
     def mappings(self) -> list[Mapping]:
         """All of the client's, now."""
         return parse_maps(self.process.read("maps").decode(errors="replace"))

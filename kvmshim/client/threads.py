@@ -27,7 +27,8 @@ InFlight = Callable[[], Collection[int]]
 
 _WALL: Final = 0x4000_0000
 _WNOTHREAD: Final = 0x2000_0000
-_ENDS: Final = frozenset({os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED})
+ENDS: Final = frozenset({os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED})
+"""si_code of a wait that reports an end rather than a stop."""
 _EAGER_POLLS: Final = 50
 _POLL_SECONDS: Final = 0.0001
 
@@ -103,7 +104,7 @@ class Tracee:
             raise ThreadGoneError(self.tid) from None
         if notice is None:
             return None
-        if notice.si_code in _ENDS:
+        if notice.si_code in ENDS:
             raise ThreadGoneError(self.tid)
         self.stopped = True
         return Stop(notice.si_status & 0xFF, notice.si_status >> 8)
@@ -113,7 +114,7 @@ class Tracee:
             return os.waitid(os.P_PID, self.tid, flags | os.WEXITED)
         while True:
             notice = os.waitid(os.P_PID, self.tid, flags | os.WEXITED | os.WNOWAIT)
-            if notice is None or notice.si_code in _ENDS:
+            if notice is None or notice.si_code in ENDS:
                 return notice
             # Without WEXITED: killed since, it must not be reaped here.
             taken = os.waitid(os.P_PID, self.tid, flags | os.WNOHANG)

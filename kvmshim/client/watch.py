@@ -13,7 +13,6 @@ import errno
 import logging
 import os
 import select
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from kvmshim.client import ptrace_ffi as ptrace
 from kvmshim.client.cpuid_catcher import CpuidCatcher
 from kvmshim.client.jobs import Jobs, JobsClosedError
 from kvmshim.client.process import Process, ThreadStatus
-from kvmshim.client.threads import Stop, ThreadGoneError, Tracee
+from kvmshim.client.threads import ENDS, Stop, ThreadGoneError, Tracee
 from kvmshim.client.tracer import TracingThread
 from kvmshim.client.watched import WATCH_OPTIONS, Watched, WatchedTracees
 from kvmshim.errors import KvmError
@@ -37,6 +36,7 @@ END_SECONDS: Final = 2.0
 _WALL: Final = 0x4000_0000
 _WNOTHREAD: Final = 0x2000_0000
 _OURS: Final = _WALL | _WNOTHREAD | os.WNOHANG
+_PEEK: Final = _OURS | os.WEXITED | os.WNOWAIT
 _END_POLL_SECONDS: Final = 0.0005
 _SIGNAL_RECORDS: Final = 128 * 16
 _FORKS: Final = frozenset(
@@ -61,6 +61,7 @@ class Watch:
         self._processes: dict[int, Process] = {}
         self._to_enter: set[int] = set()
         self._ending = False
+        self._complained = False
         self._thread = threading.Thread(target=self._serve, name="watch", daemon=True)
         self._thread.start()
         try:
@@ -93,14 +94,25 @@ class Watch:
 
     def take_stops(self) -> None:
         """Handles what happened to the watched threads."""
-        with suppress(ChildProcessError):
-            while notice := os.waitid(os.P_ALL, 0, _OURS | os.WSTOPPED):
-                with suppress(ThreadGoneError):
-                    watched = self.thread(notice.si_pid)
-                    watched.stopped = True
-                    watched.stop = Stop(notice.si_status & 0xFF, notice.si_status >> 8)
-                    self.stopped(watched, watched.stop)
-            self._take_ends()
+        more = True
+        while more:
+            # Zombies are no children to the first wait, so it may fail alone.
+            with suppress(ChildProcessError):
+                while notice := os.waitid(os.P_ALL, 0, _OURS | os.WSTOPPED):
+                    self._take_stop(notice)
+            more = self._take_ends()
+
+    def _take_stop(self, notice: os.waitid_result) -> None:
+        stop = Stop(notice.si_status & 0xFF, notice.si_status >> 8)
+        try:
+            watched = self.thread(notice.si_pid)
+        except KvmError as error:
+            if error.errno != errno.ESRCH:
+                raise
+            return  # killed since
+        watched.stopped = True
+        watched.stop = stop
+        self.stopped(watched, stop)
 
     def stopped(self, watched: Watched, stop: Stop) -> None:
         """Lets a stopped thread go on as it would have untraced, unless somebody holds it."""
@@ -116,7 +128,10 @@ class Watch:
         """The thread has ended."""
         watched = self._threads.pop(tid, None)
         self._to_enter.discard(tid)
-        if watched is None or any(it.tgid == watched.tgid for it in self._threads.values()):
+        if watched is None:
+            return
+        watched.gone = True
+        if any(it.tgid == watched.tgid for it in self._threads.values()):
             return
         self._processes.pop(watched.tgid, None)
         self._catcher.gone(watched.tgid)
@@ -178,7 +193,7 @@ class Watch:
             self._to_enter.discard(watched.tid)
             self._trying(lambda: self._catcher.enter(self._process_of(watched), watched))
         if not watched.wanted:
-            watched.go_on()
+            watched.detach()
         elif self._ending and self._catcher.is_caught(self._process_of(watched), watched.tid):
             # Its signal comes next and must not meet it alone.
             watched.resume()
@@ -186,8 +201,9 @@ class Watch:
 
     def _executed(self, leader: Watched) -> None:
         # Whichever thread called exec, it goes on under the leader's number; the others are gone.
-        for tid in [it.tid for it in self._threads.values() if it.tgid == leader.tgid]:
-            self._threads.pop(tid)
+        for it in [it for it in self._threads.values() if it.tgid == leader.tgid]:
+            it.gone = True
+            del self._threads[it.tid]
         watched = self._meet(leader.tid)
         watched.fresh = False
         watched.stopped = True
@@ -215,42 +231,51 @@ class Watch:
         except ProcessLookupError:
             raise
         except (OSError, KvmError) as error:
-            log.warning("CPUID shows a program the host's processor: %s", error)
+            if not self._complained:
+                self._complained = True
+                log.warning("CPUID shows a program the host's processor: %s", error)
             return False
 
     def _process_of(self, watched: Watched) -> Process:
         return self._processes[watched.tgid]
 
-    def _take_ends(self) -> None:
-        while notice := os.waitid(os.P_ALL, 0, _OURS | os.WEXITED | os.WNOWAIT):
-            if notice.si_pid == self._command:
-                # It stays for whoever started it and hides the others.
-                self._take_ends_one_by_one()
-                return
-            self._take_end(notice.si_pid)
-
-    def _take_ends_one_by_one(self) -> None:
-        for tid in list(self._threads):
-            if tid != self._command:
-                self._take_end(tid)
-
-    def _take_end(self, tid: int) -> None:
+    def _take_ends(self) -> bool:
+        """True: something else came to light and would get no signal of its own any more."""
         try:
-            ended = os.waitid(os.P_PID, tid, _OURS | os.WEXITED)
+            while notice := os.waitid(os.P_ALL, 0, _PEEK):
+                if notice.si_pid == self._command and notice.si_code in ENDS:
+                    # It stays for whoever started it and hides the others.
+                    tids = [tid for tid in self._threads if tid != self._command]
+                    stopped = [tid for tid in tids if not self._take_end(tid)]
+                    return bool(stopped)
+                if not self._take_end(notice.si_pid):
+                    return True
         except ChildProcessError:
-            self.forget(tid)
-            return
-        if ended is not None:
-            self.forget(tid)
+            pass  # no thread is left
+        return False
+
+    def _take_end(self, tid: int) -> bool:
+        """Reaps a thread if it has ended; False if it has stopped instead."""
+        try:
+            # The kernel reports stops of tracees to every wait, wanted or not.
+            notice = os.waitid(os.P_PID, tid, _PEEK)
+            if notice is None:
+                return True
+            if notice.si_code not in ENDS:
+                return False
+            os.waitid(os.P_PID, tid, _OURS | os.WEXITED)
+        except ChildProcessError:
+            pass
+        self.forget(tid)
+        return True
 
     def _let_all_go(self) -> None:
         self._ending = True
         deadline = time.monotonic() + END_SECONDS
         for watched in list(self._threads.values()):
-            watched.hold()
-        while time.monotonic() < deadline and any(
-            not it.stopped and it.alive for it in self._threads.values()
-        ):
+            with suppress(ThreadGoneError):
+                watched.hold()
+        while time.monotonic() < deadline and any(it.runs for it in self._threads.values()):
             self.take_stops()
             time.sleep(_END_POLL_SECONDS)
         for tgid, process in list(self._processes.items()):

@@ -1,12 +1,14 @@
 """Threads that are traced all their lives, and jobs that hold them for a while; see `watch`."""
 
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kvmshim.client import ptrace_ffi as ptrace
-from kvmshim.client.process import Process
+from kvmshim.client.process import Process, ThreadStatus
 from kvmshim.client.threads import Stop, ThreadGoneError, Tracee, Tracees
+from kvmshim.errors import KvmError
 
 WATCH_OPTIONS: Final = (
     ptrace.PTRACE_O_TRACESYSGOOD
@@ -44,16 +46,37 @@ class Watched(Tracee):
     fresh: bool = True  # nothing was heard of it yet
     wanted: bool = False  # held, or to be held when it stops
     ask_again: bool = False  # wanted, but had to go on once more
+    gone: bool = False  # ended, or replaced by the thread that called exec
     stop: Stop | None = None  # the last one
 
     @property
     def in_group_stop(self) -> bool:
         """The last stop was one of SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU for the whole process."""
-        return self.stop is not None and self.stop.interrupted and self.stop.signal != signal.SIGTRAP
+        return (
+            self.stop is not None and self.stop.interrupted and self.stop.signal != signal.SIGTRAP
+        )
 
     @property
-    def alive(self) -> bool:
-        return True
+    def runs(self) -> bool:
+        """It may still run user code."""
+        try:
+            return not self.stopped and not ThreadStatus.of(self.tid).dead
+        except KvmError:
+            return False
+
+    def hold(self) -> None:
+        """Asks it to stop and to stay so. ThreadGoneError."""
+        self.wanted = True
+        if not self.stopped:
+            try:
+                ptrace.interrupt(self.tid)
+            except ProcessLookupError:
+                raise ThreadGoneError(self.tid) from None
+
+    def settle(self) -> bool:
+        if self.gone:
+            raise ThreadGoneError(self.tid)
+        return Tracee.settle(self)
 
     def wait(self, *, block: bool) -> Stop | None:
         stop = Tracee.wait(self, block=block)
@@ -71,6 +94,7 @@ class Watched(Tracee):
         if self.stop.interrupted:
             self.go_on()
         else:
+            self.stopped = False
             ptrace.interrupt(self.tid)
             ptrace.resume(self.tid)
 
@@ -102,14 +126,12 @@ class WatchedTracees(Tracees):
 
     def attach(self, tid: int) -> Tracee:
         watched = self._watch.thread(tid)
-        watched.wanted = True
         self._traced[tid] = watched
-        if not watched.stopped:
-            try:
-                ptrace.interrupt(tid)
-            except ProcessLookupError:
-                self.forget(watched)
-                raise ThreadGoneError(tid) from None
+        try:
+            watched.hold()
+        except ThreadGoneError:
+            self.forget(watched)
+            raise
         return watched
 
     def forget(self, tracee: Tracee) -> None:
@@ -121,12 +143,9 @@ class WatchedTracees(Tracees):
             return
         assert isinstance(tracee, Watched)
         tracee.wanted = False
-        if tracee.stopped:
-            tracee.stopped = False
-            try:
+        if tracee.stopped and not tracee.gone:
+            with suppress(ProcessLookupError):  # killed; its end comes with a later wait
                 tracee.detach()
-            except ProcessLookupError:
-                pass  # killed; its end comes with a later wait
 
     def _meanwhile(self) -> None:
         self._watch.take_stops()

@@ -15,6 +15,8 @@ NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 """Exit statuses of a command that cannot be executed, as shells have them."""
 
+_CORE_DUMPED = 0x80  # in a wait status
+
 
 class Command:
     """A child process that becomes the command."""
@@ -36,11 +38,16 @@ class Command:
     def abandon(self) -> None:
         """End the child instead."""
         os.close(self._start)
-        os.waitpid(self.pid, 0)
+        self.wait()
 
     def wait(self) -> int:
         """Its wait status, once it has ended."""
-        return os.waitpid(self.pid, 0)[1]
+        # Its end only: the stops of a traced command are its tracer's.
+        end = os.waitid(os.P_PID, self.pid, os.WEXITED)
+        assert end is not None
+        if end.si_code == os.CLD_EXITED:
+            return end.si_status << 8
+        return end.si_status | (_CORE_DUMPED if end.si_code == os.CLD_DUMPED else 0)
 
 
 def _become(argv: Sequence[str], prepare: Callable[[], None], start: int) -> NoReturn:

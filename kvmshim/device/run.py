@@ -9,6 +9,7 @@ sends to us are passed on.
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import trio
 
@@ -29,16 +30,21 @@ PASSED_ON = (
     signal.SIGUSR2,
 )
 
+Accompany = Callable[[int, int], AbstractContextManager[None]]
+"""What is done about the command while it lives: (its pid, a signalfd for SIGCHLD, which all
+threads block)."""
+
 
 def run(
     argv: Sequence[str],
     service: Callable[[], Service],
     prepare_command: Callable[[], None] = lambda: None,
+    accompany: Accompany = lambda _pid, _child_signals: nullcontext(),
 ) -> int:
     """Run a command to its end; its wait status. DoorError where it cannot be started.
 
     `service` is called when all forking is done, so it may start threads; `prepare_command` in the
-    child, last before exec.
+    child, last before exec. The command lives inside the context of `accompany`.
     """
     try:
         enter_private_mounts()
@@ -50,6 +56,7 @@ def run(
     command = Command(argv, prepare_command)
     opener = Opener()
     signals = signal_ffi.open_signals(PASSED_ON)
+    child_signals = signal_ffi.open_signals([signal.SIGCHLD])
     try:
         workplace = Workplace(service(), opener)
         access = Access(uid=os.getuid(), gid=os.getgid())
@@ -60,8 +67,9 @@ def run(
         command.abandon()
         opener.close()
         raise
-    command.start()
-    trio.run(_until_end, command.pid, signals)
+    with accompany(command.pid, child_signals):
+        command.start()
+        trio.run(_until_end, command.pid, signals)
     opener.close()
     return command.wait()
 

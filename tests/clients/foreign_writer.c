@@ -23,7 +23,7 @@
 #define FIRST_WRITTEN_PAGE 16
 #define WRITTEN_PAGES (RAM_PAGES - FIRST_WRITTEN_PAGE)
 #define READ_BUFFER 0x2000
-#define ROUND_TRIPS 2000
+#define ROUND_TRIPS 200
 
 struct writer {
 	uint8_t *ram;

@@ -1,10 +1,8 @@
 """mv_pp_op_ppid, online_pps: threads as physical processors."""
 
-import threading
-
 from microv import abi_gen as mv
 from microv.ops import pp, vp, vs
-from tests.hypercall.threads import in_new_thread, join
+from tests.hypercall.threads import in_new_thread, staying
 
 
 def test_ppid_is_the_same_at_every_call() -> None:
@@ -23,19 +21,8 @@ def test_root_vp_and_vs_have_the_number_of_the_pp() -> None:
 def test_a_pp_is_online_from_its_first_call_to_the_end_of_its_thread() -> None:
     pp.ppid()
     before = pp.online_pps()
-    called, end = threading.Event(), threading.Event()
-
-    def body() -> None:
-        pp.ppid()
-        called.set()
-        end.wait()
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    called.wait()
-    assert pp.online_pps() == before + 1
-    end.set()
-    join(thread)
+    with staying(pp.ppid):
+        assert pp.online_pps() == before + 1
     assert pp.online_pps() == before
 
 

@@ -1,7 +1,6 @@
 """RETRY_CONTINUATION: a long map or unmap gives others their turn, and is one call in the end."""
 
 import mmap
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +14,7 @@ from microv.ops import vm, vs
 from microv.shared_page import shared_page
 from microv.status import MvError
 from tests.hypercall.guest import CODE, RWX, Guest
-from tests.hypercall.threads import in_new_thread, join, running
+from tests.hypercall.threads import in_new_thread, running, staying
 
 _MAP = mv.MV_VM_OP_VAL | mv.MV_VM_OP_MMIO_MAP_IDX_VAL
 _UNMAP = mv.MV_VM_OP_VAL | mv.MV_VM_OP_MMIO_UNMAP_IDX_VAL
@@ -135,24 +134,13 @@ def test_the_end_of_its_thread_takes_a_map_back(slow: Guest, address: int) -> No
 
 
 def test_another_thread_waits_for_its_turn_and_the_vm_stays(address: int) -> None:
-    begun, end = threading.Event(), threading.Event()
     empty = vm.create_vm()
     vm.set_time_budget(empty, 1)
-
-    def body() -> None:
-        _begin(_MAP, empty, Run(_GPA, address, _SIZE, RWX))
-        begun.set()
-        end.wait()
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    begun.wait()
     small = Run(0, address, mv.MV_PAGE_SIZE, RWX)
-    assert [_begin(_MAP, empty, small) for _ in range(0x100)] == [_RETRY] * 0x100
-    with pytest.raises(MvError, match="FAILURE_UNKNOWN"):
-        vm.destroy_vm(empty)
-    end.set()
-    join(thread)
+    with staying(lambda: _begin(_MAP, empty, Run(_GPA, address, _SIZE, RWX))):
+        assert [_begin(_MAP, empty, small) for _ in range(0x100)] == [_RETRY] * 0x100
+        with pytest.raises(MvError, match="FAILURE_UNKNOWN"):
+            vm.destroy_vm(empty)
     vm.mmio_map(empty, [small])
     vm.destroy_vm(empty)
 

@@ -42,6 +42,26 @@ def in_new_thread(body: Callable[[], _T]) -> _T:
     return result  # type: ignore[return-value]
 
 
+@contextmanager
+def staying(body: Callable[[], object]) -> Iterator[None]:
+    """Another thread that has called `body` and does not end before the block does."""
+    called, end = threading.Event(), threading.Event()
+
+    def run() -> None:
+        body()
+        called.set()
+        end.wait()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    called.wait()
+    try:
+        yield
+    finally:
+        end.set()
+        join(thread)
+
+
 class Runner:
     """Runs a VS again and again on its own thread, until a kick finds it told to stop."""
 
