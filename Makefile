@@ -50,8 +50,9 @@ bench: build clients ## Exits per second, start-up, instructions per second
 	python -m tools.bench
 
 .PHONY: gen
-gen: ## Write the generated Python modules
+gen: $(STAMP) ## Write the generated Python modules
 	cargo run --release --quiet --package kvmshim-gen -- .
+	ruff format --quiet kvmshim/abi/*_gen.py microv/*_gen.py
 
 .PHONY: lint
 lint: $(STAMP) ## Formatters, linters, types, layers, generated files

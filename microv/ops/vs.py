@@ -96,6 +96,12 @@ def kick(vsid: int) -> None:
     with_handle(_OP | mv.MV_VS_OP_KICK_IDX_VAL, vsid)
 
 
+def queued_interrupt(vsid: int) -> int | None:
+    """The vector of the interrupt that waits to be taken, if one does."""
+    vector = with_handle(_OP | mv.MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL, vsid)
+    return None if vector == mv.MV_INVALID_ID else vector
+
+
 def cpuid_get(vsid: int, function: int, index: int = 0) -> CdlEntry:
     """What CPUID answers to a leaf. FAILURE_UNKNOWN: it has none."""
     page = shared_page()

@@ -94,3 +94,13 @@ def test_queue_refuses(bad_vsid: int) -> None:
 def test_inject_refuses(bad_vsid: int) -> None:
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         vs.inject_exception(bad_vsid, 6)
+
+
+def test_a_queued_interrupt_can_be_seen_until_it_is_taken() -> None:
+    with Guest(_STI_LOOP) as guest:
+        _with_handler(guest, 0x21)
+        assert vs.queued_interrupt(guest.vsid) is None
+        vs.queue_interrupt(guest.vsid, 0x21)
+        assert vs.queued_interrupt(guest.vsid) == 0x21
+        vs.run(guest.vsid)
+        assert vs.queued_interrupt(guest.vsid) is None

@@ -60,7 +60,7 @@ _APIC_BASE_RESERVED = 0x2FF
 
 
 def handle_vcpu_get_sregs(vcpu: Vcpu) -> kvm_sregs:
-    """KVM_GET_SREGS. `interrupt_bitmap` shows no vector: none waits outside of the engine."""
+    """KVM_GET_SREGS. `interrupt_bitmap` has the interrupt that waits to be taken."""
     values = dict(zip(_REGISTERS, vs_op.reg_get_list(vcpu.vsid, _REGISTERS), strict=True))
     efer, apic_base = vs_op.msr_get_list(vcpu.vsid, _MSRS)
     sregs = kvm_sregs(efer=efer, apic_base=apic_base)
@@ -70,6 +70,9 @@ def handle_vcpu_get_sregs(vcpu: Vcpu) -> kvm_sregs:
         setattr(sregs, name, kvm_dtable(limit=values[limit], base=values[base]))
     for name, register in _CONTROL.items():
         setattr(sregs, name, values[register])
+    vector = vs_op.queued_interrupt(vcpu.vsid)
+    if vector is not None:
+        sregs.interrupt_bitmap[vector // 64] = 1 << vector % 64
     return sregs
 
 

@@ -40,8 +40,10 @@ constants! {
 
 /// The text of `kvmshim/abi/constants_gen.py`.
 pub fn python() -> String {
-    let mut text =
-        python::head("Constants of `linux/kvm.h`.", "`kvm-bindings` by `tools/gen/src/constants.rs`");
+    let mut text = python::head(
+        "Constants of `linux/kvm.h`.",
+        "`kvm-bindings` by `tools/gen/src/constants.rs`",
+    );
     text.push_str("from typing import Final\n");
     for (group, rows) in TABLE {
         text.push_str(&format!("\n# {group}\n"));

@@ -30,5 +30,5 @@ fn write_all(root: &Path) -> std::io::Result<()> {
     std::fs::write(abi.join("ioctls_gen.py"), ioctls::python())?;
     std::fs::write(abi.join("structs_gen.py"), structs::python())?;
     std::fs::write(abi.join("constants_gen.py"), constants::python())?;
-    Ok(())
+    std::fs::write(root.join("microv/abi_gen.py"), microv::abi::python())
 }

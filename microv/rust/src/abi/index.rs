@@ -95,4 +95,5 @@ super::define::constants! {
     MV_VS_OP_CLOCK_SET_IDX_VAL = 0x30;
     /// Extension. R11 VS; legal from any PP, also while the VS runs.
     MV_VS_OP_KICK_IDX_VAL = 0x40;
+    MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL = 0x41;
 }

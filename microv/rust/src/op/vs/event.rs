@@ -1,5 +1,6 @@
 //! What reaches a VS from outside: interrupts, exceptions, state changes, kicks.
 
+use crate::abi::id::MV_INVALID_ID;
 use crate::call::Call;
 use crate::mp_state::MpState;
 use crate::op::ids;
@@ -36,6 +37,11 @@ pub fn queue_interrupt(call: &Call) -> OpResult {
         let vector = u8::try_from(call.regs.r12).map_err(|_| Failure::Reg2)?;
         state.vcpu.queue_interrupt(vector).map_err(|_| Failure::Unknown)
     })
+}
+
+/// R10 becomes the vector of the interrupt that waits to be taken, or MV_INVALID_ID.
+pub fn queued_interrupt(call: &Call) -> OpResult {
+    super::value(call, |state| Ok(state.vcpu.queued_interrupt().map_or(MV_INVALID_ID, u64::from)))
 }
 
 /// R12 is the vector, R13 the error code where the exception has one, else ignored. Vector 2 is NMI.

@@ -26,6 +26,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_GLA_TO_GPA_IDX_VAL => translate::gla_to_gpa(call),
         idx::MV_VS_OP_RUN_IDX_VAL => crate::run::run(call),
         idx::MV_VS_OP_KICK_IDX_VAL => event::kick(call),
+        idx::MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL => event::queued_interrupt(call),
         idx::MV_VS_OP_CPUID_GET_IDX_VAL => cpuid::get(call),
         idx::MV_VS_OP_CPUID_SET_IDX_VAL => cpuid::set(call),
         idx::MV_VS_OP_CPUID_GET_LIST_IDX_VAL => cpuid::get_list(call),
