@@ -54,6 +54,11 @@ gen: $(STAMP) ## Write the generated Python modules
 	cargo run --release --quiet --package kvmshim-gen -- .
 	ruff format --quiet kvmshim/abi/*_gen.py microv/*_gen.py
 
+.PHONY: miri
+miri: ## The radix of guest memory under Miri (needs a nightly toolchain with it)
+	MIRIFLAGS="-Zmiri-disable-weak-memory-emulation -Zmiri-permissive-provenance" \
+		cargo +nightly miri test --package cpu-mem --lib
+
 .PHONY: lint
 lint: $(STAMP) ## Formatters, linters, types, layers, generated files
 	cargo fmt --check
