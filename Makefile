@@ -23,7 +23,7 @@ $(STAMP): requirements.lock tools/setup.sh
 
 .PHONY: build
 build: $(STAMP) ## Build the engine and install kvmshim into the environment
-	maturin develop --release --quiet
+	maturin develop --release --quiet >/dev/null
 
 .PHONY: clients
 clients: $(STAMP) ## Compile the small KVM clients of the tests

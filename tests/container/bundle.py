@@ -73,9 +73,14 @@ def write_bundle(directory: Path, config: dict[str, Any]) -> None:
 
 
 def run_container(directory: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the bundle until its program ends."""
+    """Runs the bundle until its program ends.
+
+    Its stdin is a pipe: crun gives the standard files to the container's user, and /dev/null is
+    everybody's.
+    """
     return subprocess.run(
         [*PRIVATE_MOUNTS, "sh", "-c", RUN, "sh", directory, directory.name],
+        input="",
         capture_output=True,
         text=True,
         check=False,
