@@ -27,7 +27,7 @@ build: $(STAMP) ## Build the engine and install kvmshim into the environment
 
 .PHONY: clients
 clients: $(STAMP) ## Compile the small KVM clients of the tests
-	$(MAKE) --no-print-directory -C tests/clients OUT=$(CURDIR)/$(CLIENTS)
+	$(MAKE) --silent -C tests/clients OUT=$(CURDIR)/$(CLIENTS)
 
 .PHONY: demo
 demo: build clients ## Run a small KVM program on kvmshim

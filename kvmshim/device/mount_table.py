@@ -33,9 +33,14 @@ def _unescape(path: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
 
 
+def all_mounts() -> list[Mount]:
+    """The mounts that this process can see."""
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as table:
+        return parse(table.read())
+
+
 def top_mount(path: str) -> Mount | None:
     """The mount that covers `path` itself, the topmost if there are several."""
     path = os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path)
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as table:
-        mounts = [mount for mount in parse(table.read()) if mount.path == os.path.normpath(path)]
+    mounts = [mount for mount in all_mounts() if mount.path == os.path.normpath(path)]
     return mounts[-1] if mounts else None

@@ -4,10 +4,12 @@ Where mounting is not allowed, a user namespace comes with it, in which we are w
 mount (user_namespaces(7)). Later mounts of the outside still arrive; ours never get out.
 """
 
+import errno
 import os
 import stat
 
 from kvmshim.device import mount_ffi
+from kvmshim.device.mount_table import all_mounts
 
 
 def enter_private_mounts() -> None:
@@ -23,7 +25,19 @@ def enter_private_mounts() -> None:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{uid} {uid} 1")
         _write("/proc/self/gid_map", f"{gid} {gid} 1")
-    mount_ffi.mount("none", "/", "none", mount_ffi.MS_REC | mount_ffi.MS_SLAVE)
+    _keep_mounts_inside()
+
+
+def _keep_mounts_inside() -> None:
+    try:
+        mount_ffi.mount("none", "/", "none", mount_ffi.MS_REC | mount_ffi.MS_SLAVE)
+    except OSError as error:
+        # The root of a chroot need not be a mount; those below it can be named one by one.
+        paths = {mount.path for mount in all_mounts()}
+        if error.errno != errno.EINVAL or "/dev" not in paths:
+            raise
+        for path in paths:
+            mount_ffi.mount("none", path, "none", mount_ffi.MS_SLAVE)
 
 
 def _write(path: str, text: str) -> None:

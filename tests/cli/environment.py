@@ -53,6 +53,25 @@ exec "$@"
 """
 
 
+IN_CHROOT: Final = """
+set -e
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/root
+for entry in /*; do
+    if [ "$entry" = /mnt ]; then continue; fi
+    if [ -L "$entry" ]; then
+        cp -P "$entry" "/mnt/root$entry"
+    elif [ -d "$entry" ]; then
+        mkdir "/mnt/root$entry"
+        mount --rbind "$entry" "/mnt/root$entry"
+    fi
+done
+if [ -e /dev/kvm ]; then mount --bind /dev/null /mnt/root/dev/kvm; fi
+exec chroot /mnt/root "$@"
+"""
+"""A root directory that is no mount, as debootstrap's."""
+
+
 def inside(script: str, command: Sequence[str | Path]) -> list[str | Path]:
     """The command line that executes `command` at the end of `script`, with the same PID."""
     return ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh", *command]

@@ -10,6 +10,7 @@ import pytest
 from tests import programs
 from tests.cli.environment import (
     COVERED,
+    IN_CHROOT,
     KVMSHIM,
     WITHOUT_KVM,
     inside,
@@ -50,6 +51,11 @@ def test_program_runs_as_an_ordinary_user(name: str, linkage: str) -> None:
 
 def test_machine_needs_no_kvm_node() -> None:
     result = kvmshim("run", "--", programs.BINARIES / "demo", script=WITHOUT_KVM)
+    assert (result.returncode, result.stdout) == (0, programs.expected_output("demo"))
+
+
+def test_root_directory_need_not_be_a_mount() -> None:
+    result = kvmshim("run", "--", programs.BINARIES / "demo", script=IN_CHROOT)
     assert (result.returncode, result.stdout) == (0, programs.expected_output("demo"))
 
 
