@@ -83,11 +83,7 @@ def _set_initial_state(vsid: int, vcpu_id: int) -> None:
 
 
 def release_vcpu(vcpu: Vcpu) -> None:
-    """The last file of `vcpu` is closed."""
-    with vcpu.vm.lock:
-        del vcpu.vm.vcpus[vcpu.vcpu_id]
-        vs_op.destroy_vs(vcpu.vsid)
-        vp_op.destroy_vp(vcpu.vpid)
+    """The file of `vcpu` is closed. The vCPU stays, and its id taken, until the VM ends."""
     release_vm(vcpu.vm)
 
 
@@ -97,6 +93,10 @@ def release_vm(vm: Vm) -> None:
         vm.files -= 1
         if vm.files:
             return
+        for vcpu in vm.vcpus.values():
+            vs_op.destroy_vs(vcpu.vsid)
+            vp_op.destroy_vp(vcpu.vpid)
+        vm.vcpus.clear()
         vm_op.destroy_vm(vm.vmid)
         for slot in vm.slots.values():
             slot.memory.close()
