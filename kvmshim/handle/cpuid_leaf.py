@@ -3,10 +3,15 @@
 Both mark a leaf with subleaves by the same bit, KVM_CPUID_FLAG_SIGNIFCANT_INDEX.
 """
 
+from typing import Final
+
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.structs_gen import kvm_cpuid_entry2
 from microv import abi_gen as mv
 from microv.cdl import CdlEntry
+
+ADDRESS_SIZES: Final = 0x8000_0008
+"""The leaf whose EAX has the physical address bits in 7:0 and the linear ones in 15:8."""
 
 
 def to_cdl(entry: kvm_cpuid_entry2) -> CdlEntry:

@@ -5,7 +5,8 @@
 //! [`run_area`] do. It reaches the engine by hypercalls alone, as the Python side does.
 //!
 //! Safe code cannot do it: libfuse hands out raw pointers, and `kvm_run` is memory that another
-//! process writes at any time. `unsafe` is in [`ffi`], [`fuse`], [`run_area`] and [`root_page`].
+//! process writes at any time. `unsafe` is in [`ffi`], [`fuse`],
+//! [`run_area`], [`root_page`] and, for the live request, [`vcpu`].
 
 mod exit;
 pub mod ffi;

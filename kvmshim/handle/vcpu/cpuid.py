@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 from kvmshim.abi.structs_gen import kvm_cpuid_entry2
 from kvmshim.errors import KvmError
-from kvmshim.handle.cpuid_leaf import from_cdl, to_cdl
+from kvmshim.handle.cpuid_leaf import ADDRESS_SIZES, from_cdl, to_cdl
 from kvmshim.objects.vcpu import Vcpu
 from microv import abi_gen as mv
 from microv.ops import vs as vs_op
 
-_ADDRESS_SIZES = 0x8000_0008
 _LINEAR_ADDRESS_BITS = (0, 48, 57)
 
 
@@ -23,7 +22,7 @@ def handle_vcpu_set_cpuid2(vcpu: Vcpu, entries: Sequence[kvm_cpuid_entry2]) -> N
     wanted = [to_cdl(entry) for entry in entries]
     for entry in entries:
         bits = entry.eax >> 8 & 0xFF
-        if entry.function == _ADDRESS_SIZES and bits not in _LINEAR_ADDRESS_BITS:
+        if entry.function == ADDRESS_SIZES and bits not in _LINEAR_ADDRESS_BITS:
             raise KvmError(errno.EINVAL, f"{bits} linear address bits")
     if vs_op.mp_state_get(vcpu.vsid) != mv.mv_mp_state_t_initial:
         if wanted != vs_op.cpuid_get_list(vcpu.vsid):

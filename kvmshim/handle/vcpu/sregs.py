@@ -17,6 +17,7 @@ from kvmshim.abi.msr_index import (
 )
 from kvmshim.abi.structs_gen import kvm_dtable, kvm_sregs
 from kvmshim.errors import KvmError
+from kvmshim.handle.cpuid_leaf import ADDRESS_SIZES
 from kvmshim.handle.vcpu.segment import to_attributes, to_segment
 from kvmshim.objects.vcpu import Vcpu
 from microv import abi_gen as mv
@@ -54,7 +55,6 @@ _MSRS: Final[list[int]] = [MSR_EFER, MSR_IA32_APICBASE]
 
 _CR0_PE, _CR0_NW, _CR0_CD, _CR0_PG = 1 << 0, 1 << 29, 1 << 30, 1 << 31
 _CR4_PAE, _CR4_PCIDE = 1 << 5, 1 << 17
-_ADDRESS_SIZES = 0x8000_0008
 _PHYSICAL_BITS_UNLESS_SAID = 36
 _APIC_BASE_RESERVED = 0x2FF
 
@@ -121,7 +121,7 @@ def _check(sregs: kvm_sregs, physical_bits: int) -> None:
 
 def _physical_bits(vcpu: Vcpu) -> int:
     leaves = vs_op.cpuid_get_list(vcpu.vsid)
-    sizes = (leaf.eax & 0xFF for leaf in leaves if leaf.function == _ADDRESS_SIZES)
+    sizes = (leaf.eax & 0xFF for leaf in leaves if leaf.function == ADDRESS_SIZES)
     return next(sizes, _PHYSICAL_BITS_UNLESS_SAID)
 
 
