@@ -120,13 +120,13 @@ impl Vcpu {
     /// The x87 and SSE registers in the layout of FXSAVE64.
     #[must_use]
     pub fn fxsave(&self) -> [u8; 512] {
-        self.cpu().fpu.0
+        self.cpu().fpu.fxsave()
     }
 
     /// Sets the x87 and SSE registers from the layout of FXSAVE64. Reserved bits of MXCSR are not
     /// checked.
     pub fn fxrstor(&mut self, image: &[u8; 512]) {
-        self.cpu_mut().fpu.0 = *image;
+        self.cpu_mut().fpu.fxrstor(image);
     }
 }
 

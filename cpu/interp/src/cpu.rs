@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use cpu_defs::{CpuidEntry, SegReg, rflags};
+use cpu_host::FpuState;
 use cpu_mem::PhysMap;
 use cpu_mmu::{ControlRegisters, Paging};
 
 use crate::clock::TscClock;
 use crate::features::Features;
-use crate::fpu::FpuImage;
 use crate::int::Int;
 use crate::memory::Memory;
 use crate::mmio::MmioAccess;
@@ -57,8 +57,8 @@ pub struct Cpu {
     pub mode: Mode,
     /// Guest memory as this processor sees it.
     pub memory: Memory,
-    /// FXSAVE image.
-    pub fpu: FpuImage,
+    /// x87 and vector registers.
+    pub fpu: FpuState,
     /// What CPUID shows.
     pub cpuid: Vec<CpuidEntry>,
     /// What `cpuid` means to the interpreter.
@@ -93,7 +93,7 @@ impl Cpu {
             mode: Mode::of(&arch),
             memory: Memory::new(mem),
             arch,
-            fpu: FpuImage::at_reset(),
+            fpu: FpuState::at_reset(),
             cpuid,
             features,
             clock,

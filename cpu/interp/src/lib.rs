@@ -19,7 +19,6 @@ mod decode;
 mod descriptor;
 mod exec;
 mod features;
-mod fpu;
 pub mod int;
 mod memory;
 pub mod mmio;
@@ -32,7 +31,7 @@ mod stop;
 
 pub use clock::TscClock;
 pub use cpu::{Cpu, Request};
+pub use cpu_host::FpuState;
 pub use exec::{CR4_LEGAL, MSRS, MsrRefusal};
-pub use fpu::FpuImage;
 pub use run::{Interp, Outcome};
 pub use stop::{Done, Stop};

@@ -4,6 +4,7 @@
 //! SDM volume 3, "Initializing the x87 FPU", "FXSAVE": #NM and #UD by CR0.EM, CR0.TS, CR4.OSFXSR.
 
 use cpu_defs::{Exception, cr0, cr4, vector};
+use cpu_host::{FCW, FSW, LEGACY_LEN, MXCSR};
 use cpu_mmu::{Access, AccessKind};
 use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic};
 
@@ -11,14 +12,12 @@ use super::{undefined, unsupported};
 use crate::access::Span;
 use crate::cpu::Cpu;
 use crate::features::Features;
-use crate::fpu::{FCW, FSW, MXCSR};
 use crate::mode::Rights;
 use crate::op::{Handler, MEM, Op};
 use crate::stop::{Done, Stop, gp, ud};
 
 /// Bits of MXCSR that can be set.
 const MXCSR_LEGAL: u32 = 0xFFFF;
-const IMAGE_LEN: usize = 512;
 
 pub(super) fn select(
     instruction: &Instruction,
@@ -29,7 +28,7 @@ pub(super) fn select(
     Some(match instruction.mnemonic() {
         Mnemonic::Fninit => |cpu, _| {
             check_x87(cpu)?;
-            cpu.fpu.init();
+            cpu.fpu.init_x87();
             Ok(())
         },
         Mnemonic::Fnclex => |cpu, _| {
@@ -118,29 +117,29 @@ fn image(cpu: &mut Cpu, op: &Op, kind: AccessKind) -> Result<Span, Stop> {
     check_x87(cpu)?;
     debug_assert_eq!(op.dst, MEM);
     let need = if kind == AccessKind::Write { Rights::WRITE } else { Rights::READ };
-    let gla = cpu.linear(op.seg, cpu.offset(op), IMAGE_LEN as u64, need)?;
+    let gla = cpu.linear(op.seg, cpu.offset(op), LEGACY_LEN as u64, need)?;
     if gla % 16 != 0 {
         return gp(0);
     }
-    cpu.span(op.seg, gla, IMAGE_LEN, Access { kind, privilege: cpu.mode.privilege })
+    cpu.span(op.seg, gla, LEGACY_LEN, Access { kind, privilege: cpu.mode.privilege })
 }
 
 fn fxsave(cpu: &mut Cpu, op: &Op) -> Done {
     let span = image(cpu, op, AccessKind::Write)?;
-    let bytes = cpu.fpu.0;
+    let bytes = cpu.fpu.fxsave();
     cpu.write_parts(span, &bytes);
     Ok(())
 }
 
 fn fxrstor(cpu: &mut Cpu, op: &Op) -> Done {
     let span = image(cpu, op, AccessKind::Read)?;
-    let mut bytes = [0; IMAGE_LEN];
+    let mut bytes = [0; LEGACY_LEN];
     cpu.read_parts(span, &mut bytes)?;
     let mxcsr = u32::from_le_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]);
     if mxcsr & !MXCSR_LEGAL != 0 {
         return gp(0);
     }
-    cpu.fpu.0 = bytes;
+    cpu.fpu.fxrstor(&bytes);
     Ok(())
 }
 
