@@ -1,12 +1,14 @@
 """`make bench`: what an exit, a start and an instruction cost.
 
 The anchor of an exit is the bare round trip of an ioctl that the same session answers at once
-(KVMSHIM_ECHO), taken in turns with KVM_RUN in one run: their ratio is what kvmshim adds.
+(KVMSHIM_ECHO), that of a guest's loop the same loop on this CPU. Both are taken in turns with what
+is measured, in one run: the ratios are what kvmshim adds.
 """
 
 import argparse
 import subprocess
 import tempfile
+from math import prod
 from pathlib import Path
 
 from rich.console import Console
@@ -14,27 +16,42 @@ from rich.table import Table
 
 from tests.server import serving
 
-_SOURCE = Path(__file__).with_name("client.c")
+_HERE = Path(__file__).parent
+_CLIENTS = _HERE.parents[1] / "tests/clients"
 
 
 def main() -> None:
-    """Builds the client, serves a device, prints the figures."""
+    """Builds the clients, serves a device, prints the figures."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="rounds the medians are taken of")
     rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory(prefix="kvmshim-bench-") as folder:
-        client = Path(folder, "client")
-        subprocess.run(["gcc", "-O2", "-o", client, _SOURCE], check=True)
-        with serving() as server:
-            printed = subprocess.run(
-                [client, server.path, str(rounds)], check=True, stdout=subprocess.PIPE, text=True
-            ).stdout
-    figures = {name: float(value) for name, value in map(str.split, printed.splitlines())}
-    Console().print(_table(figures, rounds))
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="kvmshim-bench-") as folder, serving() as server:
+        exits = _run(_build(folder, "exits", "exits.c"), server.path, rounds)
+        console.print(_exits(exits, rounds))
+        loops = _run(
+            _build(folder, "loops", "loops.c", "loops.S", _CLIENTS / "vm.c"), server.path, rounds
+        )
+        console.print(_loops(loops, rounds))
 
 
-def _table(figures: dict[str, float], rounds: int) -> Table:
-    table = Table(title=f"medians of {rounds} interleaved rounds")
+def _build(folder: str, name: str, *sources: str | Path) -> Path:
+    program = Path(folder, name)
+    files = [_HERE / source for source in sources]
+    subprocess.run(["gcc", "-O2", f"-I{_CLIENTS}", "-o", program, *files], check=True)
+    return program
+
+
+def _run(program: Path, device: Path, rounds: int) -> list[list[str]]:
+    printed = subprocess.run(
+        [program, device, str(rounds)], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    return [line.split() for line in printed.splitlines()]
+
+
+def _exits(lines: list[list[str]], rounds: int) -> Table:
+    figures = {name: float(value) for name, value in lines}
+    table = Table(title=f"exits: medians of {rounds} interleaved rounds")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("unit")
@@ -45,10 +62,21 @@ def _table(figures: dict[str, float], rounds: int) -> Table:
         ("exit / echo", f"{figures['exit_per_echo']:.2f}", ""),
         ("fd passing (KVM_CREATE_VM)", f"{figures['create_vm_us']:,.0f}", "µs"),
         ("KVM_CREATE_VM to first exit", f"{figures['first_exit_us']:,.0f}", "µs"),
-        ("tier 0, hot loop", f"{figures['mips']:.0f}", "million instructions/s"),
     ]
     for row in rows:
         table.add_row(*row)
+    return table
+
+
+def _loops(lines: list[list[str]], rounds: int) -> Table:
+    table = Table(title=f"integer loops: medians of {rounds} interleaved rounds")
+    table.add_column("loop")
+    for heading in ("guest, million instructions/s", "native", "guest / native time"):
+        table.add_column(heading, justify="right")
+    for name, guest, native, ratio in lines:
+        table.add_row(name, f"{float(guest):,.0f}", f"{float(native):,.0f}", f"{float(ratio):.1f}")
+    mean = [prod(float(line[column]) for line in lines) ** (1 / len(lines)) for column in (1, 2, 3)]
+    table.add_row("geometric mean", f"{mean[0]:,.0f}", f"{mean[1]:,.0f}", f"{mean[2]:.1f}")
     return table
 
 

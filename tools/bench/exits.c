@@ -1,7 +1,7 @@
 /*
  * The measured client: times ioctls of a vCPU from inside one process.
  *
- * Usage: client DEVICE ROUNDS
+ * Usage: exits DEVICE ROUNDS
  * Prints one "name value" line per figure. Times are medians over ROUNDS interleaved rounds, so
  * that what else the machine does falls on all of them alike.
  */
@@ -19,22 +19,11 @@
 
 #define KVMSHIM_ECHO 0x6b00 /* kvmshim/abi/ioctls_gen.py */
 #define CALLS 2000          /* ioctls per round */
-#define LOOPS 50000000u     /* guest loop iterations per round */
 #define MEMORY 0x10000
 #define MAX_ROUNDS 1000
 
 /* An endless `out %al, $0x10`. */
 static const uint8_t out_loop[] = {0xe6, 0x10, 0xeb, 0xfc};
-
-/*
- * mov ecx, LOOPS; again: mov eax, [0x2000]; add eax, ecx; mov [0x2000], eax; dec ecx; jnz again; hlt
- * Five instructions an iteration, one of them a load and one a store.
- */
-static const uint8_t hot_loop[] = {
-    0x66, 0xb9, 0x80, 0xf0, 0xfa, 0x02, 0x66, 0xa1, 0x00, 0x20, 0x66, 0x01,
-    0xc8, 0x66, 0xa3, 0x00, 0x20, 0x66, 0x49, 0x75, 0xf1, 0xf4,
-};
-#define HOT_LOOP_INSTRUCTIONS (5.0 * LOOPS)
 
 struct machine {
 	int vm, vcpu;
@@ -106,20 +95,6 @@ static double time_calls(int fd, unsigned long number)
 	return (now_us() - begin) / CALLS;
 }
 
-/* Microseconds of the whole loop; the guest runs it from the start again. */
-static double time_loop(struct machine *machine)
-{
-	struct kvm_regs regs = {.rflags = 2};
-	double begin;
-
-	checked(ioctl(machine->vcpu, KVM_SET_REGS, &regs), "KVM_SET_REGS");
-	begin = now_us();
-	checked(ioctl(machine->vcpu, KVM_RUN, 0), "KVM_RUN");
-	if (machine->run->exit_reason != KVM_EXIT_HLT)
-		errx(1, "the loop left with exit %u", machine->run->exit_reason);
-	return now_us() - begin;
-}
-
 static int compare(const void *left, const void *right)
 {
 	double a = *(const double *)left, b = *(const double *)right;
@@ -136,20 +111,18 @@ static double median(double *values, int count)
 int main(int argc, char **argv)
 {
 	static double exits[MAX_ROUNDS], echoes[MAX_ROUNDS], ratios[MAX_ROUNDS];
-	static double creates[MAX_ROUNDS], firsts[MAX_ROUNDS], loops[MAX_ROUNDS];
+	static double creates[MAX_ROUNDS], firsts[MAX_ROUNDS];
 	int rounds = argc == 3 ? atoi(argv[2]) : 0;
 
 	if (rounds < 1 || rounds > MAX_ROUNDS)
-		errx(2, "usage: client DEVICE ROUNDS");
+		errx(2, "usage: exits DEVICE ROUNDS");
 	int kvm = checked(open(argv[1], O_RDWR | O_CLOEXEC), argv[1]);
 	struct machine port = start(kvm, out_loop, sizeof(out_loop));
-	struct machine loop = start(kvm, hot_loop, sizeof(hot_loop));
 
 	for (int round = 0; round < rounds; round++) {
 		exits[round] = time_calls(port.vcpu, KVM_RUN);
 		echoes[round] = time_calls(port.vcpu, KVMSHIM_ECHO);
 		ratios[round] = exits[round] / echoes[round];
-		loops[round] = time_loop(&loop);
 		struct machine fresh = start(kvm, out_loop, sizeof(out_loop));
 		creates[round] = fresh.create_vm_us;
 		firsts[round] = fresh.first_exit_us;
@@ -160,6 +133,5 @@ int main(int argc, char **argv)
 	printf("exit_per_echo %.3f\n", median(ratios, rounds));
 	printf("create_vm_us %.0f\n", median(creates, rounds));
 	printf("first_exit_us %.0f\n", median(firsts, rounds));
-	printf("mips %.1f\n", HOT_LOOP_INSTRUCTIONS / median(loops, rounds));
 	return 0;
 }
