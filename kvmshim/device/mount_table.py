@@ -12,7 +12,6 @@ KVMSHIM_TYPE = "fuse.kvmshim"
 class Mount:
     """One mount."""
 
-    mount_id: int
     device: str
     """MAJOR:MINOR of the file system."""
     path: str
@@ -25,7 +24,7 @@ def parse(text: str) -> list[Mount]:
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
-        mounts.append(Mount(int(fields[0]), fields[2], _unescape(fields[4]), after.split(" ")[0]))
+        mounts.append(Mount(fields[2], _unescape(fields[4]), after.split(" ")[0]))
     return mounts
 
 

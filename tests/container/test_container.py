@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kvmshim.device.mount_table import all_mounts
 from tests import programs
 from tests.container.bundle import add_user_namespace, configuration, run_container, write_bundle
 from tests.server import Server, public_directory, serving
@@ -14,6 +15,10 @@ pytestmark = [
     pytest.mark.usefixtures("guarded", "clients"),
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("crun") is None, reason="crun is not installed"),
+    pytest.mark.skipif(
+        not any(mount.kind in ("cgroup", "cgroup2") for mount in all_mounts()),
+        reason="no cgroup file system is mounted",
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.environment import user_namespaces_work
 from tests.door.doors import PUBLIC_PYTHON, STAND_IN, client_argv, environment
 
 pytestmark = [
@@ -154,6 +155,9 @@ def fuse_for_all(tmp_path: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
+@pytest.mark.skipif(
+    not user_namespaces_work(), reason="ordinary users may not make user namespaces here"
+)
 def test_ordinary_user_gets_a_device_in_a_user_namespace(fuse_for_all: list[str]) -> None:
     user = ["setpriv", f"--reuid={OTHER_UID}", f"--regid={OTHER_UID}", "--clear-groups"]
     facts = run_client_in(

@@ -1,6 +1,6 @@
 """The wrong-ID ladders, and objects that tests begin with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -54,56 +54,50 @@ def guest() -> Iterator[Guest]:
 @pytest.fixture(params=_RUNGS)
 def bad_vmid(request: pytest.FixtureRequest) -> int:
     """A number that is no guest VM."""
-    match request.param:
-        case "root":
-            return mv.MV_ROOT_VMID
-        case "out_of_range":
-            return mv.MV_MAX_VMS
-        case "never_created":
-            return mv.MV_MAX_VMS - 1
-        case "destroyed":
-            destroyed = vm.create_vm()
-            vm.destroy_vm(destroyed)
-            return destroyed
-        case rung:
-            return _special(rung)
+
+    def destroyed() -> int:
+        vmid = vm.create_vm()
+        vm.destroy_vm(vmid)
+        return vmid
+
+    return _bad_id(request.param, mv.MV_ROOT_VMID, mv.MV_MAX_VMS, destroyed)
 
 
 @pytest.fixture(params=_RUNGS)
 def bad_vpid(request: pytest.FixtureRequest, vmid: int) -> int:
     """A number that is no guest VP."""
-    match request.param:
-        case "root":
-            return pp.ppid()
-        case "out_of_range":
-            return mv.MV_MAX_VPS
-        case "never_created":
-            return mv.MV_MAX_VPS - 1
-        case "destroyed":
-            destroyed = vp.create_vp(vmid)
-            vp.destroy_vp(destroyed)
-            return destroyed
-        case rung:
-            return _special(rung)
+
+    def destroyed() -> int:
+        vpid = vp.create_vp(vmid)
+        vp.destroy_vp(vpid)
+        return vpid
+
+    return _bad_id(request.param, pp.ppid(), mv.MV_MAX_VPS, destroyed)
 
 
 @pytest.fixture(params=_RUNGS)
 def bad_vsid(request: pytest.FixtureRequest, vpid: int) -> int:
     """A number that is no guest VS."""
-    match request.param:
+
+    def destroyed() -> int:
+        vsid = vs.create_vs(vpid)
+        vs.destroy_vs(vsid)
+        return vsid
+
+    return _bad_id(request.param, pp.ppid(), mv.MV_MAX_VSS, destroyed)
+
+
+def _bad_id(rung: str, root: int, limit: int, destroyed: Callable[[], int]) -> int:
+    match rung:
+        case "invalid":
+            return mv.MV_INVALID_ID
+        case "self":
+            return mv.MV_SELF_ID
         case "root":
-            return pp.ppid()
+            return root
         case "out_of_range":
-            return mv.MV_MAX_VSS
+            return limit
         case "never_created":
-            return mv.MV_MAX_VSS - 1
-        case "destroyed":
-            destroyed = vs.create_vs(vpid)
-            vs.destroy_vs(destroyed)
-            return destroyed
-        case rung:
-            return _special(rung)
-
-
-def _special(rung: str) -> int:
-    return {"invalid": mv.MV_INVALID_ID, "self": mv.MV_SELF_ID}[rung]
+            return limit - 1
+        case _:
+            return destroyed()
