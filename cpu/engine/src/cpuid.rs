@@ -29,6 +29,10 @@ const LEAF1_EDX: u32 = 1 << 2
 const LEAF1_ECX: u32 = 1 << 13 | 1 << 31;
 /// CLFLUSH line of 64 bytes, one logical processor.
 const LEAF1_EBX: u32 = 8 << 8 | 1 << 16;
+/// Leaf 7 EBX: SMEP, SMAP.
+const LEAF7_EBX: u32 = 1 << 7 | 1 << 20;
+/// Leaf 7 ECX: UMIP.
+const LEAF7_ECX: u32 = 1 << 2;
 /// Bits of leaf 1 EDX that AMD repeats in leaf 80000001H.
 const AMD_REPEATED: u32 = 0x0183_F3FF;
 /// Leaf 80000001H EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, long mode.
@@ -57,7 +61,7 @@ pub fn supported_cpuid() -> Vec<CpuidEntry> {
     let mut table = vec![
         leaf(0, MAX_BASIC, host.ebx, host.ecx, host.edx),
         leaf(1, signature, LEAF1_EBX, LEAF1_ECX, LEAF1_EDX),
-        CpuidEntry { significant_index: true, ..leaf(7, 0, 0, 0, 0) },
+        CpuidEntry { significant_index: true, ..leaf(7, 0, LEAF7_EBX, LEAF7_ECX, 0) },
         leaf(0x8000_0000, MAX_EXTENDED, host.ebx, host.ecx, host.edx),
         leaf(0x8000_0001, signature, 0, EXTENDED_ECX, EXTENDED_EDX | repeated),
     ];

@@ -5,7 +5,7 @@
 
 use cpu_defs::{Reg, SegField, SegReg, TableField, attrib, cr0, dr6, dr7, msr, rflags};
 use cpu_interp::state::{Arch, Segment, Table};
-use cpu_interp::{CR4_LEGAL, MSRS, MsrRefusal};
+use cpu_interp::{MSRS, MsrRefusal};
 
 use crate::{MsrError, RegError, Vcpu};
 
@@ -49,7 +49,7 @@ impl Vcpu {
     /// # Errors
     /// [`RegError`]: the value has bits that the register does not have; nothing changed.
     pub fn set_reg(&mut self, reg: Reg, value: u64) -> Result<(), RegError> {
-        if !holds(reg, value) {
+        if !holds(reg, value, self.cpu().features.cr4) {
             return Err(RegError { reg, value });
         }
         let cpu = self.cpu_mut();
@@ -130,13 +130,13 @@ impl Vcpu {
     }
 }
 
-fn holds(reg: Reg, value: u64) -> bool {
+fn holds(reg: Reg, value: u64, cr4: u64) -> bool {
     match reg {
         Reg::Segment(_, SegField::Selector) => value <= 0xFFFF,
         Reg::Segment(_, SegField::Attrib) => value & !ATTRIB_BITS == 0,
         Reg::Segment(_, SegField::Limit) => value <= 0xFFFF_FFFF,
         Reg::Gdtr(TableField::Limit) | Reg::Idtr(TableField::Limit) => value <= 0xFFFF,
-        Reg::Cr4 => value & !CR4_LEGAL == 0,
+        Reg::Cr4 => value & !cr4 == 0,
         Reg::Cr8 => value <= 15,
         Reg::Xcr0 => value == XCR0_X87,
         _ => true,

@@ -109,7 +109,7 @@ impl Cpu {
         cpu
     }
 
-    /// Recomputes the mode after a change of CR0.PE, EFER.LMA, RFLAGS.VM, CPL or a segment.
+    /// Recomputes the mode after a change of CR0.PE, EFER.LMA, RFLAGS.VM or AC, CPL or a segment.
     pub fn refresh(&mut self) {
         self.mode = Mode::of(&self.arch);
     }

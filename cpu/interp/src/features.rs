@@ -2,6 +2,8 @@
 
 use cpu_defs::CpuidEntry;
 
+use crate::control_bits::cr4_bits;
+
 /// Physical address bits when CPUID leaf 80000008H is absent: all that the physical map holds.
 const DEFAULT_MAX_PHY_ADDR: u8 = 45;
 const LEAF1_EDX_MMX: u32 = 1 << 23;
@@ -20,6 +22,8 @@ pub struct Features {
     pub sse: bool,
     /// RDTSCP and TSC_AUX exist.
     pub rdtscp: bool,
+    /// Bits of CR4 that can be set.
+    pub cr4: u64,
 }
 
 impl Features {
@@ -37,6 +41,7 @@ impl Features {
             mmx: edx1 & LEAF1_EDX_MMX != 0,
             sse: edx1 & LEAF1_EDX_SSE != 0,
             rdtscp: leaf(0x8000_0001).is_some_and(|entry| entry.edx & (1 << 27) != 0),
+            cr4: cr4_bits(table),
         }
     }
 }

@@ -14,6 +14,7 @@
 mod access;
 mod clock;
 mod code_map;
+mod control_bits;
 mod cpu;
 mod decode;
 mod descriptor;
@@ -32,6 +33,6 @@ mod stop;
 pub use clock::TscClock;
 pub use cpu::{Cpu, Request};
 pub use cpu_host::FpuState;
-pub use exec::{CR4_LEGAL, MSRS, MsrRefusal};
+pub use exec::{MSRS, MsrRefusal};
 pub use run::{Interp, Outcome};
 pub use stop::{Done, Stop};

@@ -1,9 +1,9 @@
 //! What the registers mean together: operating mode, privilege, code and stack size.
 //!
-//! Derived state. [`crate::Cpu::refresh`] computes it anew after a change of CR0, EFER, RFLAGS.VM,
-//! CPL or a segment register.
+//! Derived state. [`crate::Cpu::refresh`] computes it anew after a change of CR0, CR4, EFER,
+//! RFLAGS.VM or AC, CPL or a segment register.
 
-use cpu_defs::{SegReg, attrib, cr0, efer, rflags};
+use cpu_defs::{SegReg, attrib, cr0, cr4, efer, rflags};
 use cpu_mmu::Privilege;
 
 use crate::state::{Arch, Segment};
@@ -25,6 +25,8 @@ pub struct Mode {
     pub stack_mask: u64,
     /// Privilege of explicit memory accesses.
     pub privilege: Privilege,
+    /// Privilege of instruction fetches: AC does not count.
+    pub fetch_privilege: Privilege,
     /// What decoded code and its translation depend on, as a key.
     pub key: u32,
     /// Per segment register, what [`Rights`] allow.
@@ -62,7 +64,9 @@ impl Mode {
             (false, true) => 0xFFFF_FFFF,
             (false, false) => 0xFFFF,
         };
-        let privilege = Privilege::explicit(arch.cpl, false);
+        // Only SMAP looks at AC; without it one set of translations is enough.
+        let ac = arch.rflags & rflags::AC != 0 && arch.cr4 & cr4::SMAP != 0;
+        let fetch_privilege = Privilege::explicit(arch.cpl, false);
         let checked = protected && !v86;
         Mode {
             protected,
@@ -71,8 +75,9 @@ impl Mode {
             code64,
             code_bits,
             stack_mask,
-            privilege,
-            key: u32::from(code_bits) | (privilege as u32) << 8,
+            privilege: Privilege::explicit(arch.cpl, ac),
+            fetch_privilege,
+            key: u32::from(code_bits) | (fetch_privilege as u32) << 8,
             rights: arch.seg.map(|segment| rights(&segment, checked)),
         }
     }

@@ -239,7 +239,7 @@ fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop>
     if cpu.mode.long && !cpu_mmu::is_canonical(gla, false) {
         return Err(Stop::Fault(Exception::gp(0)));
     }
-    let privilege = cpu.mode.privilege;
+    let privilege = cpu.mode.fetch_privilege;
     let memory = &mut cpu.memory;
     if let Some(page) = memory.tlb.execute(privilege, gla)
         && let Some(gpa) = memory.tlb.gpa(privilege, gla)

@@ -1,4 +1,4 @@
-//! CLC, STC, CMC, CLD, STD, CLI, STI, LAHF, SAHF, PUSHF, POPF, SALC.
+//! CLC, STC, CMC, CLD, STD, CLI, STI, CLAC, STAC, LAHF, SAHF, PUSHF, POPF, SALC.
 //!
 //! IF and IOPL obey the privilege rules of SDM volume 2, "POPF" and "CLI"; VME and PVI are absent.
 
@@ -9,7 +9,7 @@ use iced_x86::{Instruction, Mnemonic};
 use crate::cpu::Cpu;
 use crate::int::{HIGH_BYTE, Int};
 use crate::op::{Handler, Op};
-use crate::stop::{Done, gp};
+use crate::stop::{Done, gp, ud};
 
 const AH: u8 = HIGH_BYTE;
 
@@ -25,6 +25,8 @@ pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
         },
         Mnemonic::Cli => cli,
         Mnemonic::Sti => sti,
+        Mnemonic::Clac => |cpu, _| set_alignment_check(cpu, 0),
+        Mnemonic::Stac => |cpu, _| set_alignment_check(cpu, rflags::AC),
         Mnemonic::Lahf => lahf,
         Mnemonic::Sahf => sahf,
         Mnemonic::Salc => salc,
@@ -52,6 +54,9 @@ impl Cpu {
         self.arch.rflags = (before & !mask) | (value & mask);
         if self.arch.rflags & !before & rflags::IF != 0 && self.watch_interrupt_flag {
             self.attention = true;
+        }
+        if (self.arch.rflags ^ before) & rflags::AC != 0 {
+            self.refresh();
         }
     }
 
@@ -94,6 +99,15 @@ fn sti(cpu: &mut Cpu, _: &Op) -> Done {
         cpu.arch.rflags |= rflags::IF;
         cpu.arch.shadow = true;
     }
+    Ok(())
+}
+
+/// CLAC and STAC: #UD outside CPL 0, in virtual-8086 mode as well.
+fn set_alignment_check(cpu: &mut Cpu, value: u64) -> Done {
+    if cpu.arch.cpl != 0 {
+        return ud();
+    }
+    cpu.set_rflags(value, rflags::AC);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod arith;
 mod bcd;
 mod bits;
 mod branch;
+mod control;
 mod far;
 mod flags;
 mod fpu;
@@ -32,10 +33,9 @@ use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop};
 
 pub use msr::{MSRS, MsrRefusal};
-pub use system::CR4_LEGAL;
 
 /// Every family, tried in turn when an instruction is decoded.
-const FAMILIES: [fn(&Instruction, &mut Op) -> Option<Handler>; 17] = [
+const FAMILIES: [fn(&Instruction, &mut Op) -> Option<Handler>; 18] = [
     moves::select,
     arith::select,
     logic::select,
@@ -49,6 +49,7 @@ const FAMILIES: [fn(&Instruction, &mut Op) -> Option<Handler>; 17] = [
     string::select,
     io::select,
     segment::select,
+    control::select,
     system::select,
     msr::select,
     far::select,

@@ -6,6 +6,7 @@ use cpu_defs::{Exception, SegReg, attrib, attrib::system_type, rflags, vector};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::place::by_size;
+use super::system::check_umip;
 use super::undefined;
 use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
@@ -263,6 +264,7 @@ fn store_system_selector<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     if !cpu.mode.has_descriptors() {
         return ud();
     }
+    check_umip(cpu)?;
     let selector = cpu.arch.seg[usize::from(op.src & 7)].selector;
     cpu.store(op, op.dst, T::from_u64(u64::from(selector)))
 }

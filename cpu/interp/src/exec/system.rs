@@ -1,10 +1,9 @@
-//! Control and debug registers, descriptor table registers, CPUID, HLT, cache and TLB control.
+//! Debug registers, descriptor table registers, SMSW, CPUID, HLT, cache and TLB control.
 //!
-//! SDM volume 3, "Control Registers" and "Debug Registers"; the checks of MOV CR are those of
-//! volume 2, "MOV - Move to/from Control Registers".
+//! SDM volume 3, "Debug Registers"; volume 2 for the others. UMIP keeps SGDT, SIDT and SMSW (and
+//! SLDT and STR) from user code.
 
-use cpu_defs::{Exception, Gpr, SegReg, attrib, cr0, cr4, dr6, dr7, efer, vector};
-use cpu_mmu::{PdpteError, load_pdptes};
+use cpu_defs::{Exception, Gpr, SegReg, cr4, dr6, dr7, vector};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::place::by_size;
@@ -14,27 +13,12 @@ use crate::op::{Handler, Op};
 use crate::state::Table;
 use crate::stop::{Done, Stop, gp, ud};
 
-/// Bits of CR4 that can be set.
-pub const CR4_LEGAL: u64 = cr4::TSD
-    | cr4::DE
-    | cr4::PSE
-    | cr4::PAE
-    | cr4::MCE
-    | cr4::PGE
-    | cr4::PCE
-    | cr4::OSFXSR
-    | cr4::OSXMMEXCPT;
-/// Bits of CR0 that LMSW loads.
-const LMSW_BITS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;
-
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     let register = |number: u32| {
         let is_register = instruction.op_kind(number) == OpKind::Register;
         is_register.then(|| instruction.op_register(number))
     };
     Some(match instruction.mnemonic() {
-        Mnemonic::Mov if register(0).is_some_and(|r| r.is_cr()) => mov_to_cr,
-        Mnemonic::Mov if register(1).is_some_and(|r| r.is_cr()) => mov_from_cr,
         Mnemonic::Mov if register(0).is_some_and(|r| r.is_dr()) => mov_to_dr,
         Mnemonic::Mov if register(1).is_some_and(|r| r.is_dr()) => mov_from_dr,
         Mnemonic::Lgdt | Mnemonic::Lidt | Mnemonic::Sgdt | Mnemonic::Sidt => {
@@ -55,8 +39,6 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         }
         Mnemonic::Smsw if op.dst_is_memory() => smsw::<u16>,
         Mnemonic::Smsw => by_size!(op.size, smsw),
-        Mnemonic::Lmsw => lmsw,
-        Mnemonic::Clts => clts,
         Mnemonic::Hlt => hlt,
         Mnemonic::Invd | Mnemonic::Wbinvd => |cpu, _| {
             ring0(cpu)?;
@@ -69,141 +51,25 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
     })
 }
 
-fn ring0(cpu: &Cpu) -> Done {
+pub(super) fn ring0(cpu: &Cpu) -> Done {
     if cpu.arch.cpl != 0 { gp(0) } else { Ok(()) }
 }
 
+/// #GP(0) in user code where CR4.UMIP is set.
+pub(super) fn check_umip(cpu: &Cpu) -> Done {
+    if cpu.arch.cr4 & cr4::UMIP != 0 && cpu.arch.cpl != 0 { gp(0) } else { Ok(()) }
+}
+
 /// MOV of control and debug registers is 64 bits wide in 64-bit code, else 32.
-fn system_operand(cpu: &Cpu, register: u8) -> u64 {
+pub(super) fn system_operand(cpu: &Cpu, register: u8) -> u64 {
     if cpu.mode.code64 { cpu.get(register) } else { u64::from(cpu.get::<u32>(register)) }
 }
 
-fn set_system_operand(cpu: &mut Cpu, register: u8, value: u64) {
+pub(super) fn set_system_operand(cpu: &mut Cpu, register: u8, value: u64) {
     if cpu.mode.code64 {
         cpu.set(register, value);
     } else {
         cpu.set(register, value as u32);
-    }
-}
-
-fn mov_to_cr(cpu: &mut Cpu, op: &Op) -> Done {
-    if !matches!(op.dst, 0 | 2 | 3 | 4 | 8) {
-        return ud();
-    }
-    ring0(cpu)?;
-    let value = system_operand(cpu, op.src);
-    match op.dst {
-        0 => cpu.write_cr0(value),
-        2 => {
-            cpu.arch.cr2 = value;
-            Ok(())
-        }
-        3 => cpu.write_cr3(value),
-        4 => cpu.write_cr4(value),
-        _ if value > 15 => gp(0),
-        _ => {
-            cpu.arch.cr8 = value;
-            Ok(())
-        }
-    }
-}
-
-fn mov_from_cr(cpu: &mut Cpu, op: &Op) -> Done {
-    let value = match op.src {
-        0 => cpu.arch.cr0,
-        2 => cpu.arch.cr2,
-        3 => cpu.arch.cr3,
-        4 => cpu.arch.cr4,
-        8 => cpu.arch.cr8,
-        _ => return ud(),
-    };
-    ring0(cpu)?;
-    set_system_operand(cpu, op.dst, value);
-    Ok(())
-}
-
-impl Cpu {
-    fn write_cr0(&mut self, value: u64) -> Done {
-        let illegal = value >> 32 != 0
-            || (value & cr0::PG != 0 && value & cr0::PE == 0)
-            || (value & cr0::NW != 0 && value & cr0::CD == 0);
-        if illegal {
-            return gp(0);
-        }
-        let value = (value & cr0::DEFINED) | cr0::ET;
-        let paging = value & cr0::PG != 0;
-        let was_paging = self.arch.cr0 & cr0::PG != 0;
-        let mut new_efer = self.arch.efer;
-        if paging && !was_paging && new_efer & efer::LME != 0 {
-            let long_code = self.arch.segment(SegReg::Cs).attrib & attrib::L != 0;
-            if self.arch.cr4 & cr4::PAE == 0 || long_code {
-                return gp(0);
-            }
-            new_efer |= efer::LMA;
-        }
-        if !paging && was_paging {
-            if self.mode.code64 {
-                return gp(0);
-            }
-            new_efer &= !efer::LMA;
-        }
-        if paging && new_efer & efer::LMA == 0 && self.arch.cr4 & cr4::PAE != 0 {
-            self.arch.pdptes = self.fetch_pdptes(self.arch.cr3)?;
-        }
-        self.arch.cr0 = value;
-        self.arch.efer = new_efer;
-        self.refresh_paging();
-        Ok(())
-    }
-
-    fn write_cr3(&mut self, value: u64) -> Done {
-        if self.mode.long && value >> self.features.max_phy_addr != 0 {
-            return gp(0);
-        }
-        if self.uses_pdptes() {
-            self.arch.pdptes = self.fetch_pdptes(value)?;
-        }
-        self.arch.cr3 = value;
-        self.refresh_cr3();
-        Ok(())
-    }
-
-    fn write_cr4(&mut self, value: u64) -> Done {
-        let leaves_pae = self.mode.long && value & cr4::PAE == 0;
-        if value & !CR4_LEGAL != 0 || leaves_pae {
-            return gp(0);
-        }
-        let paging = self.arch.cr0 & cr0::PG != 0;
-        if paging && !self.mode.long && value & cr4::PAE != 0 {
-            self.arch.pdptes = self.fetch_pdptes(self.arch.cr3)?;
-        }
-        self.arch.cr4 = value;
-        self.refresh_paging();
-        Ok(())
-    }
-
-    fn uses_pdptes(&self) -> bool {
-        let pae = self.arch.cr4 & cr4::PAE != 0;
-        self.arch.cr0 & cr0::PG != 0 && pae && !self.mode.long
-    }
-
-    /// Loads the PDPTE registers after the host has set control registers, if they are in use and
-    /// in memory.
-    pub fn reload_pdptes(&mut self) {
-        if self.uses_pdptes()
-            && let Ok(pdptes) =
-                load_pdptes(self.arch.cr3, &self.memory.map, self.features.max_phy_addr)
-        {
-            self.arch.pdptes = pdptes;
-        }
-    }
-
-    fn fetch_pdptes(&self, cr3: u64) -> Result<[u64; 4], Stop> {
-        match load_pdptes(cr3, &self.memory.map, self.features.max_phy_addr) {
-            Ok(pdptes) => Ok(pdptes),
-            Err(PdpteError::Reserved) => gp(0),
-            Err(PdpteError::NotBacked { .. }) => Err(Stop::Unsupported),
-        }
     }
 }
 
@@ -274,6 +140,7 @@ fn lidt(cpu: &mut Cpu, op: &Op) -> Done {
 
 /// Stores the whole base whatever the operand size, as processors since the 80386 do.
 fn store_table(cpu: &mut Cpu, op: &Op, table: Table) -> Done {
+    check_umip(cpu)?;
     let at = cpu.offset(op);
     let base_at = at.wrapping_add(2) & op.address_mask;
     let len = if op.size == 8 { 10 } else { 6 };
@@ -287,21 +154,8 @@ fn store_table(cpu: &mut Cpu, op: &Op, table: Table) -> Done {
 }
 
 fn smsw<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
+    check_umip(cpu)?;
     cpu.store(op, op.dst, T::from_u64(cpu.arch.cr0))
-}
-
-/// Cannot clear PE.
-fn lmsw(cpu: &mut Cpu, op: &Op) -> Done {
-    ring0(cpu)?;
-    let value = u64::from(cpu.load::<u16>(op, op.dst)?) & LMSW_BITS;
-    let kept = cpu.arch.cr0 & (!LMSW_BITS | cr0::PE);
-    cpu.write_cr0(kept | value)
-}
-
-fn clts(cpu: &mut Cpu, _: &Op) -> Done {
-    ring0(cpu)?;
-    cpu.arch.cr0 &= !cr0::TS;
-    Ok(())
 }
 
 fn hlt(cpu: &mut Cpu, _: &Op) -> Done {

@@ -1,0 +1,165 @@
+//! Control registers: MOV CR, LMSW, CLTS.
+//!
+//! SDM volume 3, "Control Registers"; the checks are those of volume 2, "MOV - Move to/from Control
+//! Registers".
+
+use cpu_defs::{SegReg, attrib, cr0, cr4, efer};
+use cpu_mmu::{PdpteError, load_pdptes};
+use iced_x86::{Instruction, Mnemonic, OpKind};
+
+use super::system::{ring0, set_system_operand, system_operand};
+use crate::cpu::Cpu;
+use crate::op::{Handler, Op};
+use crate::stop::{Done, Stop, gp, ud};
+
+/// Bits of CR0 that LMSW loads.
+const LMSW_BITS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;
+
+pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
+    let is_cr = |number: u32| {
+        let is_register = instruction.op_kind(number) == OpKind::Register;
+        is_register && instruction.op_register(number).is_cr()
+    };
+    Some(match instruction.mnemonic() {
+        Mnemonic::Mov if is_cr(0) => mov_to_cr,
+        Mnemonic::Mov if is_cr(1) => mov_from_cr,
+        Mnemonic::Lmsw => lmsw,
+        Mnemonic::Clts => clts,
+        _ => return None,
+    })
+}
+
+fn mov_to_cr(cpu: &mut Cpu, op: &Op) -> Done {
+    if !matches!(op.dst, 0 | 2 | 3 | 4 | 8) {
+        return ud();
+    }
+    ring0(cpu)?;
+    let value = system_operand(cpu, op.src);
+    match op.dst {
+        0 => cpu.write_cr0(value),
+        2 => {
+            cpu.arch.cr2 = value;
+            Ok(())
+        }
+        3 => cpu.write_cr3(value),
+        4 => cpu.write_cr4(value),
+        _ if value > 15 => gp(0),
+        _ => {
+            cpu.arch.cr8 = value;
+            Ok(())
+        }
+    }
+}
+
+fn mov_from_cr(cpu: &mut Cpu, op: &Op) -> Done {
+    let value = match op.src {
+        0 => cpu.arch.cr0,
+        2 => cpu.arch.cr2,
+        3 => cpu.arch.cr3,
+        4 => cpu.arch.cr4,
+        8 => cpu.arch.cr8,
+        _ => return ud(),
+    };
+    ring0(cpu)?;
+    set_system_operand(cpu, op.dst, value);
+    Ok(())
+}
+
+impl Cpu {
+    fn write_cr0(&mut self, value: u64) -> Done {
+        let illegal = value >> 32 != 0
+            || (value & cr0::PG != 0 && value & cr0::PE == 0)
+            || (value & cr0::NW != 0 && value & cr0::CD == 0);
+        if illegal {
+            return gp(0);
+        }
+        let value = (value & cr0::DEFINED) | cr0::ET;
+        let paging = value & cr0::PG != 0;
+        let was_paging = self.arch.cr0 & cr0::PG != 0;
+        let mut new_efer = self.arch.efer;
+        if paging && !was_paging && new_efer & efer::LME != 0 {
+            let long_code = self.arch.segment(SegReg::Cs).attrib & attrib::L != 0;
+            if self.arch.cr4 & cr4::PAE == 0 || long_code {
+                return gp(0);
+            }
+            new_efer |= efer::LMA;
+        }
+        if !paging && was_paging {
+            if self.mode.code64 {
+                return gp(0);
+            }
+            new_efer &= !efer::LMA;
+        }
+        if paging && new_efer & efer::LMA == 0 && self.arch.cr4 & cr4::PAE != 0 {
+            self.arch.pdptes = self.fetch_pdptes(self.arch.cr3)?;
+        }
+        self.arch.cr0 = value;
+        self.arch.efer = new_efer;
+        self.refresh_paging();
+        Ok(())
+    }
+
+    fn write_cr3(&mut self, value: u64) -> Done {
+        if self.mode.long && value >> self.features.max_phy_addr != 0 {
+            return gp(0);
+        }
+        if self.uses_pdptes() {
+            self.arch.pdptes = self.fetch_pdptes(value)?;
+        }
+        self.arch.cr3 = value;
+        self.refresh_cr3();
+        Ok(())
+    }
+
+    fn write_cr4(&mut self, value: u64) -> Done {
+        let leaves_pae = self.mode.long && value & cr4::PAE == 0;
+        if value & !self.features.cr4 != 0 || leaves_pae {
+            return gp(0);
+        }
+        let paging = self.arch.cr0 & cr0::PG != 0;
+        if paging && !self.mode.long && value & cr4::PAE != 0 {
+            self.arch.pdptes = self.fetch_pdptes(self.arch.cr3)?;
+        }
+        self.arch.cr4 = value;
+        self.refresh_paging();
+        Ok(())
+    }
+
+    fn uses_pdptes(&self) -> bool {
+        let pae = self.arch.cr4 & cr4::PAE != 0;
+        self.arch.cr0 & cr0::PG != 0 && pae && !self.mode.long
+    }
+
+    /// Loads the PDPTE registers after the host has set control registers, if they are in use and
+    /// in memory.
+    pub fn reload_pdptes(&mut self) {
+        if self.uses_pdptes()
+            && let Ok(pdptes) =
+                load_pdptes(self.arch.cr3, &self.memory.map, self.features.max_phy_addr)
+        {
+            self.arch.pdptes = pdptes;
+        }
+    }
+
+    fn fetch_pdptes(&self, cr3: u64) -> Result<[u64; 4], Stop> {
+        match load_pdptes(cr3, &self.memory.map, self.features.max_phy_addr) {
+            Ok(pdptes) => Ok(pdptes),
+            Err(PdpteError::Reserved) => gp(0),
+            Err(PdpteError::NotBacked { .. }) => Err(Stop::Unsupported),
+        }
+    }
+}
+
+/// Cannot clear PE.
+fn lmsw(cpu: &mut Cpu, op: &Op) -> Done {
+    ring0(cpu)?;
+    let value = u64::from(cpu.load::<u16>(op, op.dst)?) & LMSW_BITS;
+    let kept = cpu.arch.cr0 & (!LMSW_BITS | cr0::PE);
+    cpu.write_cr0(kept | value)
+}
+
+fn clts(cpu: &mut Cpu, _: &Op) -> Done {
+    ring0(cpu)?;
+    cpu.arch.cr0 &= !cr0::TS;
+    Ok(())
+}
