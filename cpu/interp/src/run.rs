@@ -254,16 +254,27 @@ fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop>
     }
 }
 
-/// Decodes the instruction at the end of a page, or the exception that decoding raises.
+/// Bytes from RIP to the end of the code segment, as far as an instruction may reach.
+fn bytes_in_segment(cpu: &Cpu) -> usize {
+    if cpu.mode.code64 {
+        return MAX_LEN;
+    }
+    let limit = u64::from(cpu.arch.segment(SegReg::Cs).limit);
+    (limit + 1).saturating_sub(cpu.arch.rip()).min(MAX_LEN as u64) as usize
+}
+
+/// Decodes the instruction at the end of a page or of the code segment, or the exception that
+/// decoding raises.
 fn decode_across_pages(cpu: &mut Cpu, gla: u64) -> Result<Op, Stop> {
     let mut bytes = [0; MAX_LEN];
     let mut len = 0;
-    while len < MAX_LEN {
+    let end = bytes_in_segment(cpu);
+    while len < end {
         let at = gla.wrapping_add(len as u64);
         let at = if cpu.mode.code64 { at } else { at & 0xFFFF_FFFF };
         let (gpa, page) = fetch_page(cpu, at)?;
         let offset = (gpa & OFFSET_MASK) as usize;
-        let part = (PAGE_SIZE - offset).min(MAX_LEN - len);
+        let part = (PAGE_SIZE - offset).min(end - len);
         page.copy_out(offset, &mut bytes[len..len + part]);
         len += part;
         match decode_one(&bytes[..len], cpu.mode.code_bits, &cpu.features) {

@@ -149,6 +149,9 @@ impl BlockCache {
         let scratch = &mut self.blocks[SCRATCH as usize];
         scratch.ops.clear();
         scratch.ops.push(op);
+        // Nobody compares them with memory; their number is the length of the code.
+        scratch.bytes.clear();
+        scratch.bytes.resize(usize::from(op.len), 0);
         SCRATCH
     }
 
