@@ -18,3 +18,11 @@ pub struct CpuidEntry {
     /// EDX on output.
     pub edx: u32,
 }
+
+/// The entry that answers CPUID for a leaf and subleaf.
+#[must_use]
+pub fn find_cpuid(table: &[CpuidEntry], function: u32, index: u32) -> Option<&CpuidEntry> {
+    table.iter().find(|entry| {
+        entry.function == function && (!entry.significant_index || entry.index == index)
+    })
+}

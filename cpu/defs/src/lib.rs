@@ -7,13 +7,15 @@
 pub mod attrib;
 mod control;
 mod cpuid;
+mod cpuid_word;
 mod exception;
 mod flags;
 pub mod msr;
 mod reg;
 
 pub use control::{cr0, cr4, dr6, dr7, efer};
-pub use cpuid::CpuidEntry;
+pub use cpuid::{CpuidEntry, find_cpuid};
+pub use cpuid_word::{CpuidBit, CpuidReg, CpuidWord, cpuid_bit};
 pub use exception::{Exception, page_fault, vector};
 pub use flags::rflags;
 pub use reg::{Gpr, Reg, SegField, SegReg, TableField};

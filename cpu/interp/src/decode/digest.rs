@@ -1,10 +1,7 @@
 //! Turns a decoded instruction into an [`Op`]: operand places, address parts, handler.
 
 use cpu_defs::Exception;
-use iced_x86::{
-    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind,
-    Register,
-};
+use iced_x86::{Code, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use crate::exec;
 use crate::features::Features;
@@ -28,9 +25,8 @@ pub(crate) enum Decoded {
 /// are looked at.
 pub(crate) fn decode_one(bytes: &[u8], bits: u8, features: &Features) -> Decoded {
     let bytes = &bytes[..bytes.len().min(MAX_LEN)];
-    let options = DecoderOptions::NO_WBNOINVD;
     // The position is irrelevant: everything relative is kept relative.
-    let mut decoder = Decoder::with_ip(u32::from(bits), bytes, 0, options);
+    let mut decoder = Decoder::with_ip(u32::from(bits), bytes, 0, features.decoder_options());
     let instruction = decoder.decode();
     match decoder.last_error() {
         DecoderError::None => {}
@@ -217,6 +213,7 @@ fn ends_block(instruction: &Instruction) -> bool {
         | Mnemonic::Invlpg
         | Mnemonic::Invd
         | Mnemonic::Wbinvd
+        | Mnemonic::Wbnoinvd
         | Mnemonic::Cpuid
         | Mnemonic::Swapgs => true,
         _ => false,

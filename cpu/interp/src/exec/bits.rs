@@ -1,7 +1,6 @@
 //! BT, BTS, BTR, BTC, BSF, BSR, BSWAP.
 //!
-//! TZCNT and LZCNT are not announced, so their F3 prefix is ignored, as by a processor without
-//! them.
+//! TZCNT and LZCNT are decoded as BSF and BSR where they are not announced.
 
 use cpu_alu::{Width, bit};
 use iced_x86::{Instruction, Mnemonic};

@@ -8,10 +8,9 @@ use cpu_host::{FCW, FSW, LEGACY_LEN, MXCSR};
 use cpu_mmu::{Access, AccessKind};
 use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic};
 
-use super::{undefined, unsupported};
+use super::unsupported;
 use crate::access::Span;
 use crate::cpu::Cpu;
-use crate::features::Features;
 use crate::mode::Rights;
 use crate::op::{Handler, MEM, Op};
 use crate::stop::{Done, Stop, gp, ud};
@@ -19,12 +18,7 @@ use crate::stop::{Done, Stop, gp, ud};
 /// Bits of MXCSR that can be set.
 const MXCSR_LEGAL: u32 = 0xFFFF;
 
-pub(super) fn select(
-    instruction: &Instruction,
-    _: &mut Op,
-    features: &Features,
-) -> Option<Handler> {
-    let sse_control = |handler: Handler| if features.sse { handler } else { undefined };
+pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {
         Mnemonic::Fninit => |cpu, _| {
             check_x87(cpu)?;
@@ -54,16 +48,16 @@ pub(super) fn select(
         Mnemonic::Wait => wait,
         Mnemonic::Fxsave | Mnemonic::Fxsave64 => fxsave,
         Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => fxrstor,
-        Mnemonic::Ldmxcsr => sse_control(ldmxcsr),
-        Mnemonic::Stmxcsr => sse_control(stmxcsr),
-        _ => return select_refusal(instruction, features),
+        Mnemonic::Ldmxcsr => ldmxcsr,
+        Mnemonic::Stmxcsr => stmxcsr,
+        _ => return select_refusal(instruction),
     })
 }
 
-/// #UD for what the processor does not announce, failure for what it would have to execute.
-fn select_refusal(instruction: &Instruction, features: &Features) -> Option<Handler> {
+/// Failure for what would have to be executed.
+fn select_refusal(instruction: &Instruction) -> Option<Handler> {
     if instruction.encoding() != EncodingKind::Legacy {
-        return Some(undefined);
+        return Some(unsupported);
     }
     let needs = instruction.cpuid_features();
     let any = |wanted: &[CpuidFeature]| wanted.iter().any(|feature| needs.contains(feature));
@@ -77,9 +71,7 @@ fn select_refusal(instruction: &Instruction, features: &Features) -> Option<Hand
     if any(&x87) {
         return Some(refuse_x87);
     }
-    let announced = (any(&[CpuidFeature::MMX]) && features.mmx)
-        || (any(&[CpuidFeature::SSE, CpuidFeature::SSE2]) && features.sse);
-    Some(if announced { refuse_sse } else { undefined })
+    any(&[CpuidFeature::MMX, CpuidFeature::SSE, CpuidFeature::SSE2]).then_some(refuse_sse)
 }
 
 fn refuse_x87(cpu: &mut Cpu, op: &Op) -> Done {

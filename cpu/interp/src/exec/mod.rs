@@ -35,7 +35,7 @@ use crate::stop::{Done, Stop};
 pub use msr::{MSRS, MsrRefusal};
 
 /// Every family, tried in turn when an instruction is decoded.
-const FAMILIES: [fn(&Instruction, &mut Op) -> Option<Handler>; 18] = [
+const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     moves::select,
     arith::select,
     logic::select,
@@ -54,17 +54,20 @@ const FAMILIES: [fn(&Instruction, &mut Op) -> Option<Handler>; 18] = [
     msr::select,
     far::select,
     syscall::select,
+    fpu::select,
 ];
 
 /// The handler of an instruction. May adapt `op` to what the handler wants.
+///
+/// What the guest's CPUID does not announce is #UD, here and for every family.
 pub(crate) fn select(instruction: &Instruction, op: &mut Op, features: &Features) -> Handler {
+    if !features.announces(instruction.cpuid_features()) {
+        return undefined;
+    }
     for family in FAMILIES {
         if let Some(handler) = family(instruction, op) {
             return handler;
         }
-    }
-    if let Some(handler) = fpu::select(instruction, op, features) {
-        return handler;
     }
     undefined
 }

@@ -6,7 +6,7 @@ use iced_x86::{Instruction, Mnemonic};
 
 use crate::cpu::Cpu;
 use crate::op::{Handler, Op};
-use crate::stop::{Done, gp, ud};
+use crate::stop::{Done, gp};
 
 /// Every MSR of the processor.
 pub const MSRS: &[u32] = &[
@@ -216,9 +216,6 @@ fn rdtsc(cpu: &mut Cpu, _: &Op) -> Done {
 }
 
 fn rdtscp(cpu: &mut Cpu, op: &Op) -> Done {
-    if !cpu.features.rdtscp {
-        return ud();
-    }
     rdtsc(cpu, op)?;
     cpu.set(Gpr::Rcx as u8, cpu.arch.msrs.tsc_aux as u32);
     Ok(())

@@ -1,0 +1,83 @@
+//! The feature bits that this processor announces.
+//!
+//! A bit is here only if the feature works. A new feature is one row: in [`INTERPRETED`] if the
+//! interpreter does all of it, in [`BY_HOST`] if the host executes its instructions (it is
+//! announced then only where the host has it).
+
+use std::arch::x86_64::__cpuid_count;
+
+use cpu_defs::{CpuidBit, CpuidEntry, CpuidReg, CpuidWord, cpuid_bit as bit};
+
+/// Features of the interpreter.
+const INTERPRETED: &[CpuidBit] = &[
+    bit::DE,
+    bit::PSE,
+    bit::TSC,
+    bit::MSR,
+    bit::PAE,
+    bit::CX8,
+    bit::SEP,
+    bit::PGE,
+    bit::CMOV,
+    bit::PAT,
+    bit::CLFSH,
+    bit::SMEP,
+    bit::SMAP,
+    bit::UMIP,
+    bit::CMPXCHG16B,
+    bit::HYPERVISOR,
+    bit::SYSCALL,
+    bit::NX,
+    bit::PAGE_1GB,
+    bit::RDTSCP,
+    bit::LONG_MODE,
+    bit::LAHF_SAHF,
+    bit::INVARIANT_TSC,
+];
+
+/// Features of instructions that the host executes on the guest's registers.
+const BY_HOST: &[CpuidBit] = &[];
+
+/// Bits of leaf 1 EDX that AMD repeats in leaf 80000001H.
+pub(super) const AMD_REPEATED: u32 = 0x0183_F3FF;
+
+/// The announced bits of one word.
+pub(super) fn word(word: CpuidWord) -> u32 {
+    let of = |bits: &[CpuidBit]| {
+        let here = bits.iter().filter(|bit| bit.word == word);
+        here.fold(0, |all, bit| all | bit.mask())
+    };
+    of(INTERPRETED) | (of(BY_HOST) & host_word(word))
+}
+
+/// The word as the host shows it.
+fn host_word(word: CpuidWord) -> u32 {
+    let (function, index, reg) = word.position();
+    let [eax, ebx, ecx, edx] = host_leaf(function, index);
+    reg.of(&CpuidEntry { eax, ebx, ecx, edx, ..CpuidEntry::default() })
+}
+
+/// A leaf of the host, zeros beyond its last one: EAX, EBX, ECX, EDX.
+fn host_leaf(function: u32, index: u32) -> [u32; 4] {
+    if function > __cpuid_count(function & 0x8000_0000, 0).eax {
+        return [0; 4];
+    }
+    let leaf = __cpuid_count(function, index);
+    [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]
+}
+
+/// Adds the announced bits to an entry.
+pub(super) fn announce(entry: &mut CpuidEntry) {
+    for &of in CpuidWord::ALL {
+        let (function, index, reg) = of.position();
+        if (function, index) != (entry.function, entry.index) {
+            continue;
+        }
+        match reg {
+            CpuidReg::Eax => entry.eax |= word(of),
+            CpuidReg::Ebx => entry.ebx |= word(of),
+            CpuidReg::Ecx => entry.ecx |= word(of),
+            CpuidReg::Edx => entry.edx |= word(of),
+        }
+    }
+}

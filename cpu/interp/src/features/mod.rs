@@ -1,0 +1,83 @@
+//! What the guest's CPUID table means to the interpreter: which instructions exist, how they are
+//! decoded, and what else depends on the table.
+//!
+//! An empty table hides nothing.
+
+mod announced;
+
+use cpu_defs::{CpuidBit, CpuidEntry, CpuidWord, cpuid_bit as bit, find_cpuid};
+use iced_x86::{CpuidFeature, DecoderOptions};
+
+use crate::control_bits::cr4_bits;
+
+/// Physical address bits when CPUID leaf 80000008H is absent: all that the physical map holds.
+const DEFAULT_MAX_PHY_ADDR: u8 = 45;
+const WORDS: usize = CpuidWord::ALL.len();
+
+/// Decoded CPUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Physical address bits.
+    pub max_phy_addr: u8,
+    /// The vendor is AMD or Hygon. SYSCALL works outside 64-bit mode and SYSENTER does not work
+    /// inside long mode.
+    pub amd: bool,
+    /// Bits of CR4 that can be set.
+    pub cr4: u64,
+    /// By [`CpuidWord`].
+    words: [u32; WORDS],
+}
+
+impl Features {
+    /// Of this table.
+    #[must_use]
+    pub fn of(table: &[CpuidEntry]) -> Self {
+        let vendor = find_cpuid(table, 0, 0).map(|entry| (entry.ebx, entry.edx, entry.ecx));
+        let word = |word: CpuidWord| {
+            let (function, index, reg) = word.position();
+            find_cpuid(table, function, index).map_or(0, |entry| reg.of(entry))
+        };
+        let hides_nothing = table.is_empty();
+        Features {
+            max_phy_addr: find_cpuid(table, 0x8000_0008, 0)
+                .map_or(DEFAULT_MAX_PHY_ADDR, |entry| entry.eax as u8)
+                .clamp(32, 52),
+            amd: vendor.is_some_and(|name| name == AUTHENTIC_AMD || name == HYGON_GENUINE),
+            cr4: cr4_bits(table),
+            words: std::array::from_fn(|number| {
+                if hides_nothing { u32::MAX } else { word(CpuidWord::ALL[number]) }
+            }),
+        }
+    }
+
+    /// Whether the table has this bit.
+    #[must_use]
+    pub fn has(&self, bit: CpuidBit) -> bool {
+        self.words[bit.word as usize] & bit.mask() != 0
+    }
+
+    /// Whether an instruction that needs all of these exists.
+    #[must_use]
+    pub fn announces(&self, needs: &[CpuidFeature]) -> bool {
+        needs.iter().all(|&feature| announced::announced(self, feature))
+    }
+
+    /// How bytes are decoded: an instruction that is an older one with a prefix is that older one
+    /// where it is not announced.
+    ///
+    /// ENDBR, RDSSP, CLDEMOTE and the prefetches are hints in the space of reserved NOPs, which
+    /// change nothing whether announced or not.
+    pub(crate) fn decoder_options(&self) -> u32 {
+        let without = |bit, option| if self.has(bit) { 0 } else { option };
+        DecoderOptions::FORCE_RESERVED_NOP
+            | without(bit::BMI1, DecoderOptions::NO_MPFX_0FBC)
+            | without(bit::LZCNT, DecoderOptions::NO_MPFX_0FBD)
+            | without(bit::WBNOINVD, DecoderOptions::NO_WBNOINVD)
+            | without(bit::LAHF_SAHF, DecoderOptions::NO_LAHF_SAHF_64)
+            | if self.amd { DecoderOptions::AMD } else { 0 }
+    }
+}
+
+/// EBX, EDX, ECX of leaf 0.
+const AUTHENTIC_AMD: (u32, u32, u32) = (0x6874_7541, 0x6974_6E65, 0x444D_4163);
+const HYGON_GENUINE: (u32, u32, u32) = (0x6F67_7948, 0x6E65_476E, 0x656E_6975);
