@@ -1,8 +1,27 @@
-//! x87, MMX, SSE, AVX and AVX-512: the registers, kept as the host's own CPU loads them.
+//! x87, MMX, SSE, AVX and AVX-512: the registers, kept as the host's own CPU loads them, and the
+//! host's own CPU to execute the instructions on them.
 //!
 //! SDM volume 1, "x87 FPU Programming" to "Intel AVX-512"; the layout of the x87 part is that of
 //! FXSAVE64 (volume 1, "FXSAVE Area").
+//!
+//! Laws: what the host executes is an instruction that was encoded here, decoded again and found
+//! to use nothing but vector, mask and x87 registers, four general registers and the operand
+//! buffer of its [`Exchange`]; no page is writable and executable through the same mapping; after
+//! a snippet the host's x87, MXCSR and direction flag are as Rust left them.
+//!
+//! Not here: guest memory, availability (CR0, CR4, XCR0), which instructions the guest may have.
+#![deny(unsafe_code)]
 
+mod arena;
+mod emit;
+mod features;
+mod rewrite;
+mod sigfpe;
+mod snippets;
 mod state;
 
+pub use features::host_has;
+pub use rewrite::{GprUse, MemoryUse, Refusal};
+pub use sigfpe::{FpeGuardError, install_sigfpe_guard};
+pub use snippets::{Exchange, MEMORY_LEN, Outcome, Snippet, Snippets};
 pub use state::{FCW, FOP, FPU_DP, FPU_IP, FSW, FTW, FpuState, LEGACY_LEN, MXCSR, MXCSR_MASK};
