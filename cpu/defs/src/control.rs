@@ -63,12 +63,16 @@ pub mod dr6 {
     pub const BD: u64 = 1 << 13;
     /// Single step.
     pub const BS: u64 = 1 << 14;
+    /// Task switch to a TSS with the T flag.
+    pub const BT: u64 = 1 << 15;
 }
 
 /// DR7.
 pub mod dr7 {
     /// Bits that read as one.
     pub const FIXED_ONE: u64 = 0x400;
+    /// L0 to L3 and LE: cleared by a task switch.
+    pub const LOCAL: u64 = 0x155;
     /// General detect: MOV to or from a debug register raises #DB.
     pub const GD: u64 = 1 << 13;
 }

@@ -5,6 +5,7 @@
 
 use cpu_defs::{dr6, rflags, vector};
 use cpu_interp::mmio::MmioAccess;
+use cpu_interp::state::Shadow;
 use cpu_interp::{Outcome, Request, Stop};
 
 use crate::{Exit, IO_DATA_LEN, IoDirection, IoExit, MmioExit, Pending, Vcpu};
@@ -53,7 +54,7 @@ impl Vcpu {
                 let cpu = self.cpu_mut();
                 if resume_len != 0 && cpu.linear_rip() == linear_rip {
                     cpu.arch.set_rip(cpu.arch.rip().wrapping_add(u64::from(resume_len)));
-                    cpu.arch.shadow = false;
+                    cpu.arch.shadow = Shadow::None;
                     if cpu.arch.rflags & rflags::TF != 0 {
                         cpu.arch.dr6 |= dr6::BS;
                         self.inject_exception(vector::DB, None);

@@ -3,6 +3,7 @@
 //! SDM volume 3, "Priority Among Concurrent Events": injected exception, NMI, interrupt.
 
 use cpu_defs::{Exception, rflags};
+use cpu_interp::state::Shadow;
 use cpu_interp::{Outcome, Stop};
 
 use crate::{Exit, QueueFull, Vcpu};
@@ -55,7 +56,7 @@ impl Vcpu {
     #[must_use]
     pub fn interruptible(&self) -> bool {
         let arch = &self.cpu().arch;
-        let open = arch.rflags & rflags::IF != 0 && !arch.shadow;
+        let open = arch.rflags & rflags::IF != 0 && arch.shadow == Shadow::None;
         open && !self.events.any() && self.unfinished.is_none()
     }
 
@@ -123,11 +124,12 @@ impl Vcpu {
     }
 
     fn deliver_events(&mut self) -> Result<(), Stop> {
+        self.cpu_mut().deliver_debug_traps()?;
         if let Some(exception) = self.events.exception.take() {
             self.cpu_mut().deliver_exception(exception)?;
         }
         let arch = &self.cpu().arch;
-        if arch.shadow {
+        if arch.shadow != Shadow::None {
             return Ok(());
         }
         if self.events.nmi && !arch.nmi_blocked {

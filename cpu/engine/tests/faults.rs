@@ -72,6 +72,8 @@ fn single_step_traps_after_each_instruction() {
             a.popfd().unwrap();
             a.inc(ebx).unwrap();
             a.inc(ebx).unwrap();
+            a.push(2).unwrap();
+            a.popfd().unwrap();
             a.hlt().unwrap();
         }),
         0x7FF,
@@ -80,7 +82,7 @@ fn single_step_traps_after_each_instruction() {
     set_handler(&mut guest, 1, &[0x42, 0xCF]);
     guest.set_gpr(Gpr::Rdx, 0);
     guest.run_to_hlt();
-    assert_eq!((guest.gpr(Gpr::Rbx), guest.gpr(Gpr::Rdx)), (2, 2));
+    assert_eq!((guest.gpr(Gpr::Rbx), guest.gpr(Gpr::Rdx)), (2, 4));
     assert_eq!(guest.vcpu.reg(Reg::Dr6), 0xFFFF_4FF0);
 }
 

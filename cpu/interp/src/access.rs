@@ -150,6 +150,13 @@ impl Cpu {
         self.write_linear(FLAT, gla, Privilege::IMPLICIT, value)
     }
 
+    /// Checks that `len` bytes (at most a page) of a descriptor table or TSS can be stored.
+    pub(crate) fn probe_system_write(&mut self, gla: u64, len: usize) -> Done {
+        let gla = if self.mode.long { gla } else { gla & 0xFFFF_FFFF };
+        let access = Access { kind: AccessKind::Write, privilege: Privilege::IMPLICIT };
+        self.span(FLAT, gla, len, access).map(|_| ())
+    }
+
     #[cold]
     #[inline(never)]
     fn read_slow<T: Word>(&mut self, seg: u8, gla: u64, privilege: Privilege) -> Result<T, Stop> {

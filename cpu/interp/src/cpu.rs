@@ -81,6 +81,9 @@ pub struct Cpu {
     pub epoch: u32,
     /// The instruction suppresses a pending single-step trap.
     pub inhibit_trap: bool,
+    /// A task switch has passed its commit point: a fault is raised in the new task, and nothing
+    /// is put back. True only on the way from such a fault to its delivery.
+    pub task_switched: bool,
 }
 
 impl Cpu {
@@ -104,6 +107,7 @@ impl Cpu {
             watch_interrupt_flag: false,
             epoch: 0,
             inhibit_trap: false,
+            task_switched: false,
         };
         cpu.refresh_paging();
         cpu
@@ -201,7 +205,7 @@ impl Cpu {
     ) -> Result<T, crate::Stop> {
         let saved = self.arch;
         let result = body(self);
-        if result.is_err() {
+        if result.is_err() && !self.task_switched {
             let cr2 = self.arch.cr2;
             self.arch = saved;
             self.arch.cr2 = cr2;

@@ -25,6 +25,11 @@ impl Descriptor {
         (self.raw >> 45) as u8 & 3
     }
 
+    /// Linear address of the byte that holds type, S, DPL and P.
+    pub(crate) fn type_at(self) -> u64 {
+        self.gla.wrapping_add(5)
+    }
+
     /// Type field; with [`Self::is_system`] a system type.
     pub(crate) fn kind(self) -> u8 {
         (self.raw >> 40) as u8 & 0xF
@@ -163,8 +168,18 @@ impl Cpu {
         Ok(Descriptor { raw: descriptor.raw | busy, ..descriptor })
     }
 
+    /// Makes the descriptor of a busy TSS available.
+    pub(crate) fn mark_free(&mut self, descriptor: Descriptor) -> Done {
+        self.write_type(descriptor, (descriptor.raw >> 40) as u8 & !2)
+    }
+
+    /// Linear address of an entry of the GDT.
+    pub(crate) fn gdt_entry(&self, selector: u16) -> u64 {
+        self.arch.gdtr.base.wrapping_add(u64::from(selector & !7))
+    }
+
     fn write_type(&mut self, descriptor: Descriptor, access: u8) -> Done {
-        self.write_system(descriptor.gla.wrapping_add(5), access)
+        self.write_system(descriptor.type_at(), access)
     }
 
     /// The stack pointer and stack segment for privilege level `level` in the TSS.

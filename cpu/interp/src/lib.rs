@@ -7,7 +7,7 @@
 //! Laws: a faulting instruction changes nothing; a device access leaves at an instruction (or
 //! string iteration) boundary; overwritten code is never executed from the cache.
 //!
-//! Not here: x87 and SSE arithmetic, hardware task switches, breakpoints in DR0 to DR3. They end
+//! Not here: x87 and SSE arithmetic, breakpoints in DR0 to DR3. They end
 //! in [`run::Outcome::Unsupported`], or are not noticed (breakpoints).
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod clock;
 mod code_map;
 mod control_bits;
 mod cpu;
+mod debug;
 mod decode;
 mod descriptor;
 mod exec;

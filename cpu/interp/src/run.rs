@@ -1,12 +1,13 @@
 //! The loop: find the block at RIP, execute it, deliver its exceptions.
 
-use cpu_defs::{Exception, SegReg, dr6, rflags, vector};
+use cpu_defs::{Exception, SegReg, dr6, rflags};
 use cpu_mem::PAGE_SIZE;
 use cpu_mmu::{Access, AccessKind, Target, resolve};
 
 use crate::cpu::{Cpu, Request};
 use crate::decode::{BlockCache, Decoded, MAX_LEN, decode_one};
 use crate::op::Op;
+use crate::state::Shadow;
 use crate::stop::{Done, Stop};
 
 const OFFSET_MASK: u64 = PAGE_SIZE as u64 - 1;
@@ -71,7 +72,8 @@ impl Interp {
     #[inline(always)]
     fn run_block(&mut self, limit: usize) -> Option<Outcome> {
         let cpu = &mut self.cpu;
-        let single = cpu.arch.rflags & (rflags::TF | rflags::RF) != 0 || cpu.arch.shadow;
+        let single =
+            cpu.arch.rflags & (rflags::TF | rflags::RF) != 0 || cpu.arch.shadow != Shadow::None;
         let gla = cpu.linear_rip();
         let block = match self.blocks.recent(gla, cpu.mode.key, cpu.epoch) {
             Some(block) => block,
@@ -107,7 +109,7 @@ impl Interp {
         }
         let trap = cpu.arch.rflags & rflags::TF != 0;
         let (shadow, resume) = (cpu.arch.shadow, cpu.arch.rflags & rflags::RF);
-        cpu.arch.shadow = false;
+        cpu.arch.shadow = Shadow::None;
         cpu.arch.rflags &= !rflags::RF;
         cpu.inhibit_trap = false;
         if let Err(stop) = execute(cpu, &[op]) {
@@ -117,23 +119,23 @@ impl Interp {
             }
             return self.after_stop(stop);
         }
-        // Loading SS delays the trap as it delays interrupts.
-        let delayed = cpu.arch.shadow && op.dst == SegReg::Ss as u8;
-        let mut stop = Ok(());
-        if trap && !cpu.inhibit_trap && !delayed {
-            cpu.arch.dr6 |= dr6::BS;
-            stop = cpu.deliver_exception(Exception::plain(vector::DB));
+        if shadow == Shadow::MovSs && cpu.arch.shadow == Shadow::MovSs {
+            // Only the first of several loads of SS delays anything.
+            cpu.arch.shadow = Shadow::None;
         }
-        if let Err(stop) = stop {
-            return self.after_stop(stop);
+        if trap && !cpu.inhibit_trap && cpu.arch.shadow != Shadow::MovSs {
+            cpu.raise_debug_trap(dr6::BS);
         }
-        if cpu.attention || shadow || trap { self.after_attention() } else { None }
+        if cpu.attention || shadow != Shadow::None || trap { self.after_attention() } else { None }
     }
 
     /// After an instruction that asked for attention: code overwritten, a request, or an event.
     #[cold]
     #[inline(never)]
     fn after_attention(&mut self) -> Option<Outcome> {
+        if let Err(stop) = self.cpu.deliver_debug_traps() {
+            return self.after_stop(stop);
+        }
         let cpu = &mut self.cpu;
         cpu.attention = false;
         while let Some(page) = cpu.memory.code.take_overwritten() {
@@ -197,7 +199,9 @@ fn execute(cpu: &mut Cpu, ops: &[Op]) -> Done {
         let start = cpu.arch.rip();
         cpu.arch.set_rip(start.wrapping_add(u64::from(op.len)));
         if let Err(stop) = (op.run)(cpu, op) {
-            cpu.arch.set_rip(start);
+            if !cpu.task_switched {
+                cpu.arch.set_rip(start);
+            }
             return Err(stop);
         }
         if cpu.attention {

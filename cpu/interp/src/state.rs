@@ -41,6 +41,18 @@ impl Segment {
     }
 }
 
+/// Interrupts that the instruction before keeps out for one more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shadow {
+    /// None.
+    #[default]
+    None,
+    /// After STI: no external interrupt or NMI.
+    Sti,
+    /// After MOV SS or POP SS: no debug trap either.
+    MovSs,
+}
+
 /// GDTR or IDTR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Table {
@@ -95,8 +107,10 @@ pub struct Arch {
     pub msrs: Msrs,
     /// Current privilege level.
     pub cpl: u8,
-    /// No interrupt before the next instruction: after STI, MOV SS, POP SS.
-    pub shadow: bool,
+    /// No interrupt before the next instruction.
+    pub shadow: Shadow,
+    /// Causes of #DB traps, as bits of DR6, that wait for the next instruction boundary.
+    pub pending_debug: u64,
     /// An NMI handler has not yet executed IRET.
     pub nmi_blocked: bool,
 }
@@ -134,7 +148,8 @@ impl Arch {
             pdptes: [0; 4],
             msrs: Msrs::at_reset(),
             cpl: 0,
-            shadow: false,
+            shadow: Shadow::None,
+            pending_debug: 0,
             nmi_blocked: false,
         }
     }

@@ -99,7 +99,7 @@ impl Cpu {
         Ok(())
     }
 
-    fn write_cr3(&mut self, value: u64) -> Done {
+    pub(super) fn write_cr3(&mut self, value: u64) -> Done {
         if self.mode.long && value >> self.features.max_phy_addr != 0 {
             return gp(0);
         }

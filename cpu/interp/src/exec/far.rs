@@ -1,4 +1,4 @@
-//! Far JMP, CALL and RET; call gates. Task gates and TSS targets are not supported.
+//! Far JMP, CALL and RET; call gates.
 //!
 //! SDM volume 3, "Privilege Level Checking When Transferring Program Control Between Code
 //! Segments".
@@ -6,6 +6,7 @@
 use cpu_defs::{Gpr, SegReg, attrib, attrib::system_type, vector};
 use iced_x86::{Code, Instruction, Mnemonic};
 
+use super::task::Switch;
 use crate::access::SS;
 use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
@@ -75,6 +76,7 @@ fn jmp_far(cpu: &mut Cpu, op: &Op) -> Done {
                 cpu.load_code_segment(code, selector, level)?;
                 cpu.enter_code(offset)
             }
+            Target::Task(task) => cpu.far_to_task(task, selector, Switch::Jump),
         }
     })
 }
@@ -97,6 +99,7 @@ fn call_far(cpu: &mut Cpu, op: &Op) -> Done {
                 cpu.enter_code(offset)
             }
             Target::Gate(gate) => call_gate(cpu, gate, cs, rip),
+            Target::Task(task) => cpu.far_to_task(task, selector, Switch::Nested),
         }
     })
 }
@@ -112,6 +115,8 @@ fn enter_real(cpu: &mut Cpu, selector: u16, offset: u64) -> Done {
 enum Target {
     Code(Descriptor),
     Gate(Descriptor),
+    /// A TSS descriptor or a task gate.
+    Task(Descriptor),
 }
 
 fn far_target(cpu: &mut Cpu, selector: u16) -> Result<Target, Stop> {
@@ -153,7 +158,7 @@ fn gate_target(cpu: &Cpu, gate: Descriptor, selector: u16) -> Result<Target, Sto
     if !gate.is_present() {
         return Err(selector_fault(vector::NP, selector, 0));
     }
-    if task { Err(Stop::Unsupported) } else { Ok(Target::Gate(gate)) }
+    Ok(if task { Target::Task(gate) } else { Target::Gate(gate) })
 }
 
 /// Code segment, its selector, offset and operand size behind a call gate.

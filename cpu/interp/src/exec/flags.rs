@@ -9,6 +9,7 @@ use iced_x86::{Instruction, Mnemonic};
 use crate::cpu::Cpu;
 use crate::int::{HIGH_BYTE, Int};
 use crate::op::{Handler, Op};
+use crate::state::Shadow;
 use crate::stop::{Done, gp, ud};
 
 const AH: u8 = HIGH_BYTE;
@@ -97,7 +98,7 @@ fn sti(cpu: &mut Cpu, _: &Op) -> Done {
     }
     if cpu.arch.rflags & rflags::IF == 0 {
         cpu.arch.rflags |= rflags::IF;
-        cpu.arch.shadow = true;
+        cpu.arch.shadow = Shadow::Sti;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
 use crate::int::Int;
 use crate::op::{Handler, Op};
-use crate::state::Segment;
+use crate::state::{Segment, Shadow};
 use crate::stop::{Done, Stop, gp};
 
 /// Where an event comes from; decides gate privilege checks and the EXT bit.
@@ -131,8 +131,9 @@ impl Cpu {
     }
 
     fn deliver(&mut self, vector: u8, kind: EventKind, error_code: Option<u32>) -> Done {
+        self.task_switched = false;
         self.undoing(|cpu| {
-            cpu.arch.shadow = false;
+            cpu.arch.shadow = Shadow::None;
             if !cpu.mode.protected {
                 return cpu.deliver_real(vector, kind);
             }
@@ -161,6 +162,10 @@ impl Cpu {
 
     fn deliver_protected(&mut self, vector: u8, kind: EventKind, error_code: Option<u32>) -> Done {
         let gate = self.interrupt_gate(vector, kind, 8)?;
+        if gate.kind() == system_type::TASK_GATE {
+            self.arch.rflags = ReturnState::of(self, vector, kind).flags;
+            return self.event_to_task(gate, kind.ext(), error_code);
+        }
         let wide = gate.kind() & 8 != 0;
         let size = if wide { 4 } else { 2 };
         let (code, selector) = self.interrupt_code(gate, kind.ext())?;
@@ -245,7 +250,7 @@ impl Cpu {
         if !gate.is_present() {
             return Err(Stop::Fault(Exception::with_code(vector::NP, code)));
         }
-        if task { Err(Stop::Unsupported) } else { Ok(gate) }
+        Ok(gate)
     }
 
     fn interrupt_code(&mut self, gate: Descriptor, ext: u32) -> Result<(Descriptor, u16), Stop> {

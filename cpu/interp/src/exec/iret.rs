@@ -1,6 +1,4 @@
-//! IRET in every mode.
-//!
-//! Returns to a task (RFLAGS.NT) are not supported.
+//! IRET in every mode. With RFLAGS.NT it is a task switch.
 
 use cpu_defs::{Gpr, SegReg, rflags};
 use iced_x86::{Instruction, Mnemonic};
@@ -8,7 +6,7 @@ use iced_x86::{Instruction, Mnemonic};
 use crate::cpu::Cpu;
 use crate::op::{Handler, Op};
 use crate::state::Segment;
-use crate::stop::{Done, Stop, gp};
+use crate::stop::{Done, gp};
 
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     op.size = match instruction.mnemonic() {
@@ -62,7 +60,7 @@ fn iret_real(cpu: &mut Cpu, size: u8) -> Done {
 
 fn iret_protected(cpu: &mut Cpu, size: u8) -> Done {
     if cpu.arch.rflags & rflags::NT != 0 {
-        return if cpu.mode.long { gp(0) } else { Err(Stop::Unsupported) };
+        return if cpu.mode.long { gp(0) } else { cpu.return_to_task() };
     }
     let mut mask = loadable(cpu, size);
     if cpu.arch.cpl == 0 && size > 2 {

@@ -23,6 +23,8 @@ mod stack;
 mod string;
 mod syscall;
 mod system;
+mod task;
+mod tss;
 
 use cpu_defs::Exception;
 use iced_x86::Instruction;

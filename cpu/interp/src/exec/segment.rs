@@ -12,7 +12,7 @@ use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
 use crate::int::Int;
 use crate::op::{Handler, Op};
-use crate::state::Segment;
+use crate::state::{Segment, Shadow};
 use crate::stop::{Done, Stop, gp, ud};
 
 const CS: u8 = SegReg::Cs as u8;
@@ -72,7 +72,8 @@ impl Cpu {
         } else if reg == SS {
             self.arch.seg[index] = self.stack_segment(selector, self.arch.cpl, vector::GP, 0)?;
         } else {
-            self.arch.seg[index] = self.data_segment(self.arch.seg[index], selector)?;
+            self.arch.seg[index] =
+                self.data_segment(self.arch.seg[index], selector, vector::GP, 0)?;
         }
         self.refresh();
         Ok(())
@@ -84,19 +85,26 @@ impl Cpu {
         if self.mode.v86 { Segment { limit: 0xFFFF, attrib: 0xF3, ..loaded } } else { loaded }
     }
 
-    fn data_segment(&mut self, old: Segment, selector: u16) -> Result<Segment, Stop> {
+    /// A data segment. Failures raise `vector` with the selector (but #NP where it is not present).
+    pub(super) fn data_segment(
+        &mut self,
+        old: Segment,
+        selector: u16,
+        vector: u8,
+        ext: u32,
+    ) -> Result<Segment, Stop> {
         if is_null(selector) {
             let base = if self.features.amd { old.base } else { 0 };
             return Ok(Segment { selector, base, unusable: true, ..old });
         }
-        let descriptor = self.descriptor(selector, vector::GP, 0)?;
+        let descriptor = self.descriptor(selector, vector, ext)?;
         let rpl = selector as u8 & 3;
         let outside = rpl > descriptor.dpl() || self.arch.cpl > descriptor.dpl();
         if !descriptor.is_readable() || (outside && !descriptor.is_conforming()) {
-            return Err(selector_fault(vector::GP, selector, 0));
+            return Err(selector_fault(vector, selector, ext));
         }
         if !descriptor.is_present() {
-            return Err(selector_fault(vector::NP, selector, 0));
+            return Err(selector_fault(vector::NP, selector, ext));
         }
         Ok(self.mark_accessed(descriptor)?.segment(selector))
     }
@@ -167,7 +175,7 @@ fn mov_to_segment(cpu: &mut Cpu, op: &Op) -> Done {
     let selector = cpu.load::<u16>(op, op.src)?;
     cpu.load_segment(op.dst, selector)?;
     if op.dst == SS {
-        cpu.arch.shadow = true;
+        cpu.arch.shadow = Shadow::MovSs;
     }
     Ok(())
 }
@@ -190,7 +198,7 @@ fn pop_segment<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     cpu.load_segment(op.dst, selector)?;
     cpu.set_address_register(cpu_defs::Gpr::Rsp, mask, after & mask);
     if op.dst == SS {
-        cpu.arch.shadow = true;
+        cpu.arch.shadow = Shadow::MovSs;
     }
     Ok(())
 }
