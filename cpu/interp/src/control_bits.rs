@@ -2,7 +2,7 @@
 //!
 //! SDM volume 3, "Control Registers". As in KVM, the announcement alone decides.
 
-use cpu_defs::{CpuidEntry, cr4};
+use cpu_defs::{CpuidBit, CpuidEntry, cpuid_bit as bit, cr4, find_cpuid};
 
 /// Bits that need no announcement.
 const ALWAYS: u64 = cr4::TSD
@@ -15,30 +15,20 @@ const ALWAYS: u64 = cr4::TSD
     | cr4::OSFXSR
     | cr4::OSXMMEXCPT;
 
-/// An output register of CPUID.
-#[derive(Clone, Copy)]
-enum Output {
-    Ebx,
-    Ecx,
-}
-
-/// A bit of CR4, and the leaf (subleaf 0), register and bit that announce it.
-const BY_FEATURE: [(u64, u32, Output, u32); 3] = [
-    (cr4::UMIP, 7, Output::Ecx, 2),
-    (cr4::SMEP, 7, Output::Ebx, 7),
-    (cr4::SMAP, 7, Output::Ebx, 20),
+/// Bits that exist with a feature.
+const BY_FEATURE: &[(u64, CpuidBit)] = &[
+    (cr4::UMIP, bit::UMIP),
+    (cr4::PCIDE, bit::PCID),
+    (cr4::SMEP, bit::SMEP),
+    (cr4::SMAP, bit::SMAP),
+    (cr4::PKE, bit::PKU),
 ];
 
 /// Every bit of CR4 that can be set with this CPUID.
 pub(crate) fn cr4_bits(table: &[CpuidEntry]) -> u64 {
-    let announced = |&(_, function, output, bit): &(u64, u32, Output, u32)| {
-        table.iter().any(|entry| {
-            let register = match output {
-                Output::Ebx => entry.ebx,
-                Output::Ecx => entry.ecx,
-            };
-            entry.function == function && entry.index == 0 && register >> bit & 1 != 0
-        })
+    let announced = |bit: &CpuidBit| {
+        let (function, index, reg) = bit.word.position();
+        find_cpuid(table, function, index).is_some_and(|entry| reg.of(entry) & bit.mask() != 0)
     };
-    BY_FEATURE.iter().filter(|row| announced(row)).fold(ALWAYS, |bits, row| bits | row.0)
+    BY_FEATURE.iter().filter(|row| announced(&row.1)).fold(ALWAYS, |bits, row| bits | row.0)
 }

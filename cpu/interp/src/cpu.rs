@@ -123,14 +123,39 @@ impl Cpu {
     pub fn refresh_paging(&mut self) {
         self.refresh();
         self.memory.paging = self.paging();
+        self.memory.tlb.activate(self.memory.paging.pcid);
+        self.memory.tlb.set_pkru(self.arch.pkru);
         self.flush_translations();
     }
 
-    /// As [`Self::refresh_paging`], but keeps global pages: a write of CR3.
-    pub(crate) fn refresh_cr3(&mut self) {
-        self.memory.paging = self.paging();
-        self.memory.tlb.flush_non_global();
+    /// After the guest wrote CR0, CR4 or EFER: cached translations go if they may differ now.
+    pub(crate) fn refresh_control(&mut self) {
+        self.refresh();
+        let paging = self.paging();
+        if self.memory.paging != paging {
+            self.memory.paging = paging;
+            self.memory.tlb.activate(paging.pcid);
+            self.memory.tlb.flush_all();
+        }
         self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// After a write of CR3. Global pages stay; with `keep` all translations of the new
+    /// process-context identifier do.
+    pub(crate) fn refresh_cr3(&mut self, keep: bool) {
+        self.memory.paging = self.paging();
+        self.memory.tlb.activate(self.memory.paging.pcid);
+        if !keep {
+            self.memory.tlb.flush_non_global();
+        }
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// Writes PKRU. Translations that allow more than it does go.
+    pub fn set_pkru(&mut self, value: u32) {
+        self.arch.pkru = value;
+        self.memory.paging = self.paging();
+        self.memory.tlb.set_pkru(value);
     }
 
     /// Drops every cached translation.
@@ -141,8 +166,13 @@ impl Cpu {
 
     fn paging(&self) -> Paging {
         let arch = &self.arch;
-        let registers =
-            ControlRegisters { cr0: arch.cr0, cr3: arch.cr3, cr4: arch.cr4, efer: arch.efer };
+        let registers = ControlRegisters {
+            cr0: arch.cr0,
+            cr3: arch.cr3,
+            cr4: arch.cr4,
+            efer: arch.efer,
+            pkru: arch.pkru,
+        };
         Paging::new(&registers, self.features.max_phy_addr, arch.pdptes)
     }
 

@@ -99,6 +99,8 @@ pub struct Arch {
     pub cr8: u64,
     pub efer: u64,
     pub xcr0: u64,
+    /// Rights of protection keys; written by [`crate::Cpu::set_pkru`].
+    pub pkru: u32,
     pub dr: [u64; 4],
     pub dr6: u64,
     pub dr7: u64,
@@ -142,6 +144,7 @@ impl Arch {
             cr8: 0,
             efer: 0,
             xcr0: 1,
+            pkru: 0,
             dr: [0; 4],
             dr6: dr6::FIXED_ONE,
             dr7: dr7::FIXED_ONE,
@@ -154,7 +157,8 @@ impl Arch {
         }
     }
 
-    /// State after INIT: as after power-up, but CR0.CD and CR0.NW and the MSRs are kept.
+    /// State after INIT: as after power-up, but CR0.CD and CR0.NW, the MSRs and PKRU are
+    /// kept.
     #[must_use]
     pub fn after_init(&self) -> Self {
         let reset = Self::power_on();
@@ -163,6 +167,7 @@ impl Arch {
             cr0: (reset.cr0 & !kept) | (self.cr0 & kept),
             msrs: self.msrs,
             xcr0: self.xcr0,
+            pkru: self.pkru,
             ..reset
         }
     }

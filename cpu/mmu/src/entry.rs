@@ -20,6 +20,11 @@ pub(crate) const GLOBAL: u64 = 1 << 8;
 /// XD: fetches are forbidden below.
 pub(crate) const EXECUTE_DISABLE: u64 = 1 << 63;
 
+/// The protection key of an entry that maps a page.
+pub(crate) fn protection_key(raw: u64) -> u8 {
+    (raw >> 59) as u8 & 15
+}
+
 /// Address field of an entry, or of CR3, before reserved bits.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 

@@ -5,7 +5,7 @@
 //! keeps its results as host pages, so that a guest access that hits costs one compare;
 //! [`resolve`] joins the two.
 //!
-//! Not here yet: protection keys, shadow-stack pages, PCIDs, nested paging.
+//! Not here yet: shadow-stack pages, nested paging.
 #![forbid(unsafe_code)]
 
 mod access;

@@ -6,8 +6,10 @@ const CR4_PSE: u64 = 1 << 4;
 const CR4_PAE: u64 = 1 << 5;
 const CR4_PGE: u64 = 1 << 7;
 const CR4_LA57: u64 = 1 << 12;
+const CR4_PCIDE: u64 = 1 << 17;
 const CR4_SMEP: u64 = 1 << 20;
 const CR4_SMAP: u64 = 1 << 21;
+const CR4_PKE: u64 = 1 << 22;
 const EFER_LMA: u64 = 1 << 10;
 const EFER_NXE: u64 = 1 << 11;
 
@@ -16,12 +18,14 @@ const EFER_NXE: u64 = 1 << 11;
 pub struct ControlRegisters {
     /// CR0; PG and WP are read.
     pub cr0: u64,
-    /// CR3; the address of the first paging structure. PCIDs are not supported.
+    /// CR3: the address of the first paging structure, and the process-context identifier.
     pub cr3: u64,
-    /// CR4; PSE, PAE, PGE, LA57, SMEP and SMAP are read.
+    /// CR4; PSE, PAE, PGE, LA57, PCIDE, SMEP, SMAP and PKE are read.
     pub cr4: u64,
     /// EFER; LMA and NXE are read.
     pub efer: u64,
+    /// PKRU: two bits for each protection key.
+    pub pkru: u32,
 }
 
 /// How linear addresses are translated.
@@ -63,6 +67,13 @@ pub struct Paging {
     pub smep: bool,
     /// CR4.SMAP: supervisor code does not touch user pages, unless EFLAGS.AC is set.
     pub smap: bool,
+    /// Rights of the sixteen protection keys of user pages, if CR4.PKE is set in four- or five-level
+    /// paging.
+    pub pkru: Option<u32>,
+    /// The process-context identifier of CR3; 0 unless CR4.PCIDE is set.
+    pub pcid: u16,
+    /// CR4.PCIDE.
+    pub pcide: bool,
     /// EFER.NXE, in modes whose entries have an XD bit (else false).
     pub nxe: bool,
 }
@@ -72,7 +83,7 @@ impl Paging {
     ///
     /// `max_phy_addr` is in bits, 32 to 52.
     pub fn new(registers: &ControlRegisters, max_phy_addr: u8, pdptes: [u64; 4]) -> Self {
-        let ControlRegisters { cr0, cr3, cr4, efer } = *registers;
+        let ControlRegisters { cr0, cr3, cr4, efer, pkru } = *registers;
         let mode = if cr0 & CR0_PG == 0 {
             Mode::Off
         } else if cr4 & CR4_PAE == 0 {
@@ -95,6 +106,10 @@ impl Paging {
             pge: cr4 & CR4_PGE != 0,
             smep: cr4 & CR4_SMEP != 0,
             smap: cr4 & CR4_SMAP != 0,
+            pkru: (matches!(mode, Mode::Level4 | Mode::Level5) && cr4 & CR4_PKE != 0)
+                .then_some(pkru),
+            pcid: if cr4 & CR4_PCIDE != 0 { cr3 as u16 & 0xfff } else { 0 },
+            pcide: cr4 & CR4_PCIDE != 0,
             nxe: cr4 & CR4_PAE != 0 && efer & EFER_NXE != 0,
         }
     }

@@ -4,11 +4,16 @@
 //! entry has one tag for each kind of access, equal to the page's linear address if that access
 //! is allowed, so a hit is one compare and gives the host page.
 //!
+//! Process-context identifiers have a set of entries each: the active one is looked at, the least
+//! recently used one makes room. Global pages enter the set in which they are used, and leave all
+//! sets together.
+//!
 //! Laws:
 //! - The write tag is set only by a write, once the dirty bit is set and where the guest-physical
 //!   page is writable. [`Tlb::trap_writes`] takes it away again, and then the next write is seen.
-//! - Entries hold decoded rights: a change of CR0.PG or WP, CR4.PSE, PAE, PGE, LA57, SMEP or SMAP,
-//!   or EFER.LMA or NXE calls for [`Tlb::flush_all`].
+//! - Entries hold decoded rights: a change of CR0.PG or WP, CR4.PSE, PAE, PGE, LA57, SMEP, SMAP
+//!   or PKE, or EFER.LMA or NXE calls for [`Tlb::flush_all`]. A change of PKRU is told to
+//!   [`Tlb::set_pkru`]; a parked set hears of it when it becomes active.
 //! - Entries hold host pages: they are flushed before an unmapping of guest-physical memory is
 //!   acknowledged.
 
@@ -16,6 +21,8 @@ use cpu_mem::{HostPage, PageFlags};
 
 use crate::{Access, AccessKind, PageSize, Privilege, Translation};
 
+/// Sets besides the active one. Linux uses six identifiers, twice as many with page-table isolation.
+const MAX_PARKED: usize = 7;
 const PAGES_PER_PRIVILEGE: usize = 1024;
 const ENTRIES: usize = PAGES_PER_PRIVILEGE * Privilege::ALL.len();
 const PAGE_MASK: u64 = !(cpu_mem::PAGE_SIZE as u64 - 1);
@@ -40,62 +47,155 @@ struct Origin {
     gpa: u64,
     page_size: PageSize,
     global: bool,
+    /// The bit of its protection key, if it has one.
+    key_bit: u16,
     /// The entry is in the list of filled ones, maybe emptied since.
     listed: bool,
 }
 
-/// The translation cache of one vCPU.
-pub struct Tlb {
+/// The entries of one process-context identifier.
+struct Set {
     entries: Box<[Entry; ENTRIES]>,
     origins: Box<[Origin; ENTRIES]>,
     /// Entries that may be in use, so that a flush does not visit all.
     filled: Vec<u16>,
     /// Linear addresses (first, last) that pieces of larger pages came from.
     large: Option<(u64, u64)>,
+    pcid: u16,
+    /// No entry allows what this value of PKRU denies.
+    pkru: u32,
+}
+
+/// The translation cache of one vCPU.
+pub struct Tlb {
+    active: Set,
+    /// Least recently used first.
+    parked: Vec<Set>,
 }
 
 impl Tlb {
-    /// An empty cache.
+    /// An empty cache, identifier 0 active.
     pub fn new() -> Self {
-        Self {
-            entries: Box::new([EMPTY; ENTRIES]),
-            origins: Box::new([NOWHERE; ENTRIES]),
-            filled: Vec::with_capacity(ENTRIES),
-            large: None,
-        }
+        Self { active: Set::new(0), parked: Vec::new() }
     }
 
     /// The page to load from, if the access is known to be allowed.
     #[inline(always)]
     pub fn read(&self, privilege: Privilege, gla: u64) -> Option<HostPage> {
-        let entry = &self.entries[index(privilege, gla)];
+        let entry = &self.active.entries[index(privilege, gla)];
         if entry.read == gla & PAGE_MASK { entry.page } else { None }
     }
 
     /// The page to store to, if the access is known to be allowed.
     #[inline(always)]
     pub fn write(&self, privilege: Privilege, gla: u64) -> Option<HostPage> {
-        let entry = &self.entries[index(privilege, gla)];
+        let entry = &self.active.entries[index(privilege, gla)];
         if entry.write == gla & PAGE_MASK { entry.page } else { None }
     }
 
     /// The page to fetch instructions from, if the access is known to be allowed.
     #[inline(always)]
     pub fn execute(&self, privilege: Privilege, gla: u64) -> Option<HostPage> {
-        let entry = &self.entries[index(privilege, gla)];
+        let entry = &self.active.entries[index(privilege, gla)];
         if entry.execute == gla & PAGE_MASK { entry.page } else { None }
     }
 
     /// Guest-physical address behind `gla`, if any access to it is cached.
     pub fn gpa(&self, privilege: Privilege, gla: u64) -> Option<u64> {
         let index = index(privilege, gla);
-        let origin = &self.origins[index];
-        let cached = self.entries[index].page.is_some() && origin.gla == gla & PAGE_MASK;
+        let origin = &self.active.origins[index];
+        let cached = self.active.entries[index].page.is_some() && origin.gla == gla & PAGE_MASK;
         cached.then_some(origin.gpa | (gla & !PAGE_MASK))
     }
 
     /// Remembers what [`crate::walk`] returned for this access, and the page behind it.
     pub fn insert(&mut self, access: Access, gla: u64, translation: &Translation, page: HostPage) {
+        self.active.insert(access, gla, translation, page);
+    }
+
+    /// Makes the entries of an identifier the active ones.
+    pub fn activate(&mut self, pcid: u16) {
+        if self.active.pcid == pcid {
+            return;
+        }
+        let pkru = self.active.pkru;
+        let found = self.parked.iter().position(|set| set.pcid == pcid);
+        let mut set = match found {
+            Some(at) => self.parked.remove(at),
+            None if self.parked.len() < MAX_PARKED => Set::new(pcid),
+            None => {
+                let mut oldest = self.parked.remove(0);
+                oldest.flush_all();
+                oldest.pcid = pcid;
+                oldest
+            }
+        };
+        set.set_pkru(pkru);
+        self.parked.push(std::mem::replace(&mut self.active, set));
+    }
+
+    /// Forgets user pages whose protection key this value of PKRU denies more than before.
+    pub fn set_pkru(&mut self, pkru: u32) {
+        self.active.set_pkru(pkru);
+    }
+
+    /// Forgets everything, global pages and other identifiers as well.
+    pub fn flush_all(&mut self) {
+        self.sets().for_each(Set::flush_all);
+    }
+
+    /// Forgets everything of the active identifier but global pages: a write of CR3.
+    pub fn flush_non_global(&mut self) {
+        self.active.retain(|origin| origin.global);
+    }
+
+    /// Forgets everything of all identifiers but global pages.
+    pub fn flush_all_non_global(&mut self) {
+        self.sets().for_each(|set| set.retain(|origin| origin.global));
+    }
+
+    /// Forgets everything of one identifier but global pages.
+    pub fn flush_pcid(&mut self, pcid: u16) {
+        let of_pcid = self.sets().filter(|set| set.pcid == pcid);
+        of_pcid.for_each(|set| set.retain(|origin| origin.global));
+    }
+
+    /// Forgets the page around `gla`, as INVLPG does: of the active identifier, and global pages of
+    /// all; every piece of it if it is a large one.
+    pub fn flush_page(&mut self, gla: u64) {
+        self.active.flush_page(gla, false);
+        self.parked.iter_mut().for_each(|set| set.flush_page(gla, true));
+    }
+
+    /// Forgets the page around `gla` of one identifier, as INVPCID does.
+    pub fn flush_page_of(&mut self, pcid: u16, gla: u64) {
+        self.sets().filter(|set| set.pcid == pcid).for_each(|set| set.flush_page(gla, false));
+    }
+
+    /// Makes the next write to a guest-physical page (any address in it) miss, whatever linear
+    /// address it uses: the page holds decoded instructions now.
+    pub fn trap_writes(&mut self, gpa: u64) {
+        self.sets().for_each(|set| set.trap_writes(gpa));
+    }
+
+    fn sets(&mut self) -> impl Iterator<Item = &mut Set> {
+        std::iter::once(&mut self.active).chain(&mut self.parked)
+    }
+}
+
+impl Set {
+    fn new(pcid: u16) -> Self {
+        Self {
+            entries: Box::new([EMPTY; ENTRIES]),
+            origins: Box::new([NOWHERE; ENTRIES]),
+            filled: Vec::with_capacity(ENTRIES),
+            large: None,
+            pcid,
+            pkru: 0,
+        }
+    }
+
+    fn insert(&mut self, access: Access, gla: u64, translation: &Translation, page: HostPage) {
         let index = index(access.privilege, gla);
         let gla = gla & PAGE_MASK;
         let rights = translation.rights(access.privilege);
@@ -118,6 +218,7 @@ impl Tlb {
             gpa: translation.gpa & PAGE_MASK,
             page_size: translation.page_size,
             global: translation.global,
+            key_bit: translation.protection_key.map_or(0, |key| 1 << key),
             listed: true,
         };
         if translation.page_size != PageSize::Size4K {
@@ -125,36 +226,40 @@ impl Tlb {
         }
     }
 
-    /// Forgets everything, global pages as well.
-    pub fn flush_all(&mut self) {
+    fn set_pkru(&mut self, pkru: u32) {
+        let denied = pkru & !self.pkru;
+        self.pkru = pkru;
+        let keys = (0..16).filter(|key| denied >> (2 * key) & 3 != 0);
+        let bits = keys.fold(0, |bits, key| bits | 1_u16 << key);
+        if bits != 0 {
+            self.retain(|origin| origin.key_bit & bits == 0);
+        }
+    }
+
+    fn flush_all(&mut self) {
         self.retain(|_| false);
         self.large = None;
     }
 
-    /// Forgets everything but global pages: a write of CR3.
-    pub fn flush_non_global(&mut self) {
-        self.retain(|origin| origin.global);
-    }
-
-    /// Forgets the page around `gla`, as INVLPG does: global or not, and every piece of it if it
-    /// is a large one.
-    pub fn flush_page(&mut self, gla: u64) {
+    fn flush_page(&mut self, gla: u64, global_only: bool) {
         let inside_large = self.large.is_some_and(|(first, last)| (first..=last).contains(&gla));
         if inside_large {
-            self.retain(|origin| (origin.gla ^ gla) & !(origin.page_size.bytes() - 1) != 0);
+            self.retain(|origin| {
+                let elsewhere = (origin.gla ^ gla) & !(origin.page_size.bytes() - 1) != 0;
+                elsewhere || (global_only && !origin.global)
+            });
             return;
         }
         for privilege in Privilege::ALL {
             let index = index(privilege, gla);
-            if self.origins[index].gla == gla & PAGE_MASK {
+            let origin = &self.origins[index];
+            if origin.gla == gla & PAGE_MASK && (origin.global || !global_only) {
                 self.entries[index] = EMPTY;
             }
         }
     }
 
-    /// Makes the next write to a guest-physical page (any address in it) miss, whatever linear
-    /// address it uses: the page holds decoded instructions now.
-    pub fn trap_writes(&mut self, gpa: u64) {
+    fn trap_writes(&mut self, gpa: u64) {
         for &index in &self.filled {
             if self.origins[usize::from(index)].gpa == gpa & PAGE_MASK {
                 self.entries[usize::from(index)].write = NO_PAGE;
@@ -196,6 +301,7 @@ const NOWHERE: Origin = Origin {
     gpa: NO_PAGE,
     page_size: PageSize::Size4K,
     global: false,
+    key_bit: 0,
     listed: false,
 };
 

@@ -89,11 +89,14 @@ pub struct Translation {
     pub writable: bool,
     /// The entries allow fetches.
     pub executable: bool,
+    /// The key of a user page, where protection keys are in use.
+    pub protection_key: Option<u8>,
     pub(crate) rights: [Rights; 3],
 }
 
 impl Translation {
-    /// What accesses with this privilege may do, by the entries, CR0.WP, SMEP and SMAP together.
+    /// What accesses with this privilege may do, by the entries, CR0.WP, SMEP, SMAP and
+    /// PKRU together.
     #[inline]
     pub fn rights(&self, privilege: Privilege) -> Rights {
         self.rights[privilege as usize]

@@ -18,6 +18,7 @@ const ERROR_WRITE: u32 = 1 << 1;
 const ERROR_USER: u32 = 1 << 2;
 const ERROR_RESERVED: u32 = 1 << 3;
 const ERROR_FETCH: u32 = 1 << 4;
+const ERROR_KEY: u32 = 1 << 5;
 
 /// Translates for an access, sets accessed and dirty bits, and checks rights.
 ///
@@ -37,7 +38,8 @@ pub fn walk(
     loop {
         let mut path = Path::descend(paging, mem, gla).map_err(|stop| stop.or_fault(fault))?;
         if !path.translation.rights(access.privilege).allows(access.kind) {
-            return Err(fault(ERROR_PRESENT));
+            let key = denied_by_key(paging, &path.translation, access);
+            return Err(fault(ERROR_PRESENT | if key { ERROR_KEY } else { 0 }));
         }
         if path.mark(access.kind == AccessKind::Write) {
             return Ok(path.translation);
@@ -215,6 +217,7 @@ fn untranslated(gla: u64) -> Translation {
         user: true,
         writable: true,
         executable: true,
+        protection_key: None,
         rights: [Rights::ALL; 3],
     }
 }
@@ -231,6 +234,8 @@ fn leaf(paging: &Paging, level: u32, raw: u64, gla: u64, gathered: &Gathered) ->
         _ => entry::address(raw, page_size.bytes()),
     };
     let &Gathered { user, writable, executable } = gathered;
+    let protection_key = (user && paging.pkru.is_some()).then(|| entry::protection_key(raw));
+    let denied = KeyRights::of(paging, protection_key);
     Translation {
         gpa: base | (gla & (page_size.bytes() - 1)),
         page_size,
@@ -239,19 +244,52 @@ fn leaf(paging: &Paging, level: u32, raw: u64, gla: u64, gathered: &Gathered) ->
         user,
         writable,
         executable,
-        rights: Privilege::ALL.map(|privilege| rights(paging, gathered, privilege)),
+        protection_key,
+        rights: Privilege::ALL.map(|privilege| rights(paging, gathered, denied, privilege)),
     }
 }
 
-/// "Determination of Access Rights".
-fn rights(paging: &Paging, page: &Gathered, privilege: Privilege) -> Rights {
+/// What a protection key denies.
+#[derive(Clone, Copy)]
+struct KeyRights {
+    /// AD: every data access.
+    access: bool,
+    /// WD: user writes, and supervisor writes where CR0.WP is set.
+    write: bool,
+}
+
+impl KeyRights {
+    fn of(paging: &Paging, key: Option<u8>) -> Self {
+        let bits = match (paging.pkru, key) {
+            (Some(pkru), Some(key)) => pkru >> (2 * key) & 3,
+            _ => 0,
+        };
+        Self { access: bits & 1 != 0, write: bits & 2 != 0 }
+    }
+}
+
+/// Whether the key alone would be reason enough for a fault.
+fn denied_by_key(paging: &Paging, page: &Translation, access: Access) -> bool {
+    let denied = KeyRights::of(paging, page.protection_key);
+    let write_counts = paging.wp || access.privilege == Privilege::User;
+    match access.kind {
+        AccessKind::Execute => false,
+        AccessKind::Read => denied.access,
+        AccessKind::Write => denied.access || (denied.write && write_counts),
+    }
+}
+
+/// "Determination of Access Rights", "Protection Keys".
+fn rights(paging: &Paging, page: &Gathered, key: KeyRights, privilege: Privilege) -> Rights {
+    let writable = page.writable && !key.write;
     let (data, write, execute) = match privilege {
-        Privilege::User => (page.user, page.writable, page.user),
+        Privilege::User => (page.user, writable, page.user),
         Privilege::Supervisor | Privilege::SupervisorAc => {
             let smap = paging.smap && privilege == Privilege::Supervisor;
-            (!(page.user && smap), page.writable || !paging.wp, !(page.user && paging.smep))
+            (!(page.user && smap), writable || !paging.wp, !(page.user && paging.smep))
         }
     };
+    let data = data && !key.access;
     let mut rights = Rights::NONE;
     if data {
         rights |= Rights::READ;

@@ -25,8 +25,13 @@ fn tables() -> Ram {
 }
 
 fn four_level() -> Paging {
-    let registers =
-        ControlRegisters { cr0: 1 << 31 | 1 << 16, cr3: 0x1000, cr4: 1 << 5, efer: 1 << 10 };
+    let registers = ControlRegisters {
+        cr0: 1 << 31 | 1 << 16,
+        cr3: 0x1000,
+        cr4: 1 << 5,
+        efer: 1 << 10,
+        pkru: 0,
+    };
     Paging::new(&registers, 40, [0; 4])
 }
 
@@ -114,7 +119,7 @@ fn pae_sets_no_bit_in_the_pdpte_registers_table() {
     ram.write(0x1000, 0x2000 | 1);
     ram.write(0x2000, 0x3000 | P_RW_US);
     ram.write(0x3000, 0x9000 | P_RW_US);
-    let registers = ControlRegisters { cr0: 1 << 31, cr3: 0x1000, cr4: 1 << 5, efer: 0 };
+    let registers = ControlRegisters { cr0: 1 << 31, cr3: 0x1000, cr4: 1 << 5, efer: 0, pkru: 0 };
     let paging = Paging::new(&registers, 40, [0x2001, 0, 0, 0]);
     walk(&paging, &ram.map, 0, WRITE).unwrap();
     assert_eq!(ram.read(0x1000), 0x2001);

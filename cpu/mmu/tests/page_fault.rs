@@ -50,7 +50,13 @@ fn four_level(pte: u64) -> Ram {
 }
 
 fn registers(cr4: u64, efer: u64) -> ControlRegisters {
-    ControlRegisters { cr0: CR0_PG_WP, cr3: 0x1000, cr4: CR4_PAE | cr4, efer: EFER_LMA | efer }
+    ControlRegisters {
+        cr0: CR0_PG_WP,
+        cr3: 0x1000,
+        cr4: CR4_PAE | cr4,
+        efer: EFER_LMA | efer,
+        pkru: 0,
+    }
 }
 
 fn paging(cr4: u64, efer: u64) -> Paging {
@@ -280,8 +286,9 @@ fn pse_36_puts_four_mebibyte_pages_above_four_gibibytes() {
 
 #[test]
 fn modes_follow_the_control_bits() {
-    let mode =
-        |cr0, cr4, efer| Paging::new(&ControlRegisters { cr0, cr3: 0, cr4, efer }, 40, [0; 4]).mode;
+    let mode = |cr0, cr4, efer| {
+        Paging::new(&ControlRegisters { cr0, cr3: 0, cr4, efer, pkru: 0 }, 40, [0; 4]).mode
+    };
     assert_eq!(mode(1, CR4_PAE, 0), Mode::Off);
     assert_eq!(mode(CR0_PG_WP, 0, EFER_NXE), Mode::Legacy);
     assert_eq!(mode(CR0_PG_WP, CR4_PAE, 0), Mode::Pae);

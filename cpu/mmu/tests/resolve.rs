@@ -22,7 +22,8 @@ fn tables() -> (Ram, Paging) {
     for page in 0..8 {
         ram.write_u32(0x2000 + page * 4, ((0x1_0000 + page * 0x1000) | P_RW_US) as u32);
     }
-    let registers = ControlRegisters { cr0: 1 << 31 | 1 << 16, cr3: 0x1000, cr4: 0, efer: 0 };
+    let registers =
+        ControlRegisters { cr0: 1 << 31 | 1 << 16, cr3: 0x1000, ..ControlRegisters::default() };
     (ram, Paging::new(&registers, 40, [0; 4]))
 }
 

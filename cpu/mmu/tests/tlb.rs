@@ -27,12 +27,21 @@ enum Step {
     FlushNonGlobal,
     FlushPage(u64),
     TrapWrites(u64),
+    Activate(u16),
+    FlushAllNonGlobal,
+    FlushPcid(u16),
+    FlushPageOf(u16, u64),
 }
 
 fn access() -> impl Strategy<Value = Access> {
     let kind = prop::sample::select(KINDS.to_vec());
     let privilege = prop::sample::select(Privilege::ALL.to_vec());
     (kind, privilege).prop_map(|(kind, privilege)| Access { kind, privilege })
+}
+
+/// Few that come often, and more than there are sets.
+fn pcid() -> impl Strategy<Value = u16> {
+    prop_oneof![0..3_u16, 0..12_u16]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -44,6 +53,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::FlushNonGlobal),
         2 => page().prop_map(Step::FlushPage),
         1 => (0..GPA_PAGES).prop_map(Step::TrapWrites),
+        4 => pcid().prop_map(Step::Activate),
+        1 => Just(Step::FlushAllNonGlobal),
+        1 => pcid().prop_map(Step::FlushPcid),
+        1 => (pcid(), page()).prop_map(|(pcid, page)| Step::FlushPageOf(pcid, page)),
     ]
 }
 
@@ -54,7 +67,18 @@ struct Known {
     write: bool,
 }
 
-type Reference = HashMap<(Privilege, u64), Known>;
+/// By identifier, privilege and page; beside it the active identifier.
+#[derive(Default)]
+struct Reference {
+    known: HashMap<(u16, Privilege, u64), Known>,
+    pcid: u16,
+}
+
+/// Whether a page that `known` came from lies around another one.
+fn around(known: &Known, page: u64, flushed: u64) -> bool {
+    let pages = known.translation.page_size.bytes() >> 12;
+    page / pages == flushed / pages
+}
 
 /// A translation as a walk gives it: page directory at 0x1000, page table at 0x2000.
 fn walked(ram: &Ram, page: u64, access: Access, entry: u32) -> Option<Translation> {
@@ -71,6 +95,7 @@ fn walked(ram: &Ram, page: u64, access: Access, entry: u32) -> Option<Translatio
         cr3: 0x1000,
         cr4: 1 << 4 | 1 << 7 | 1 << 21,
         efer: 0,
+        pkru: 0,
     };
     let paging = Paging::new(&registers, 40, [0; 4]);
     walk(&paging, &ram.map, page << 12, access).ok()
@@ -83,26 +108,47 @@ fn apply(tlb: &mut Tlb, reference: &mut Reference, ram: &Ram, step: &Step) {
             let Some(host) = ram.map.page(translation.gpa) else { return };
             tlb.insert(access, page << 12, &translation, host);
             let write = access.kind == AccessKind::Write;
-            reference.insert((access.privilege, page), Known { translation, write });
+            let key = (reference.pcid, access.privilege, page);
+            reference.known.insert(key, Known { translation, write });
         }
         Step::FlushAll => {
             tlb.flush_all();
-            reference.clear();
+            reference.known.clear();
         }
         Step::FlushNonGlobal => {
             tlb.flush_non_global();
-            reference.retain(|_, known| known.translation.global);
+            let active = reference.pcid;
+            reference.known.retain(|key, known| key.0 != active || known.translation.global);
         }
         Step::FlushPage(flushed) => {
             tlb.flush_page((flushed << 12) + 0xabc);
-            reference.retain(|&(_, page), known| {
-                let pages = known.translation.page_size.bytes() >> 12;
-                page / pages != flushed / pages
+            let active = reference.pcid;
+            reference.known.retain(|&(pcid, _, page), known| {
+                let concerned = pcid == active || known.translation.global;
+                !(concerned && around(known, page, flushed))
             });
+        }
+        Step::Activate(pcid) => {
+            tlb.activate(pcid);
+            reference.pcid = pcid;
+        }
+        Step::FlushAllNonGlobal => {
+            tlb.flush_all_non_global();
+            reference.known.retain(|_, known| known.translation.global);
+        }
+        Step::FlushPcid(flushed) => {
+            tlb.flush_pcid(flushed);
+            reference.known.retain(|key, known| key.0 != flushed || known.translation.global);
+        }
+        Step::FlushPageOf(of, flushed) => {
+            tlb.flush_page_of(of, flushed << 12);
+            reference
+                .known
+                .retain(|&(pcid, _, page), known| !(pcid == of && around(known, page, flushed)));
         }
         Step::TrapWrites(gpa_page) => {
             tlb.trap_writes(0x1_0000 + gpa_page * 0x1000 + 0x10);
-            for known in reference.values_mut() {
+            for known in reference.known.values_mut() {
                 known.write &= known.translation.gpa >> 12 != 0x10 + gpa_page;
             }
         }
@@ -120,7 +166,7 @@ fn check(tlb: &Tlb, reference: &Reference, map: &PhysMap) -> Result<(), TestCase
             ];
             for (kind, hit) in hits {
                 let Some(host) = hit else { continue };
-                let known = reference.get(&(privilege, page));
+                let known = reference.known.get(&(reference.pcid, privilege, page));
                 let known = known.ok_or_else(|| {
                     TestCaseError::fail(format!("{kind:?} of flushed page {page:#x} hits"))
                 })?;
@@ -146,7 +192,7 @@ proptest! {
     fn hits_are_what_was_inserted_and_not_flushed(steps in prop::collection::vec(step(), 1..60)) {
         let ram = ram();
         let mut tlb = Tlb::new();
-        let mut reference = Reference::new();
+        let mut reference = Reference::default();
         for step in &steps {
             apply(&mut tlb, &mut reference, &ram, step);
             check(&tlb, &reference, &ram.map)?;
@@ -157,9 +203,9 @@ proptest! {
     fn an_insertion_hits_at_once(page in prop::sample::select(PAGES.to_vec()), access in access(), entry: u32) {
         let ram = ram();
         let mut tlb = Tlb::new();
-        let mut reference = Reference::new();
+        let mut reference = Reference::default();
         apply(&mut tlb, &mut reference, &ram, &Step::Insert { page, access, entry });
-        if reference.is_empty() {
+        if reference.known.is_empty() {
             return Ok(());
         }
         let hit = match access.kind {
@@ -243,6 +289,33 @@ fn rights_of_the_physical_page_limit_the_entry() {
     assert!(tlb.read(privilege, gla).is_some());
     assert!(tlb.write(privilege, gla).is_none());
     assert!(tlb.execute(privilege, gla).is_none());
+}
+
+#[test]
+fn pages_of_an_identifier_wait_until_it_is_active_again() {
+    let (ram, mut tlb) = (ram(), Tlb::new());
+    insert(&mut tlb, &ram, 3, WRITABLE);
+    tlb.activate(5);
+    assert!(!hit(&tlb, 3), "a page of identifier 0");
+    tlb.flush_non_global();
+    tlb.activate(0);
+    assert!(hit(&tlb, 3));
+    tlb.activate(5);
+    tlb.flush_pcid(0);
+    tlb.activate(0);
+    assert!(!hit(&tlb, 3));
+}
+
+#[test]
+fn flushing_a_page_takes_global_ones_of_every_identifier() {
+    let (ram, mut tlb) = (ram(), Tlb::new());
+    insert(&mut tlb, &ram, 3, WRITABLE | GLOBAL);
+    insert(&mut tlb, &ram, 4, WRITABLE);
+    tlb.activate(1);
+    tlb.flush_page(3 << 12);
+    tlb.flush_page(4 << 12);
+    tlb.activate(0);
+    assert!(!hit(&tlb, 3) && hit(&tlb, 4));
 }
 
 #[test]

@@ -211,6 +211,7 @@ fn ends_block(instruction: &Instruction) -> bool {
         | Mnemonic::Clts
         | Mnemonic::Wrmsr
         | Mnemonic::Invlpg
+        | Mnemonic::Invpcid
         | Mnemonic::Invd
         | Mnemonic::Wbinvd
         | Mnemonic::Wbnoinvd

@@ -12,6 +12,8 @@ use crate::cpu::Cpu;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop, gp, ud};
 
+/// With CR4.PCIDE, a write of CR3 with this bit keeps the translations of the new identifier.
+const CR3_KEEP: u64 = 1 << 63;
 /// Bits of CR0 that LMSW loads.
 const LMSW_BITS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;
 
@@ -85,7 +87,7 @@ impl Cpu {
             new_efer |= efer::LMA;
         }
         if !paging && was_paging {
-            if self.mode.code64 {
+            if self.mode.code64 || self.arch.cr4 & cr4::PCIDE != 0 {
                 return gp(0);
             }
             new_efer &= !efer::LMA;
@@ -95,11 +97,14 @@ impl Cpu {
         }
         self.arch.cr0 = value;
         self.arch.efer = new_efer;
-        self.refresh_paging();
+        self.refresh_control();
         Ok(())
     }
 
     pub(super) fn write_cr3(&mut self, value: u64) -> Done {
+        let pcide = self.arch.cr4 & cr4::PCIDE != 0;
+        let keep = pcide && value & CR3_KEEP != 0;
+        let value = if pcide { value & !CR3_KEEP } else { value };
         if self.mode.long && value >> self.features.max_phy_addr != 0 {
             return gp(0);
         }
@@ -107,13 +112,18 @@ impl Cpu {
             self.arch.pdptes = self.fetch_pdptes(value)?;
         }
         self.arch.cr3 = value;
-        self.refresh_cr3();
+        self.refresh_cr3(keep);
         Ok(())
     }
 
     fn write_cr4(&mut self, value: u64) -> Done {
-        let leaves_pae = self.mode.long && value & cr4::PAE == 0;
-        if value & !self.features.cr4 != 0 || leaves_pae {
+        let enters_pcid = value & !self.arch.cr4 & cr4::PCIDE != 0;
+        let illegal = if self.mode.long {
+            value & cr4::PAE == 0 || (enters_pcid && self.arch.cr3 & 0xFFF != 0)
+        } else {
+            enters_pcid
+        };
+        if value & !self.features.cr4 != 0 || illegal {
             return gp(0);
         }
         let paging = self.arch.cr0 & cr0::PG != 0;
@@ -121,7 +131,7 @@ impl Cpu {
             self.arch.pdptes = self.fetch_pdptes(self.arch.cr3)?;
         }
         self.arch.cr4 = value;
-        self.refresh_paging();
+        self.refresh_control();
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod flags;
 mod fpu;
 mod frame;
 mod interrupt;
+mod invalidate;
 mod io;
 mod iret;
 mod logic;
@@ -17,6 +18,7 @@ mod moves;
 mod msr;
 mod muldiv;
 mod place;
+mod protection_keys;
 mod segment;
 mod shift;
 mod stack;
@@ -53,6 +55,8 @@ const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     segment::select,
     control::select,
     system::select,
+    invalidate::select,
+    protection_keys::select,
     msr::select,
     far::select,
     syscall::select,

@@ -114,7 +114,7 @@ impl Cpu {
                     return Err(MsrRefusal::Invalid);
                 }
                 self.arch.efer = value;
-                self.refresh_paging();
+                self.refresh_control();
             }
             _ => return Err(MsrRefusal::Unknown),
         }

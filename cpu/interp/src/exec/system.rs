@@ -1,9 +1,9 @@
-//! Debug registers, descriptor table registers, SMSW, CPUID, HLT, cache and TLB control.
+//! Debug registers, descriptor table registers, SMSW, CPUID, HLT, cache control.
 //!
 //! SDM volume 3, "Debug Registers"; volume 2 for the others. UMIP keeps SGDT, SIDT and SMSW (and
 //! SLDT and STR) from user code.
 
-use cpu_defs::{Exception, Gpr, SegReg, cr4, dr6, dr7, vector};
+use cpu_defs::{Exception, Gpr, cr4, dr6, dr7, vector};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::place::by_size;
@@ -45,7 +45,6 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
             cpu.epoch = cpu.epoch.wrapping_add(1);
             Ok(())
         },
-        Mnemonic::Invlpg => invlpg,
         Mnemonic::Cpuid => cpuid,
         _ => return None,
     })
@@ -165,17 +164,6 @@ fn hlt(cpu: &mut Cpu, _: &Op) -> Done {
     Ok(())
 }
 
-fn invlpg(cpu: &mut Cpu, op: &Op) -> Done {
-    ring0(cpu)?;
-    let offset = cpu.offset(op);
-    let uses_base = !cpu.mode.code64 || op.seg >= SegReg::Fs as u8;
-    let base = if uses_base { cpu.arch.seg[usize::from(op.seg & 7)].base } else { 0 };
-    let gla = base.wrapping_add(offset);
-    cpu.memory.tlb.flush_page(if cpu.mode.code64 { gla } else { gla & 0xFFFF_FFFF });
-    cpu.epoch = cpu.epoch.wrapping_add(1);
-    Ok(())
-}
-
 /// Serialising.
 fn cpuid(cpu: &mut Cpu, _: &Op) -> Done {
     let (function, index) = (cpu.get::<u32>(Gpr::Rax as u8), cpu.get::<u32>(Gpr::Rcx as u8));
@@ -184,9 +172,16 @@ fn cpuid(cpu: &mut Cpu, _: &Op) -> Done {
     });
     let [eax, ebx, ecx, edx] =
         found.map_or([0; 4], |entry| [entry.eax, entry.ebx, entry.ecx, entry.edx]);
+    let ecx = if (function, index) == (7, 0) { with_ospke(ecx, cpu.arch.cr4) } else { ecx };
     for (gpr, value) in [(Gpr::Rax, eax), (Gpr::Rbx, ebx), (Gpr::Rcx, ecx), (Gpr::Rdx, edx)] {
         cpu.set(gpr as u8, value);
     }
     cpu.epoch = cpu.epoch.wrapping_add(1);
     Ok(())
+}
+
+/// Leaf 7 ECX shows CR4.PKE where the processor has protection keys.
+fn with_ospke(ecx: u32, cr4: u64) -> u32 {
+    let (pku, ospke) = (1 << 3, 1 << 4);
+    if ecx & pku != 0 && cr4 & cr4::PKE != 0 { ecx | ospke } else { ecx & !ospke }
 }

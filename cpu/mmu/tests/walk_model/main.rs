@@ -67,12 +67,13 @@ fn registers() -> impl Strategy<Value = ControlRegisters> {
         4 => Just((true, 1 << 5 | 1 << 12, 1 << 10)),
     ];
     let cr3 = prop_oneof![20 => prop::sample::select(TABLES.to_vec()), 1 => Just(0x9000)];
-    (modes, cr3, any::<bool>(), any::<u64>(), any::<bool>()).prop_map(
-        |((paging, mode_cr4, mode_efer), cr3, wp, cr4, nxe)| ControlRegisters {
+    (modes, cr3, any::<bool>(), any::<u64>(), any::<bool>(), any::<u32>()).prop_map(
+        |((paging, mode_cr4, mode_efer), cr3, wp, cr4, nxe, pkru)| ControlRegisters {
             cr0: u64::from(paging) << 31 | u64::from(wp) << 16 | 1,
             cr3,
-            cr4: mode_cr4 | (cr4 & (1 << 4 | 1 << 7 | 1 << 20 | 1 << 21)),
+            cr4: mode_cr4 | (cr4 & (1 << 4 | 1 << 7 | 1 << 20 | 1 << 21 | 1 << 22)),
             efer: mode_efer | u64::from(nxe) << 11,
+            pkru,
         },
     )
 }

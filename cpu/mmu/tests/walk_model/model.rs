@@ -96,6 +96,20 @@ impl Machine {
         bit(self.registers.cr4, 21)
     }
 
+    /// "Protection Keys": whether the key of the page denies a data access.
+    fn key_denies(&self, access: Access, entries: &[u64]) -> bool {
+        let user_page = entries.iter().all(|&entry| bit(entry, 2));
+        let in_use = self.long() && bit(self.registers.cr4, 22);
+        if !in_use || !user_page || access.kind == AccessKind::Execute {
+            return false;
+        }
+        let key = field(*entries.last().unwrap(), 62, 59) as u32;
+        let access_disable = bit(self.registers.pkru.into(), 2 * key);
+        let write_disable = bit(self.registers.pkru.into(), 2 * key + 1);
+        let respects = access.privilege == Privilege::User || self.wp();
+        access_disable || access.kind == AccessKind::Write && write_disable && respects
+    }
+
     /// The entry kinds on the way, with the lowest linear-address bit that indexes them.
     fn levels(&self) -> Vec<(u32, KindOf)> {
         let pml5e: KindOf = |_, _| Kind::Pml5e;
@@ -225,8 +239,10 @@ impl Machine {
         base: u64,
         size: u64,
     ) -> Outcome {
-        if !self.allowed(access, entries) {
-            return Outcome::Fault { error_code: self.error_code(access, true, false) };
+        let key_denies = self.key_denies(access, entries);
+        if !self.allowed(access, entries) || key_denies {
+            let key = 32 * u32::from(key_denies);
+            return Outcome::Fault { error_code: self.error_code(access, true, false) + key };
         }
         for &place in places {
             memory.set_bit(place, 5);
