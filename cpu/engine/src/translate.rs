@@ -24,7 +24,7 @@ impl Vcpu {
     pub fn translate(&self, gla: u64) -> Option<Translation> {
         let cpu = self.cpu();
         let gla = if cpu.mode.long { gla } else { gla & 0xFFFF_FFFF };
-        if cpu.mode.long && !cpu_mmu::is_canonical(gla, false) {
+        if cpu.mode.long && !cpu.mode.is_canonical(gla) {
             return None;
         }
         let found = cpu_mmu::translate(&cpu.memory.paging, &cpu.memory.map, gla).ok()?;

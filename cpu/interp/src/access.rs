@@ -7,7 +7,7 @@
 
 use cpu_defs::{Exception, SegReg, attrib, vector};
 use cpu_mem::{HostPage, PAGE_SIZE, PageFlags, Word, split_lock};
-use cpu_mmu::{Access, AccessKind, Privilege, Target, WalkError, is_canonical, resolve};
+use cpu_mmu::{Access, AccessKind, Privilege, Target, WalkError, resolve};
 
 use crate::cpu::{Cpu, Request};
 use crate::mmio::CHUNK;
@@ -212,7 +212,7 @@ impl Cpu {
         access: Access,
     ) -> Result<Span, Stop> {
         let last = gla.wrapping_add(len as u64 - 1);
-        if self.mode.long && !(is_canonical(gla, false) && is_canonical(last, false)) {
+        if self.mode.long && !(self.mode.is_canonical(gla) && self.mode.is_canonical(last)) {
             return Err(address_fault(seg));
         }
         let first = self.site(gla, access)?;

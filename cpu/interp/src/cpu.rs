@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use cpu_defs::{CpuidEntry, SegReg, rflags};
+use cpu_defs::{CpuidEntry, SegReg, cpuid_bit, rflags};
 use cpu_host::FpuState;
 use cpu_mem::PhysMap;
-use cpu_mmu::{ControlRegisters, Paging};
+use cpu_mmu::{ControlRegisters, Paging, is_canonical};
 
 use crate::clock::TscClock;
 use crate::features::Features;
@@ -181,6 +181,12 @@ impl Cpu {
         self.features = Features::of(&cpuid);
         self.cpuid = cpuid;
         self.refresh_paging();
+    }
+
+    /// Whether a register of linear addresses (segment bases, table bases, MSRs) and INVPCID take
+    /// the value. They go by the width that the processor has, not by CR4.LA57.
+    pub(crate) fn is_canonical_base(&self, value: u64) -> bool {
+        is_canonical(value, self.features.has(cpuid_bit::LA57))
     }
 
     /// The six status flags, as the ALU wants them.

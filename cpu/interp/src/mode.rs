@@ -4,7 +4,7 @@
 //! RFLAGS.VM or AC, CPL or a segment register.
 
 use cpu_defs::{SegReg, attrib, cr0, cr4, efer, rflags};
-use cpu_mmu::Privilege;
+use cpu_mmu::{Privilege, is_canonical};
 
 use crate::state::{Arch, Segment};
 
@@ -17,6 +17,8 @@ pub struct Mode {
     pub v86: bool,
     /// EFER.LMA.
     pub long: bool,
+    /// Linear addresses have 57 bits, not 48.
+    pub la57: bool,
     /// 64-bit code segment in long mode.
     pub code64: bool,
     /// Default operand and address size of code: 16, 32 or 64.
@@ -72,6 +74,7 @@ impl Mode {
             protected,
             v86,
             long,
+            la57: long && arch.cr4 & cr4::LA57 != 0,
             code64,
             code_bits,
             stack_mask,
@@ -80,6 +83,13 @@ impl Mode {
             key: u32::from(code_bits) | (fetch_privilege as u32) << 8,
             rights: arch.seg.map(|segment| rights(&segment, checked)),
         }
+    }
+
+    /// Whether 64-bit code can use a linear address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_canonical(&self, gla: u64) -> bool {
+        is_canonical(gla, self.la57)
     }
 
     /// Protected mode and not virtual-8086: selectors name descriptors.

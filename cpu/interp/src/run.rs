@@ -240,7 +240,7 @@ fn find_block(cpu: &mut Cpu, blocks: &mut BlockCache, gla: u64) -> Result<u32, S
 
 /// The RAM page to fetch from at a linear address.
 fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop> {
-    if cpu.mode.long && !cpu_mmu::is_canonical(gla, false) {
+    if cpu.mode.long && !cpu.mode.is_canonical(gla) {
         return Err(Stop::Fault(Exception::gp(0)));
     }
     let privilege = cpu.mode.fetch_privilege;

@@ -26,6 +26,7 @@ const INTERPRETED: &[CpuidBit] = &[
     bit::SMAP,
     bit::UMIP,
     bit::PKU,
+    bit::LA57,
     bit::CMPXCHG16B,
     bit::PCID,
     bit::HYPERVISOR,

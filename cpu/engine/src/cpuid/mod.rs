@@ -13,7 +13,7 @@ use cpu_defs::{CpuidEntry, CpuidWord};
 const MAX_BASIC: u32 = 7;
 const MAX_EXTENDED: u32 = 0x8000_0008;
 /// Physical and linear address bits.
-const ADDRESS_SIZES: u32 = 45 | 48 << 8;
+const ADDRESS_SIZES: u32 = 45 | 57 << 8;
 const BRAND: &[u8; 48] = b"Software x86-64 processor\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// CLFLUSH line of 64 bytes, one logical processor.
 const LEAF1_EBX: u32 = 8 << 8 | 1 << 16;

@@ -4,7 +4,6 @@
 
 use cpu_alu::Condition;
 use cpu_defs::{Gpr, SegReg};
-use cpu_mmu::is_canonical;
 use iced_x86::{Code, ConditionCode, FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::moves::condition_number;
@@ -96,7 +95,7 @@ pub(super) fn jump<T: Int>(cpu: &mut Cpu, target: T) -> Done {
 #[inline(always)]
 pub(super) fn check_target(cpu: &Cpu, target: u64) -> Done {
     let legal = if cpu.mode.code64 {
-        is_canonical(target, false)
+        cpu.mode.is_canonical(target)
     } else {
         target <= u64::from(cpu.arch.segment(SegReg::Cs).limit)
     };

@@ -119,7 +119,8 @@ impl Cpu {
     fn write_cr4(&mut self, value: u64) -> Done {
         let enters_pcid = value & !self.arch.cr4 & cr4::PCIDE != 0;
         let illegal = if self.mode.long {
-            value & cr4::PAE == 0 || (enters_pcid && self.arch.cr3 & 0xFFF != 0)
+            let width = (value ^ self.arch.cr4) & cr4::LA57 != 0;
+            width || value & cr4::PAE == 0 || (enters_pcid && self.arch.cr3 & 0xFFF != 0)
         } else {
             enters_pcid
         };

@@ -1,7 +1,6 @@
 //! Stack frames of far transfers, and the segments that change with them.
 
 use cpu_defs::{SegReg, attrib, vector};
-use cpu_mmu::is_canonical;
 
 use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
@@ -52,7 +51,7 @@ impl Cpu {
     /// Sets RIP in the code segment just loaded; #GP(0) beyond its limit.
     pub(super) fn enter_code(&mut self, rip: u64) -> Done {
         let legal = if self.mode.code64 {
-            is_canonical(rip, false)
+            self.mode.is_canonical(rip)
         } else {
             rip <= u64::from(self.arch.segment(SegReg::Cs).limit)
         };

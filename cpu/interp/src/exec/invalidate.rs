@@ -46,9 +46,10 @@ fn invpcid(cpu: &mut Cpu, op: &Op) -> Done {
     if pcid >= PCID_LIMIT || (kind < 2 && unused && pcid != 0) {
         return gp(0);
     }
+    let canonical = cpu.is_canonical_base(gla);
     let tlb = &mut cpu.memory.tlb;
     match kind {
-        0 if !cpu_mmu::is_canonical(gla, false) => return gp(0),
+        0 if !canonical => return gp(0),
         0 => tlb.flush_page_of(pcid as u16, gla),
         1 => tlb.flush_pcid(pcid as u16),
         2 => tlb.flush_all(),

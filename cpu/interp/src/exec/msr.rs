@@ -1,6 +1,6 @@
 //! RDMSR, WRMSR, RDTSC, RDTSCP, RDPMC, and the MSRs.
 
-use cpu_defs::{Gpr, SegReg, cr0, cr4, efer, msr};
+use cpu_defs::{Gpr, SegReg, cpuid_bit, cr0, cr4, efer, msr};
 use cpu_mmu::is_canonical;
 use iced_x86::{Instruction, Mnemonic};
 
@@ -124,7 +124,11 @@ impl Cpu {
     /// An MSR that is storage, with the rule for its values.
     fn plain_msr(&mut self, index: u32) -> Option<(&mut u64, ValueRule)> {
         let any: ValueRule = |_| true;
-        let canonical: ValueRule = |value| is_canonical(value, false);
+        let canonical: ValueRule = if self.features.has(cpuid_bit::LA57) {
+            |value| is_canonical(value, true)
+        } else {
+            |value| is_canonical(value, false)
+        };
         let narrow: ValueRule = |value| value >> 32 == 0;
         let msrs = &mut self.arch.msrs;
         Some(match index {
@@ -146,7 +150,7 @@ impl Cpu {
     }
 
     fn set_base(&mut self, reg: SegReg, value: u64) -> Result<(), MsrRefusal> {
-        if !is_canonical(value, false) {
+        if !self.is_canonical_base(value) {
             return Err(MsrRefusal::Invalid);
         }
         self.arch.seg[reg as usize].base = value;

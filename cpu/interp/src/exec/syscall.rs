@@ -3,7 +3,6 @@
 //! By vendor: AMD has SYSCALL outside 64-bit code but no SYSENTER in long mode, Intel the reverse.
 
 use cpu_defs::{Gpr, SegReg, efer, rflags};
-use cpu_mmu::is_canonical;
 use iced_x86::{Code, Instruction, Mnemonic};
 
 use crate::cpu::Cpu;
@@ -81,7 +80,7 @@ fn sysret(cpu: &mut Cpu, op: &Op) -> Done {
         return gp(0);
     }
     let rip = cpu.arch.gpr(Gpr::Rcx);
-    if op.size == 8 && !is_canonical(rip, false) {
+    if op.size == 8 && !cpu.mode.is_canonical(rip) {
         return gp(0);
     }
     let selector = (cpu.arch.msrs.star >> 48) as u16;
@@ -130,7 +129,7 @@ fn sysexit(cpu: &mut Cpu, op: &Op) -> Done {
     }
     let (rip, rsp) = (cpu.arch.gpr(Gpr::Rdx), cpu.arch.gpr(Gpr::Rcx));
     if op.size == 8 {
-        if !is_canonical(rip, false) || !is_canonical(rsp, false) {
+        if !cpu.mode.is_canonical(rip) || !cpu.mode.is_canonical(rsp) {
             return gp(0);
         }
         load_flat(cpu, cs.wrapping_add(32), cs.wrapping_add(40), CODE64, 3);

@@ -121,7 +121,7 @@ fn load_table(cpu: &mut Cpu, op: &Op) -> Result<Table, Stop> {
         4 => u64::from(cpu.read::<u32>(op.seg, base_at)?),
         _ => u64::from(cpu.read::<u32>(op.seg, base_at)? & 0xFF_FFFF),
     };
-    if op.size == 8 && !cpu_mmu::is_canonical(base, false) {
+    if op.size == 8 && !cpu.is_canonical_base(base) {
         return gp(0);
     }
     Ok(Table { base, limit })
