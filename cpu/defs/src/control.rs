@@ -59,6 +59,10 @@ pub mod efer {
 pub mod dr6 {
     /// Bits that read as one.
     pub const FIXED_ONE: u64 = 0xFFFF_0FF0;
+    /// B0 to B3: breakpoint conditions met.
+    pub const BREAKPOINTS: u64 = 0xF;
+    /// Bits that can be written.
+    pub const WRITABLE: u64 = BREAKPOINTS | BD | BS | BT;
     /// Debug-register access detected.
     pub const BD: u64 = 1 << 13;
     /// Single step.
@@ -73,6 +77,8 @@ pub mod dr7 {
     pub const FIXED_ONE: u64 = 0x400;
     /// L0 to L3 and LE: cleared by a task switch.
     pub const LOCAL: u64 = 0x155;
+    /// Shift of R/W0 and LEN0; those of the next breakpoint are 4 bits further.
+    pub const RW_SHIFT: u32 = 16;
     /// General detect: MOV to or from a debug register raises #DB.
     pub const GD: u64 = 1 << 13;
 }

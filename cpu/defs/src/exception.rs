@@ -40,25 +40,40 @@ pub struct Exception {
     pub vector: u8,
     /// Error code pushed by those vectors that have one.
     pub error_code: Option<u32>,
+    /// What a register takes when the exception is delivered: CR2 with #PF, causes in DR6 with #DB.
+    /// None: the register holds it already.
+    pub payload: Option<u64>,
 }
 
 impl Exception {
     /// An exception without error code.
     #[must_use]
     pub const fn plain(vector: u8) -> Self {
-        Exception { vector, error_code: None }
+        Exception { vector, error_code: None, payload: None }
     }
 
     /// An exception with error code.
     #[must_use]
     pub const fn with_code(vector: u8, error_code: u32) -> Self {
-        Exception { vector, error_code: Some(error_code) }
+        Exception { vector, error_code: Some(error_code), payload: None }
     }
 
     /// #GP with a selector (or zero) as error code.
     #[must_use]
     pub const fn gp(error_code: u32) -> Self {
         Self::with_code(vector::GP, error_code)
+    }
+
+    /// #PF at a linear address.
+    #[must_use]
+    pub const fn page_fault(error_code: u32, gla: u64) -> Self {
+        Exception { payload: Some(gla), ..Self::with_code(vector::PF, error_code) }
+    }
+
+    /// #DB for these causes, as bits of DR6.
+    #[must_use]
+    pub const fn debug(dr6: u64) -> Self {
+        Exception { payload: Some(dr6), ..Self::plain(vector::DB) }
     }
 
     /// #UD.

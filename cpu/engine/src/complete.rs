@@ -3,7 +3,7 @@
 //! A port or memory read runs its instruction again with the answer. A port write that was left
 //! with RIP at the instruction is stepped over if RIP is still there.
 
-use cpu_defs::{dr6, rflags, vector};
+use cpu_defs::{dr6, rflags};
 use cpu_interp::mmio::MmioAccess;
 use cpu_interp::state::Shadow;
 use cpu_interp::{Outcome, Request, Stop};
@@ -14,7 +14,7 @@ use crate::{Exit, IO_DATA_LEN, IoDirection, IoExit, MmioExit, Pending, Vcpu};
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unfinished {
     PortIn { bytes: usize, linear_rip: u64 },
-    PortOut { resume_len: u8, linear_rip: u64 },
+    PortOut { port: u16, size: u8, resume_len: u8, linear_rip: u64 },
     MmioRead(MmioAccess),
     MmioWrite,
 }
@@ -50,14 +50,15 @@ impl Vcpu {
                 self.cpu_mut().ports.clear();
                 self.exit_unless_done(outcome)
             }
-            Unfinished::PortOut { resume_len, linear_rip } => {
+            Unfinished::PortOut { port, size, resume_len, linear_rip } => {
                 let cpu = self.cpu_mut();
                 if resume_len != 0 && cpu.linear_rip() == linear_rip {
                     cpu.arch.set_rip(cpu.arch.rip().wrapping_add(u64::from(resume_len)));
                     cpu.arch.shadow = Shadow::None;
+                    cpu.arch.rflags &= !rflags::RF;
+                    cpu.note_port(port, size);
                     if cpu.arch.rflags & rflags::TF != 0 {
-                        cpu.arch.dr6 |= dr6::BS;
-                        self.inject_exception(vector::DB, None);
+                        cpu.raise_debug_trap(dr6::BS);
                     }
                 }
                 None
@@ -125,7 +126,7 @@ impl Vcpu {
                 Exit::Io(IoExit { port, size, count, dir, data })
             }
             Request::PortOut { port, size, value, resume_len } => {
-                self.unfinished = Some(Unfinished::PortOut { resume_len, linear_rip });
+                self.unfinished = Some(Unfinished::PortOut { port, size, resume_len, linear_rip });
                 let mut data = [0; IO_DATA_LEN];
                 data[..4].copy_from_slice(&value.to_le_bytes());
                 Exit::Io(IoExit { port, size, count: 1, dir: IoDirection::Out, data })

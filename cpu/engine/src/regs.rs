@@ -84,6 +84,9 @@ impl Vcpu {
         match reg {
             Reg::Cr0 | Reg::Cr3 | Reg::Cr4 => self.paging_changed = true,
             Reg::Segment(..) | Reg::Rflags => {}
+            Reg::Dr0 | Reg::Dr1 | Reg::Dr2 | Reg::Dr3 | Reg::Dr7 => {
+                return self.cpu_mut().refresh_breakpoints();
+            }
             _ => return,
         }
         let paging_changed = self.paging_changed;

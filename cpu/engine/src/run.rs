@@ -43,7 +43,7 @@ impl Vcpu {
 
     /// Has an exception delivered before the next instruction. Replaces one still waiting.
     pub fn inject_exception(&mut self, vector: u8, error_code: Option<u32>) {
-        self.events.exception = Some(Exception { vector, error_code });
+        self.events.exception = Some(Exception { vector, error_code, payload: None });
     }
 
     /// Queues an NMI; it is delivered as soon as NMIs are not blocked.
@@ -140,6 +140,7 @@ impl Vcpu {
         if open && let Some(vector) = self.events.interrupt.take() {
             self.cpu_mut().deliver_interrupt(vector)?;
         }
-        Ok(())
+        // The pushes may have met a breakpoint.
+        self.cpu_mut().deliver_debug_traps()
     }
 }

@@ -154,7 +154,7 @@ impl Cpu {
     pub(crate) fn probe_system_write(&mut self, gla: u64, len: usize) -> Done {
         let gla = if self.mode.long { gla } else { gla & 0xFFFF_FFFF };
         let access = Access { kind: AccessKind::Write, privilege: Privilege::IMPLICIT };
-        self.span(FLAT, gla, len, access).map(|_| ())
+        self.translate_span(FLAT, gla, len, access).map(|_| ())
     }
 
     #[cold]
@@ -200,11 +200,25 @@ impl Cpu {
     pub(crate) fn probe_write(&mut self, seg: u8, offset: u64, len: usize) -> Done {
         let gla = self.linear(seg, offset, len as u64, Rights::WRITE)?;
         let access = Access { kind: AccessKind::Write, privilege: self.mode.privilege };
-        self.span(seg, gla, len, access).map(|_| ())
+        self.translate_span(seg, gla, len, access).map(|_| ())
     }
 
-    /// Translates every page of an access of at most one page length.
+    /// Translates every page of an access of at most one page length that is about to be made.
     pub(crate) fn span(
+        &mut self,
+        seg: u8,
+        gla: u64,
+        len: usize,
+        access: Access,
+    ) -> Result<Span, Stop> {
+        let span = self.translate_span(seg, gla, len, access)?;
+        if seg != FLAT {
+            self.note_access(gla, len, access);
+        }
+        Ok(span)
+    }
+
+    fn translate_span(
         &mut self,
         seg: u8,
         gla: u64,
@@ -228,19 +242,27 @@ impl Cpu {
 
     fn site(&mut self, gla: u64, access: Access) -> Result<Site, Stop> {
         let memory = &mut self.memory;
-        match resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access) {
+        let target = resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access);
+        self.keep_watched_out_of_tlb(gla, access);
+        match target {
             Ok(Target::Memory { gpa, page }) => Ok(Site::Ram { gpa, page }),
             Ok(Target::NotBacked { gpa }) => Ok(Site::Device { gpa }),
             Err(error) => Err(self.walk_stop(error)),
         }
     }
 
-    /// #PF with CR2 set, or failure where a paging structure is not in memory.
-    pub(crate) fn walk_stop(&mut self, error: WalkError) -> Stop {
+    /// Accesses to a page with a data breakpoint must all be seen.
+    pub(crate) fn keep_watched_out_of_tlb(&mut self, gla: u64, access: Access) {
+        if self.watches_page(gla) {
+            self.memory.tlb.forget(access.privilege, gla);
+        }
+    }
+
+    /// #PF, or failure where a paging structure is not in memory.
+    pub(crate) fn walk_stop(&self, error: WalkError) -> Stop {
         match error {
             WalkError::PageFault { error_code, gla } => {
-                self.arch.cr2 = gla;
-                Stop::Fault(Exception::with_code(vector::PF, error_code))
+                Stop::Fault(Exception::page_fault(error_code, gla))
             }
             WalkError::NotBacked { .. } => Stop::Unsupported,
         }

@@ -8,6 +8,7 @@ use cpu_mem::PhysMap;
 use cpu_mmu::{ControlRegisters, Paging, is_canonical};
 
 use crate::clock::TscClock;
+use crate::debug::Watch;
 use crate::features::Features;
 use crate::int::Int;
 use crate::memory::Memory;
@@ -81,6 +82,8 @@ pub struct Cpu {
     pub epoch: u32,
     /// The instruction suppresses a pending single-step trap.
     pub inhibit_trap: bool,
+    /// Breakpoints, decoded from the debug registers.
+    pub watch: Watch,
     /// A task switch has passed its commit point: a fault is raised in the new task, and nothing
     /// is put back. True only on the way from such a fault to its delivery.
     pub task_switched: bool,
@@ -107,6 +110,7 @@ impl Cpu {
             watch_interrupt_flag: false,
             epoch: 0,
             inhibit_trap: false,
+            watch: Watch::default(),
             task_switched: false,
         };
         cpu.refresh_paging();
@@ -125,6 +129,7 @@ impl Cpu {
         self.memory.paging = self.paging();
         self.memory.tlb.activate(self.memory.paging.pcid);
         self.memory.tlb.set_pkru(self.arch.pkru);
+        self.refresh_breakpoints();
         self.flush_translations();
     }
 
@@ -242,9 +247,7 @@ impl Cpu {
         let saved = self.arch;
         let result = body(self);
         if result.is_err() && !self.task_switched {
-            let cr2 = self.arch.cr2;
             self.arch = saved;
-            self.arch.cr2 = cr2;
             self.memory.mmio.forget_writes();
             self.refresh();
         }

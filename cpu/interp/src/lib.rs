@@ -7,8 +7,7 @@
 //! Laws: a faulting instruction changes nothing; a device access leaves at an instruction (or
 //! string iteration) boundary; overwritten code is never executed from the cache.
 //!
-//! Not here: x87 and SSE arithmetic, breakpoints in DR0 to DR3. They end
-//! in [`run::Outcome::Unsupported`], or are not noticed (breakpoints).
+//! Not here: x87 and SSE arithmetic. They end in [`run::Outcome::Unsupported`].
 #![forbid(unsafe_code)]
 
 mod access;

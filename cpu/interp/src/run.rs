@@ -72,8 +72,12 @@ impl Interp {
     #[inline(always)]
     fn run_block(&mut self, limit: usize) -> Option<Outcome> {
         let cpu = &mut self.cpu;
-        let single =
-            cpu.arch.rflags & (rflags::TF | rflags::RF) != 0 || cpu.arch.shadow != Shadow::None;
+        let single = cpu.arch.rflags & (rflags::TF | rflags::RF) != 0
+            || cpu.arch.shadow != Shadow::None
+            || cpu.watch.code;
+        if single && let Some(stop) = cpu.code_breakpoint() {
+            return self.after_stop(stop);
+        }
         let gla = cpu.linear_rip();
         let block = match self.blocks.recent(gla, cpu.mode.key, cpu.epoch) {
             Some(block) => block,
@@ -149,6 +153,7 @@ impl Interp {
     fn after_stop(&mut self, stop: Stop) -> Option<Outcome> {
         let cpu = &mut self.cpu;
         cpu.memory.mmio.forget_writes();
+        cpu.watch.forget_hits();
         let stop = match stop {
             Stop::Fault(exception) => {
                 cpu.request = None;
@@ -251,7 +256,9 @@ fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop>
         return Ok((gpa, page));
     }
     let access = Access { kind: AccessKind::Execute, privilege };
-    match resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access) {
+    let target = resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access);
+    cpu.keep_watched_out_of_tlb(gla, access);
+    match target {
         Ok(Target::Memory { gpa, page }) => Ok((gpa, page)),
         Ok(Target::NotBacked { .. }) => Err(Stop::Unsupported),
         Err(error) => Err(cpu.walk_stop(error)),

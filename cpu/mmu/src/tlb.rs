@@ -113,6 +113,11 @@ impl Tlb {
         self.active.insert(access, gla, translation, page);
     }
 
+    /// Forgets what [`Self::insert`] was told for this page and privilege.
+    pub fn forget(&mut self, privilege: Privilege, gla: u64) {
+        self.active.forget(privilege, gla);
+    }
+
     /// Makes the entries of an identifier the active ones.
     pub fn activate(&mut self, pcid: u16) {
         if self.active.pcid == pcid {
@@ -233,6 +238,13 @@ impl Set {
         let bits = keys.fold(0, |bits, key| bits | 1_u16 << key);
         if bits != 0 {
             self.retain(|origin| origin.key_bit & bits == 0);
+        }
+    }
+
+    fn forget(&mut self, privilege: Privilege, gla: u64) {
+        let index = index(privilege, gla);
+        if self.origins[index].gla == gla & PAGE_MASK {
+            self.entries[index] = EMPTY;
         }
     }
 

@@ -3,7 +3,7 @@
 //! SDM volume 3, "Interrupt and Exception Handling"; the real-mode table is in volume 3, "8086
 //! Emulation". A delivery that faults has changed nothing but CR2.
 
-use cpu_defs::{Exception, SegReg, attrib, attrib::system_type, rflags, vector};
+use cpu_defs::{Exception, SegReg, attrib, attrib::system_type, dr6, dr7, rflags, vector};
 use iced_x86::{Instruction, Mnemonic};
 
 use super::segment::null_stack;
@@ -42,7 +42,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         Mnemonic::Int3 => |cpu, _| cpu.software_interrupt(vector::BP),
         Mnemonic::Int1 => |cpu, _| {
             cpu.inhibit_trap = true;
-            cpu.deliver(vector::DB, EventKind::Exception, None)
+            cpu.deliver(Exception::plain(vector::DB), EventKind::Exception)
         },
         Mnemonic::Into => into,
         Mnemonic::Bound if op.size == 2 => bound::<u16>,
@@ -81,7 +81,7 @@ fn bound<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 impl Cpu {
     fn software_interrupt(&mut self, vector: u8) -> Done {
         self.inhibit_trap = true;
-        self.deliver(vector, EventKind::Software, None)
+        self.deliver(Exception::plain(vector), EventKind::Software)
     }
 
     /// Delivers an interrupt from outside. Exceptions on the way are delivered in turn.
@@ -91,7 +91,7 @@ impl Cpu {
     pub fn deliver_interrupt(&mut self, vector: u8) -> Done {
         // Another processor may have written code before it sent the interrupt.
         self.epoch = self.epoch.wrapping_add(1);
-        match self.deliver(vector, EventKind::External, None) {
+        match self.deliver(Exception::plain(vector), EventKind::External) {
             Err(Stop::Fault(exception)) => self.deliver_exception(exception),
             other => self.without_devices(other),
         }
@@ -112,12 +112,29 @@ impl Cpu {
     /// As [`Self::deliver_interrupt`].
     pub fn deliver_exception(&mut self, first: Exception) -> Done {
         let mut current = first;
+        self.apply_payload(current);
         loop {
-            match self.deliver(current.vector, EventKind::Exception, current.error_code) {
-                Err(Stop::Fault(_)) if current.vector == vector::DF => return Err(Stop::Shutdown),
-                Err(Stop::Fault(second)) => current = combine(current, second),
+            match self.deliver(current, EventKind::Exception) {
+                Err(Stop::Fault(second)) => {
+                    self.apply_payload(second);
+                    if current.vector == vector::DF {
+                        return Err(Stop::Shutdown);
+                    }
+                    current = combine(current, second);
+                }
                 other => return self.without_devices(other),
             }
+        }
+    }
+
+    /// CR2 or DR6 as the exception leaves them, even if it is not delivered itself.
+    fn apply_payload(&mut self, exception: Exception) {
+        match (exception.vector, exception.payload) {
+            (vector::PF, Some(gla)) => self.arch.cr2 = gla,
+            (vector::DB, Some(causes)) => {
+                self.arch.dr6 = self.arch.dr6 & !dr6::BREAKPOINTS | causes;
+            }
+            _ => {}
         }
     }
 
@@ -130,17 +147,21 @@ impl Cpu {
         outcome
     }
 
-    fn deliver(&mut self, vector: u8, kind: EventKind, error_code: Option<u32>) -> Done {
+    fn deliver(&mut self, event: Exception, kind: EventKind) -> Done {
         self.task_switched = false;
+        self.watch.forget_hits();
         self.undoing(|cpu| {
             cpu.arch.shadow = Shadow::None;
+            if event.vector == vector::DB && kind == EventKind::Exception {
+                cpu.arch.dr7 &= !dr7::GD;
+            }
             if !cpu.mode.protected {
-                return cpu.deliver_real(vector, kind);
+                return cpu.deliver_real(event.vector, kind);
             }
             if cpu.mode.long {
-                return cpu.deliver_long(vector, kind, error_code);
+                return cpu.deliver_long(event, kind);
             }
-            cpu.deliver_protected(vector, kind, error_code)
+            cpu.deliver_protected(event, kind)
         })
     }
 
@@ -160,11 +181,11 @@ impl Cpu {
         self.enter_code(u64::from(entry & 0xFFFF))
     }
 
-    fn deliver_protected(&mut self, vector: u8, kind: EventKind, error_code: Option<u32>) -> Done {
-        let gate = self.interrupt_gate(vector, kind, 8)?;
+    fn deliver_protected(&mut self, event: Exception, kind: EventKind) -> Done {
+        let gate = self.interrupt_gate(event.vector, kind, 8)?;
         if gate.kind() == system_type::TASK_GATE {
-            self.arch.rflags = ReturnState::of(self, vector, kind).flags;
-            return self.event_to_task(gate, kind.ext(), error_code);
+            self.arch.rflags = ReturnState::of(self, event, kind).flags;
+            return self.event_to_task(gate, kind.ext(), event.error_code);
         }
         let wide = gate.kind() & 8 != 0;
         let size = if wide { 4 } else { 2 };
@@ -175,7 +196,7 @@ impl Cpu {
             return Err(selector_fault(vector::GP, selector, kind.ext()));
         }
         let level = if inner { code.dpl() } else { self.arch.cpl };
-        let return_to = ReturnState::of(self, vector, kind);
+        let return_to = ReturnState::of(self, event, kind);
         if inner {
             let (pointer, stack) = self.tss_stack(level, kind.ext())?;
             let segment = self.stack_segment(stack, level, vector::TS, kind.ext())?;
@@ -187,15 +208,15 @@ impl Cpu {
             self.push_sized(size, u64::from(return_to.ss))?;
             self.push_sized(size, return_to.rsp)?;
         }
-        return_to.push_code(self, size, error_code)?;
+        return_to.push_code(self, size, event.error_code)?;
         self.load_code_segment(code, selector, level)?;
         self.enter_code(gate.gate_offset(wide))?;
         self.clear_flags_for(gate);
         Ok(())
     }
 
-    fn deliver_long(&mut self, vector: u8, kind: EventKind, error_code: Option<u32>) -> Done {
-        let gate = self.interrupt_gate(vector, kind, 16)?;
+    fn deliver_long(&mut self, event: Exception, kind: EventKind) -> Done {
+        let gate = self.interrupt_gate(event.vector, kind, 16)?;
         let high = self.upper_half(gate)? & 0xFFFF_FFFF;
         let (code, selector) = self.interrupt_code(gate, kind.ext())?;
         if code.attrib() & (attrib::L | attrib::DB) != attrib::L {
@@ -203,7 +224,7 @@ impl Cpu {
         }
         let inner = !code.is_conforming() && code.dpl() < self.arch.cpl;
         let level = if inner { code.dpl() } else { self.arch.cpl };
-        let return_to = ReturnState::of(self, vector, kind);
+        let return_to = ReturnState::of(self, event, kind);
         let pointer = match (gate.gate_ist(), inner) {
             (0, false) => self.stack_pointer(),
             (0, true) => self.tss_stack(level, kind.ext())?.0,
@@ -218,7 +239,7 @@ impl Cpu {
         self.set_stack_pointer(pointer & !0xF);
         self.push(u64::from(return_to.ss))?;
         self.push(return_to.rsp)?;
-        return_to.push_code(self, 8, error_code)?;
+        return_to.push_code(self, 8, event.error_code)?;
         self.enter_code(gate.gate_offset(true) | high << 32)?;
         self.clear_flags_for(gate);
         Ok(())
@@ -296,11 +317,15 @@ struct ReturnState {
 }
 
 impl ReturnState {
-    fn of(cpu: &Cpu, vector: u8, kind: EventKind) -> Self {
-        // RF keeps an instruction breakpoint from firing again after a fault.
-        let trap = matches!(vector, vector::DB | vector::BP | vector::OF | vector::DF);
+    fn of(cpu: &Cpu, event: Exception, kind: EventKind) -> Self {
+        // RF keeps an instruction breakpoint from firing again after a fault; of #DB only general
+        // detect counts as one. Otherwise RF says that a string instruction is under way.
+        let trap = match event.vector {
+            vector::DB => event.payload.is_none_or(|causes| causes & dr6::BD == 0),
+            vector => matches!(vector, vector::BP | vector::OF | vector::DF),
+        };
         let fault = kind == EventKind::Exception && !trap;
-        let flags = cpu.arch.rflags & !rflags::RF;
+        let flags = cpu.arch.rflags;
         ReturnState {
             ss: cpu.arch.seg[SS].selector,
             rsp: cpu.arch.gpr(cpu_defs::Gpr::Rsp),

@@ -47,6 +47,7 @@ fn read_port<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     let size = T::SIZE as u8;
     if let Some(value) = cpu.ports.peek(size) {
         cpu.ports.clear();
+        cpu.note_port(port, size);
         cpu.set(op.dst, T::from_u64(u64::from(value)));
         return Ok(());
     }
@@ -97,6 +98,8 @@ fn store_input<T: Int>(cpu: &mut Cpu, op: &Op, mut left: u64) -> Done {
         cpu.advance_string(Gpr::Rdi, op, T::SIZE as u64);
         cpu.count_iterations(op, 1);
         left -= 1;
+        let port = cpu.get(Gpr::Rdx as u8);
+        cpu.note_port(port, T::SIZE as u8);
     }
     if left > 0 {
         cpu.resume_string(op);
@@ -116,6 +119,7 @@ fn outs<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     if cpu.count_iterations(op, 1) {
         cpu.resume_string(op);
     }
+    cpu.note_port(port, size);
     let value = value.to_u64() as u32;
     cpu.request = Some(Request::PortOut { port, size, value, resume_len: 0 });
     cpu.attention = true;

@@ -73,8 +73,10 @@ impl Cpu {
         left & op.address_mask != 0
     }
 
-    /// Goes back to the start of a string instruction that has iterations left.
+    /// Goes back to the start of a string instruction that has iterations left. RF keeps an
+    /// instruction breakpoint from firing at each of them.
     pub(super) fn resume_string(&mut self, op: &Op) {
+        self.arch.rflags |= rflags::RF;
         self.arch.set_rip(self.arch.rip().wrapping_sub(u64::from(op.len)));
         self.attention = true;
     }

@@ -3,7 +3,7 @@
 //! SDM volume 3, "Debug Registers"; volume 2 for the others. UMIP keeps SGDT, SIDT and SMSW (and
 //! SLDT and STR) from user code.
 
-use cpu_defs::{Exception, Gpr, cr4, dr6, dr7, vector};
+use cpu_defs::{Exception, Gpr, cr4, dr6, dr7};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::place::by_size;
@@ -79,9 +79,7 @@ fn debug_register(cpu: &mut Cpu, number: u8) -> Result<u8, Stop> {
     }
     ring0(cpu)?;
     if cpu.arch.dr7 & dr7::GD != 0 {
-        cpu.arch.dr6 |= dr6::BD;
-        cpu.arch.dr7 &= !dr7::GD;
-        return Err(Stop::Fault(Exception::plain(vector::DB)));
+        return Err(Stop::Fault(Exception::debug(dr6::BD)));
     }
     Ok(if number >= 6 { number } else { number | (number & 4) >> 1 })
 }
@@ -93,10 +91,11 @@ fn mov_to_dr(cpu: &mut Cpu, op: &Op) -> Done {
         return gp(0);
     }
     match number {
-        6 => cpu.arch.dr6 = (value & (dr6::BS | dr6::BD | 0xF)) | dr6::FIXED_ONE,
+        6 => cpu.arch.dr6 = (value & dr6::WRITABLE) | dr6::FIXED_ONE,
         7 => cpu.arch.dr7 = (value & 0xFFFF_2BFF) | dr7::FIXED_ONE,
         _ => cpu.arch.dr[usize::from(number & 3)] = value,
     }
+    cpu.refresh_breakpoints();
     Ok(())
 }
 

@@ -143,6 +143,7 @@ impl Cpu {
     fn enter_task(&mut self, image: &Image, how: Switch, ext: u32) -> Done {
         self.arch.cr0 |= cr0::TS;
         self.arch.dr7 &= !dr7::LOCAL;
+        self.refresh_breakpoints();
         self.arch.shadow = Shadow::None;
         self.inhibit_trap = true;
         self.arch.slots[..8].copy_from_slice(&image.gprs);
@@ -239,7 +240,7 @@ impl Cpu {
 /// The EXT bit in an error code of zero: an event was being delivered.
 fn with_ext(stop: Stop, ext: u32) -> Stop {
     match stop {
-        Stop::Fault(Exception { vector, error_code: Some(0) }) => {
+        Stop::Fault(Exception { vector, error_code: Some(0), .. }) => {
             Stop::Fault(Exception::with_code(vector, ext))
         }
         other => other,
