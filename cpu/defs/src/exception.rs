@@ -31,6 +31,7 @@ pub mod page_fault {
     pub const US: u32 = 1 << 2;
     pub const RSVD: u32 = 1 << 3;
     pub const ID: u32 = 1 << 4;
+    pub const PK: u32 = 1 << 5;
 }
 
 /// A fault or trap raised by an instruction.

@@ -7,7 +7,7 @@
 
 use cpu_defs::{Exception, SegReg, attrib, vector};
 use cpu_mem::{HostPage, PAGE_SIZE, PageFlags, Word, split_lock};
-use cpu_mmu::{Access, AccessKind, Privilege, Target, WalkError, resolve};
+use cpu_mmu::{Access, AccessKind, PageFault, Privilege, Target, resolve};
 
 use crate::cpu::{Cpu, Request};
 use crate::mmio::CHUNK;
@@ -247,7 +247,7 @@ impl Cpu {
         match target {
             Ok(Target::Memory { gpa, page }) => Ok(Site::Ram { gpa, page }),
             Ok(Target::NotBacked { gpa }) => Ok(Site::Device { gpa }),
-            Err(error) => Err(self.walk_stop(error)),
+            Err(fault) => Err(page_fault(fault)),
         }
     }
 
@@ -255,16 +255,6 @@ impl Cpu {
     pub(crate) fn keep_watched_out_of_tlb(&mut self, gla: u64, access: Access) {
         if self.watches_page(gla) {
             self.memory.tlb.forget(access.privilege, gla);
-        }
-    }
-
-    /// #PF, or failure where a paging structure is not in memory.
-    pub(crate) fn walk_stop(&self, error: WalkError) -> Stop {
-        match error {
-            WalkError::PageFault { error_code, gla } => {
-                Stop::Fault(Exception::page_fault(error_code, gla))
-            }
-            WalkError::NotBacked { .. } => Stop::Unsupported,
         }
     }
 
@@ -360,6 +350,12 @@ impl Cpu {
             self.memory.tlb.trap_writes(gpa);
         }
     }
+}
+
+/// #PF, which sets CR2 when it is delivered.
+#[cold]
+pub(crate) fn page_fault(fault: PageFault) -> Stop {
+    Stop::Fault(Exception::page_fault(fault.error_code, fault.gla))
 }
 
 /// #SS(0) for the stack segment, #GP(0) for the others.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cpu_defs::{CpuidEntry, SegReg, cpuid_bit, rflags};
 use cpu_host::FpuState;
 use cpu_mem::PhysMap;
-use cpu_mmu::{ControlRegisters, Paging, is_canonical};
+use cpu_mmu::{ControlRegisters, Paging, Pdptes, is_canonical};
 
 use crate::clock::TscClock;
 use crate::debug::Watch;
@@ -178,7 +178,13 @@ impl Cpu {
             efer: arch.efer,
             pkru: arch.pkru,
         };
-        Paging::new(&registers, self.features.max_phy_addr, arch.pdptes)
+        let in_memory = self.features.amd;
+        let pdptes = if in_memory { Pdptes::InMemory } else { Pdptes::Registers(arch.pdptes) };
+        let max_phy_addr = self.features.max_phy_addr;
+        Paging {
+            page_1g: self.features.has(cpuid_bit::PAGE_1GB),
+            ..Paging::new(&registers, max_phy_addr, pdptes)
+        }
     }
 
     /// Replaces the CPUID table.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cpu_mem::PhysMap;
-use cpu_mmu::{ControlRegisters, Paging, Tlb};
+use cpu_mmu::{ControlRegisters, Paging, Pdptes, Tlb};
 
 use crate::code_map::CodeMap;
 use crate::mmio::Mmio;
@@ -27,7 +27,7 @@ impl Memory {
         Memory {
             map,
             tlb: Tlb::new(),
-            paging: Paging::new(&ControlRegisters::default(), 52, [0; 4]),
+            paging: Paging::new(&ControlRegisters::default(), 52, Pdptes::default()),
             code: CodeMap::default(),
             mmio: Mmio::default(),
         }

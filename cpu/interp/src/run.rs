@@ -4,6 +4,7 @@ use cpu_defs::{Exception, SegReg, dr6, rflags};
 use cpu_mem::PAGE_SIZE;
 use cpu_mmu::{Access, AccessKind, Target, resolve};
 
+use crate::access::page_fault;
 use crate::cpu::{Cpu, Request};
 use crate::decode::{BlockCache, Decoded, MAX_LEN, decode_one};
 use crate::op::Op;
@@ -261,7 +262,7 @@ fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop>
     match target {
         Ok(Target::Memory { gpa, page }) => Ok((gpa, page)),
         Ok(Target::NotBacked { .. }) => Err(Stop::Unsupported),
-        Err(error) => Err(cpu.walk_stop(error)),
+        Err(fault) => Err(page_fault(fault)),
     }
 }
 

@@ -19,8 +19,8 @@ mod walk;
 
 pub use access::{Access, AccessKind, Privilege};
 pub use paging::{ControlRegisters, Mode, Paging, is_canonical};
-pub use pdpte::{PdpteError, load_pdptes};
+pub use pdpte::{Pdptes, load_pdptes};
 pub use resolve::{Target, resolve};
 pub use tlb::Tlb;
-pub use translation::{PageSize, Rights, Translation, WalkError};
+pub use translation::{PageFault, PageSize, Rights, Translation};
 pub use walk::{translate, walk};

@@ -1,5 +1,7 @@
 //! The registers that govern paging, decoded ("Paging Modes and Control Bits").
 
+use crate::Pdptes;
+
 const CR0_WP: u64 = 1 << 16;
 const CR0_PG: u64 = 1 << 31;
 const CR4_PSE: u64 = 1 << 4;
@@ -50,12 +52,11 @@ pub struct Paging {
     pub mode: Mode,
     /// CR3.
     pub cr3: u64,
-    /// The PDPTE registers, loaded by [`crate::load_pdptes`] at a write of CR3; read in PAE mode
-    /// only.
-    pub pdptes: [u64; 4],
+    /// The first level of PAE paging.
+    pub pdptes: Pdptes,
     /// MAXPHYADDR of CPUID leaf 80000008H: physical address bits, 32 to 52.
     pub max_phy_addr: u8,
-    /// CPUID says that four- and five-level paging has pages of 1 GiB; set by [`Paging::new`].
+    /// CPUID says that four- and five-level paging has pages of 1 GiB. [`Paging::new`] says so.
     pub page_1g: bool,
     /// CR0.WP: supervisor writes respect R/W.
     pub wp: bool,
@@ -82,7 +83,7 @@ impl Paging {
     /// Decodes the registers; they are taken as consistent (LMA only with PG and PAE).
     ///
     /// `max_phy_addr` is in bits, 32 to 52.
-    pub fn new(registers: &ControlRegisters, max_phy_addr: u8, pdptes: [u64; 4]) -> Self {
+    pub fn new(registers: &ControlRegisters, max_phy_addr: u8, pdptes: Pdptes) -> Self {
         let ControlRegisters { cr0, cr3, cr4, efer, pkru } = *registers;
         let mode = if cr0 & CR0_PG == 0 {
             Mode::Off

@@ -2,7 +2,7 @@
 
 use cpu_mem::{HostPage, PageFlags, PhysMap};
 
-use crate::{Access, AccessKind, Paging, Tlb, WalkError, walk};
+use crate::{Access, AccessKind, PageFault, Paging, Tlb, walk};
 
 /// Where a translated access goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn resolve(
     mem: &PhysMap,
     gla: u64,
     access: Access,
-) -> Result<Target, WalkError> {
+) -> Result<Target, PageFault> {
     let translation = walk(paging, mem, gla, access)?;
     let gpa = translation.gpa;
     let needed = match access.kind {

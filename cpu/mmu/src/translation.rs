@@ -103,32 +103,19 @@ impl Translation {
     }
 }
 
-/// Why a linear address has no translation.
+/// Exception #PF: a linear address has no translation that allows the access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WalkError {
-    /// Exception #PF.
-    PageFault {
-        /// As pushed by the exception ("Page-Fault Exceptions").
-        error_code: u32,
-        /// The linear address, for CR2.
-        gla: u64,
-    },
-    /// An entry of a paging structure lies where the guest-physical map has no readable page.
-    NotBacked {
-        /// Guest-physical address of the entry.
-        gpa: u64,
-    },
+pub struct PageFault {
+    /// As pushed by the exception ("Page-Fault Exceptions").
+    pub error_code: u32,
+    /// The linear address, for CR2.
+    pub gla: u64,
 }
 
-impl fmt::Display for WalkError {
+impl fmt::Display for PageFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PageFault { error_code, gla } => {
-                write!(formatter, "page fault at {gla:#x}, error code {error_code:#x}")
-            }
-            Self::NotBacked { gpa } => write!(formatter, "no memory at gpa {gpa:#x}"),
-        }
+        write!(formatter, "page fault at {:#x}, error code {:#x}", self.gla, self.error_code)
     }
 }
 
-impl std::error::Error for WalkError {}
+impl std::error::Error for PageFault {}

@@ -4,13 +4,20 @@
 //! accessed bits on its way and the dirty bit of the page, each by a compare-exchange against the
 //! entry that was read. Where an entry changed meanwhile, the walk starts anew, so that no update
 //! is made to an entry that the guest has replaced. Entries in memory that the guest may not write
-//! (firmware in a read-only slot) keep their bits, and the access goes on.
+//! (firmware in a read-only slot) keep their bits, and the access goes on. An entry where there is no
+//! memory reads as not present, as in KVM.
+//!
+//! The manuals let a walk that ends in a fault set accessed bits of the entries before; this one
+//! does not.
 
 use cpu_mem::{HostPage, PageFlags, PhysMap};
 
 use crate::entry::{self, ACCESSED, DIRTY, EXECUTE_DISABLE, GLOBAL, PRESENT, USER, WRITABLE};
+use crate::pdpte;
 use crate::translation::Rights;
-use crate::{Access, AccessKind, Mode, PageSize, Paging, Privilege, Translation, WalkError};
+use crate::{
+    Access, AccessKind, Mode, PageFault, PageSize, Paging, Pdptes, Privilege, Translation,
+};
 
 /// Page-fault error code: the fault is of a present page.
 const ERROR_PRESENT: u32 = 1 << 0;
@@ -26,17 +33,16 @@ const ERROR_KEY: u32 = 1 << 5;
 /// addresses its upper half is ignored.
 ///
 /// # Errors
-/// [`WalkError::PageFault`] and [`WalkError::NotBacked`]; no bit was set then.
+/// [`PageFault`]; no bit was set then.
 pub fn walk(
     paging: &Paging,
     mem: &PhysMap,
     gla: u64,
     access: Access,
-) -> Result<Translation, WalkError> {
-    let fault =
-        |cause: u32| WalkError::PageFault { error_code: cause | access_bits(paging, access), gla };
+) -> Result<Translation, PageFault> {
+    let fault = |cause: u32| PageFault { error_code: cause | access_bits(paging, access), gla };
     loop {
-        let mut path = Path::descend(paging, mem, gla).map_err(|stop| stop.or_fault(fault))?;
+        let mut path = Path::descend(paging, mem, gla).map_err(|stop| fault(stop.cause()))?;
         if !path.translation.rights(access.privilege).allows(access.kind) {
             let key = denied_by_key(paging, &path.translation, access);
             return Err(fault(ERROR_PRESENT | if key { ERROR_KEY } else { 0 }));
@@ -53,9 +59,9 @@ pub fn walk(
 ///
 /// # Errors
 /// As [`walk`], with the error code of a supervisor read.
-pub fn translate(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<Translation, WalkError> {
-    let fault = |error_code| WalkError::PageFault { error_code, gla };
-    let path = Path::descend(paging, mem, gla).map_err(|stop| stop.or_fault(fault))?;
+pub fn translate(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<Translation, PageFault> {
+    let fault = |error_code| PageFault { error_code, gla };
+    let path = Path::descend(paging, mem, gla).map_err(|stop| fault(stop.cause()))?;
     Ok(path.translation)
 }
 
@@ -75,15 +81,14 @@ fn access_bits(paging: &Paging, access: Access) -> u32 {
 enum Stop {
     NotPresent,
     Reserved,
-    NotBacked { gpa: u64 },
 }
 
 impl Stop {
-    fn or_fault(self, fault: impl Fn(u32) -> WalkError) -> WalkError {
+    /// Bits of the error code that tell about the entry.
+    fn cause(&self) -> u32 {
         match self {
-            Self::NotPresent => fault(0),
-            Self::Reserved => fault(ERROR_PRESENT | ERROR_RESERVED),
-            Self::NotBacked { gpa } => WalkError::NotBacked { gpa },
+            Self::NotPresent => 0,
+            Self::Reserved => ERROR_PRESENT | ERROR_RESERVED,
         }
     }
 }
@@ -117,13 +122,7 @@ impl Path {
         let (mut table, top_level) = match paging.mode {
             Mode::Off => return Ok(Self { steps, translation: untranslated(gla) }),
             Mode::Legacy => (paging.cr3 & 0xffff_f000, 1),
-            Mode::Pae => {
-                let pdpte = paging.pdptes[(gla >> 30) as usize % 4];
-                if pdpte & PRESENT == 0 {
-                    return Err(Stop::NotPresent);
-                }
-                (entry::address(pdpte, 4096), 1)
-            }
+            Mode::Pae => (entry::address(pdpte_of(paging, mem, gla)?, 4096), 1),
             Mode::Level4 => (entry::address(paging.cr3, 4096), 3),
             Mode::Level5 => (entry::address(paging.cr3, 4096), 4),
         };
@@ -161,6 +160,26 @@ impl Path {
     }
 }
 
+/// The entry of the first level of PAE paging. It has neither rights nor an accessed bit.
+fn pdpte_of(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<u64, Stop> {
+    let index = (gla >> 30) as usize % 4;
+    let pdpte = match paging.pdptes {
+        Pdptes::Registers(entries) => entries[index],
+        Pdptes::InMemory => {
+            let gpa = pdpte::table(paging.cr3) + index as u64 * 8;
+            let page = mem.page(gpa).filter(|page| page.flags().contains(PageFlags::READ));
+            page.ok_or(Stop::NotPresent)?.load(gpa as usize % cpu_mem::PAGE_SIZE)
+        }
+    };
+    if pdpte & PRESENT == 0 {
+        return Err(Stop::NotPresent);
+    }
+    if pdpte & pdpte::reserved(paging.max_phy_addr) != 0 {
+        return Err(Stop::Reserved);
+    }
+    Ok(pdpte)
+}
+
 impl Step {
     fn read(
         paging: &Paging,
@@ -176,7 +195,7 @@ impl Step {
         let page = mem
             .page(gpa)
             .filter(|page| page.flags().contains(PageFlags::READ))
-            .ok_or(Stop::NotBacked { gpa })?;
+            .ok_or(Stop::NotPresent)?;
         let offset = gpa as usize % cpu_mem::PAGE_SIZE;
         let raw = if narrow { u64::from(page.load::<u32>(offset)) } else { page.load(offset) };
         if raw & PRESENT == 0 {

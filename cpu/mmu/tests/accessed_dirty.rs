@@ -3,7 +3,7 @@
 mod ram;
 
 use cpu_mem::PageFlags;
-use cpu_mmu::{Access, AccessKind, ControlRegisters, Paging, Privilege, translate, walk};
+use cpu_mmu::{Access, AccessKind, ControlRegisters, Paging, Pdptes, Privilege, translate, walk};
 
 use ram::Ram;
 
@@ -32,7 +32,7 @@ fn four_level() -> Paging {
         efer: 1 << 10,
         pkru: 0,
     };
-    Paging::new(&registers, 40, [0; 4])
+    Paging::new(&registers, 40, Pdptes::default())
 }
 
 fn bits(ram: &Ram) -> [u64; 4] {
@@ -106,7 +106,7 @@ fn legacy_entries_are_updated_as_32_bit_words() {
     ram.write(0x2ff8, u64::MAX);
     ram.write_u32(0x2ffc, 0x9000 | 7);
     let registers = ControlRegisters { cr0: 1 << 31, cr3: 0x1000, ..ControlRegisters::default() };
-    let paging = Paging::new(&registers, 40, [0; 4]);
+    let paging = Paging::new(&registers, 40, Pdptes::default());
     let page = walk(&paging, &ram.map, 0x3f_f004, WRITE).unwrap();
     assert_eq!(page.gpa, 0x9004);
     assert_eq!(ram.read(0x1000), 0xffff_ffff_0000_2027);
@@ -120,7 +120,7 @@ fn pae_sets_no_bit_in_the_pdpte_registers_table() {
     ram.write(0x2000, 0x3000 | P_RW_US);
     ram.write(0x3000, 0x9000 | P_RW_US);
     let registers = ControlRegisters { cr0: 1 << 31, cr3: 0x1000, cr4: 1 << 5, efer: 0, pkru: 0 };
-    let paging = Paging::new(&registers, 40, [0x2001, 0, 0, 0]);
+    let paging = Paging::new(&registers, 40, Pdptes::Registers([0x2001, 0, 0, 0]));
     walk(&paging, &ram.map, 0, WRITE).unwrap();
     assert_eq!(ram.read(0x1000), 0x2001);
     assert_eq!(ram.read(0x2000) & (A | D), A);

@@ -4,7 +4,8 @@ mod ram;
 
 use cpu_mem::PageFlags;
 use cpu_mmu::{
-    Access, AccessKind, ControlRegisters, Paging, Privilege, Target, Tlb, WalkError, resolve,
+    Access, AccessKind, ControlRegisters, PageFault, Paging, Pdptes, Privilege, Target, Tlb,
+    resolve,
 };
 
 use ram::Ram;
@@ -24,7 +25,7 @@ fn tables() -> (Ram, Paging) {
     }
     let registers =
         ControlRegisters { cr0: 1 << 31 | 1 << 16, cr3: 0x1000, ..ControlRegisters::default() };
-    (ram, Paging::new(&registers, 40, [0; 4]))
+    (ram, Paging::new(&registers, 40, Pdptes::default()))
 }
 
 fn user(kind: AccessKind) -> Access {
@@ -91,6 +92,6 @@ fn a_page_fault_does_not_enter() {
     let (ram, paging) = tables();
     let mut tlb = Tlb::new();
     let error = resolve(&mut tlb, &paging, &ram.map, 0x40_0000, user(AccessKind::Read));
-    assert_eq!(error, Err(WalkError::PageFault { error_code: 4, gla: 0x40_0000 }));
+    assert_eq!(error, Err(PageFault { error_code: 4, gla: 0x40_0000 }));
     assert_eq!(tlb.gpa(USER, 0x40_0000), None);
 }

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use cpu_mem::{PageFlags, PhysMap};
 use cpu_mmu::{
-    Access, AccessKind, ControlRegisters, PageSize, Paging, Privilege, Tlb, Translation, walk,
+    Access, AccessKind, ControlRegisters, PageSize, Paging, Pdptes, Privilege, Tlb, Translation,
+    walk,
 };
 use proptest::prelude::*;
 
@@ -97,7 +98,7 @@ fn walked(ram: &Ram, page: u64, access: Access, entry: u32) -> Option<Translatio
         efer: 0,
         pkru: 0,
     };
-    let paging = Paging::new(&registers, 40, [0; 4]);
+    let paging = Paging::new(&registers, 40, Pdptes::default());
     walk(&paging, &ram.map, page << 12, access).ok()
 }
 

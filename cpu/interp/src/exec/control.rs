@@ -4,16 +4,19 @@
 //! Registers".
 
 use cpu_defs::{SegReg, attrib, cr0, cr4, efer};
-use cpu_mmu::{PdpteError, load_pdptes};
+use cpu_mmu::load_pdptes;
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::system::{ring0, set_system_operand, system_operand};
 use crate::cpu::Cpu;
 use crate::op::{Handler, Op};
-use crate::stop::{Done, Stop, gp, ud};
+use crate::stop::{Done, gp, ud};
 
 /// With CR4.PCIDE, a write of CR3 with this bit keeps the translations of the new identifier.
 const CR3_KEEP: u64 = 1 << 63;
+/// A change of these bits loads the PDPTE registers.
+const PDPTE_CR0: u64 = cr0::PG | cr0::CD | cr0::NW;
+const PDPTE_CR4: u64 = cr4::PGE | cr4::PSE | cr4::PAE | cr4::SMEP;
 /// Bits of CR0 that LMSW loads.
 const LMSW_BITS: u64 = cr0::PE | cr0::MP | cr0::EM | cr0::TS;
 
@@ -92,8 +95,9 @@ impl Cpu {
             }
             new_efer &= !efer::LMA;
         }
-        if paging && new_efer & efer::LMA == 0 && self.arch.cr4 & cr4::PAE != 0 {
-            self.arch.pdptes = self.fetch_pdptes(self.arch.cr3)?;
+        let concerned = (value ^ self.arch.cr0) & PDPTE_CR0 != 0;
+        if paging && concerned && new_efer & efer::LMA == 0 && self.arch.cr4 & cr4::PAE != 0 {
+            self.load_pdptes(self.arch.cr3)?;
         }
         self.arch.cr0 = value;
         self.arch.efer = new_efer;
@@ -109,7 +113,7 @@ impl Cpu {
             return gp(0);
         }
         if self.uses_pdptes() {
-            self.arch.pdptes = self.fetch_pdptes(value)?;
+            self.load_pdptes(value)?;
         }
         self.arch.cr3 = value;
         self.refresh_cr3(keep);
@@ -128,8 +132,9 @@ impl Cpu {
             return gp(0);
         }
         let paging = self.arch.cr0 & cr0::PG != 0;
-        if paging && !self.mode.long && value & cr4::PAE != 0 {
-            self.arch.pdptes = self.fetch_pdptes(self.arch.cr3)?;
+        let concerned = (value ^ self.arch.cr4) & PDPTE_CR4 != 0;
+        if paging && concerned && !self.mode.long && value & cr4::PAE != 0 {
+            self.load_pdptes(self.arch.cr3)?;
         }
         self.arch.cr4 = value;
         self.refresh_control();
@@ -142,21 +147,25 @@ impl Cpu {
     }
 
     /// Loads the PDPTE registers after the host has set control registers, if they are in use and
-    /// in memory.
+    /// legal.
     pub fn reload_pdptes(&mut self) {
-        if self.uses_pdptes()
-            && let Ok(pdptes) =
-                load_pdptes(self.arch.cr3, &self.memory.map, self.features.max_phy_addr)
-        {
-            self.arch.pdptes = pdptes;
+        if self.uses_pdptes() {
+            // The host is not told of entries that the guest could not load either.
+            let _ = self.load_pdptes(self.arch.cr3);
         }
     }
 
-    fn fetch_pdptes(&self, cr3: u64) -> Result<[u64; 4], Stop> {
+    /// AMD has no such registers.
+    fn load_pdptes(&mut self, cr3: u64) -> Done {
+        if self.features.amd {
+            return Ok(());
+        }
         match load_pdptes(cr3, &self.memory.map, self.features.max_phy_addr) {
-            Ok(pdptes) => Ok(pdptes),
-            Err(PdpteError::Reserved) => gp(0),
-            Err(PdpteError::NotBacked { .. }) => Err(Stop::Unsupported),
+            Some(pdptes) => {
+                self.arch.pdptes = pdptes;
+                Ok(())
+            }
+            None => gp(0),
         }
     }
 }

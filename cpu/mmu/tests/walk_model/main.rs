@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use cpu_mem::{PAGE_SIZE, PageFlags};
 use cpu_mmu::{
-    Access, AccessKind, ControlRegisters, Paging, Privilege, Translation, WalkError, translate,
-    walk,
+    Access, AccessKind, ControlRegisters, PageFault, Paging, Pdptes, Privilege, Translation,
+    translate, walk,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -28,9 +28,17 @@ struct Case {
     registers: ControlRegisters,
     max_phy_addr: u8,
     pdptes: [u64; 4],
+    /// As AMD reads them.
+    pdptes_in_memory: bool,
     /// What the tables hold, over and over; a prime length, so that tables differ.
     entries: Vec<u64>,
     glas: Vec<u64>,
+}
+
+impl Case {
+    fn pdptes(&self) -> Pdptes {
+        if self.pdptes_in_memory { Pdptes::InMemory } else { Pdptes::Registers(self.pdptes) }
+    }
 }
 
 /// An entry that mostly leads on: P and the permissive bits set more often than not, reserved
@@ -85,16 +93,12 @@ fn case() -> impl Strategy<Value = Case> {
     (
         registers(),
         prop_oneof![Just(32), Just(36), Just(40), Just(46), Just(52)],
-        prop::array::uniform4(pdpte),
+        (prop::array::uniform4(pdpte), any::<bool>()),
         prop::collection::vec(entry(), 31),
         prop::collection::vec(gla, 8),
     )
-        .prop_map(|(registers, max_phy_addr, pdptes, entries, glas)| Case {
-            registers,
-            max_phy_addr,
-            pdptes,
-            entries,
-            glas,
+        .prop_map(|(registers, max_phy_addr, (pdptes, pdptes_in_memory), entries, glas)| {
+            Case { registers, max_phy_addr, pdptes, pdptes_in_memory, entries, glas }
         })
 }
 
@@ -123,7 +127,7 @@ fn memory_of(ram: &Ram) -> Memory {
     Memory { pages: TABLES.iter().map(contents).collect(), read_only: READ_ONLY }
 }
 
-fn outcome(result: Result<Translation, WalkError>, gla: u64) -> Outcome {
+fn outcome(result: Result<Translation, PageFault>, gla: u64) -> Outcome {
     match result {
         Ok(page) => Outcome::Page {
             gpa: page.gpa,
@@ -131,11 +135,10 @@ fn outcome(result: Result<Translation, WalkError>, gla: u64) -> Outcome {
             global: page.global,
             dirty: page.dirty,
         },
-        Err(WalkError::PageFault { error_code, gla: reported }) => {
-            assert_eq!(reported, gla);
-            Outcome::Fault { error_code }
+        Err(fault) => {
+            assert_eq!(fault.gla, gla);
+            Outcome::Fault { error_code: fault.error_code }
         }
-        Err(WalkError::NotBacked { gpa }) => Outcome::NotBacked { gpa },
     }
 }
 
@@ -150,11 +153,12 @@ proptest! {
 
     #[test]
     fn walks_agree_in_outcome_and_in_accessed_and_dirty_bits(case in case()) {
-        let paging = Paging::new(&case.registers, case.max_phy_addr, case.pdptes);
+        let paging = Paging::new(&case.registers, case.max_phy_addr, case.pdptes());
         let machine = Machine {
             registers: case.registers,
             max_phy_addr: u32::from(case.max_phy_addr),
             pdptes: case.pdptes,
+            pdptes_in_memory: case.pdptes_in_memory,
         };
         let ram = ram_of(&case);
         let mut memory = memory_of(&ram);
@@ -170,7 +174,7 @@ proptest! {
 
     #[test]
     fn translate_finds_what_a_walk_finds_and_changes_nothing(case in case()) {
-        let paging = Paging::new(&case.registers, case.max_phy_addr, case.pdptes);
+        let paging = Paging::new(&case.registers, case.max_phy_addr, case.pdptes());
         let ram = ram_of(&case);
         let before = memory_of(&ram);
         let probed: Vec<_> =
@@ -189,7 +193,7 @@ proptest! {
 
     #[test]
     fn rights_say_which_accesses_a_walk_allows(case in case()) {
-        let paging = Paging::new(&case.registers, case.max_phy_addr, case.pdptes);
+        let paging = Paging::new(&case.registers, case.max_phy_addr, case.pdptes());
         let ram = ram_of(&case);
         for &gla in &case.glas {
             let Ok(probed) = translate(&paging, &ram.map, gla) else { continue };
@@ -208,14 +212,13 @@ fn random_tables_reach_every_outcome_in_every_mode() {
     let mut runner = TestRunner::deterministic();
     for _ in 0..1500 {
         let case = case().new_tree(&mut runner).expect("no rejects").current();
-        let paging = Paging::new(&case.registers, case.max_phy_addr, case.pdptes);
+        let paging = Paging::new(&case.registers, case.max_phy_addr, case.pdptes());
         let ram = ram_of(&case);
         for &gla in &case.glas {
             for access in accesses() {
                 let found = match outcome(walk(&paging, &ram.map, gla, access), gla) {
                     Outcome::Page { size, dirty, .. } => format!("page {size:#x} dirty {dirty}"),
                     Outcome::Fault { error_code } => format!("fault {error_code:#07b}"),
-                    Outcome::NotBacked { .. } => "not backed".to_string(),
                 };
                 *seen.entry((format!("{:?}", paging.mode), found)).or_insert(0) += 1;
             }
@@ -238,7 +241,7 @@ fn random_tables_reach_every_outcome_in_every_mode() {
         let faults = (0..32_u32)
             .filter(|code| code & 0b1001 != 0b1000 && code & 0b1_0010 != 0b1_0010)
             .map(|code| format!("fault {code:#07b}"));
-        let wanted: Vec<_> = pages.chain(faults).chain(["not backed".to_string()]).collect();
+        let wanted: Vec<_> = pages.chain(faults).collect();
         assert_eq!(missing(mode, &wanted), Vec::<String>::new(), "mode {mode}");
     }
 }

@@ -15,13 +15,13 @@ pub struct Memory {
 pub enum Outcome {
     Page { gpa: u64, size: u64, global: bool, dirty: bool },
     Fault { error_code: u32 },
-    NotBacked { gpa: u64 },
 }
 
 pub struct Machine {
     pub registers: ControlRegisters,
     pub max_phy_addr: u32,
     pub pdptes: [u64; 4],
+    pub pdptes_in_memory: bool,
 }
 
 /// "Formats of Paging-Structure Entries"; what an entry is, and so which bits must be zero.
@@ -193,9 +193,19 @@ impl Machine {
             (false, _) => field(self.registers.cr3, 31, 12) << 12,
             (true, true) => field(self.registers.cr3, 51, 12) << 12,
             (true, false) => {
-                let pdpte = self.pdptes[field(gla, 31, 30) as usize];
+                let index = field(gla, 31, 30);
+                let place = (field(self.registers.cr3, 31, 5) << 5) + 8 * index;
+                let pdpte = if self.pdptes_in_memory {
+                    memory.bytes(place, 8).unwrap_or(0)
+                } else {
+                    self.pdptes[index as usize]
+                };
                 if !bit(pdpte, 0) {
                     return Outcome::Fault { error_code: self.error_code(access, false, false) };
+                }
+                let upper = self.max_phy_addr..=63;
+                if [1, 2, 5, 6, 7, 8].into_iter().chain(upper).any(|number| bit(pdpte, number)) {
+                    return Outcome::Fault { error_code: self.error_code(access, true, true) };
                 }
                 field(pdpte, 51, 12) << 12
             }
@@ -205,7 +215,7 @@ impl Machine {
         for (low_bit, kind_of) in self.levels() {
             let place = table + entry_bytes * field(gla, low_bit + index_bits - 1, low_bit);
             let Some(entry) = memory.bytes(place, entry_bytes as usize) else {
-                return Outcome::NotBacked { gpa: place };
+                return Outcome::Fault { error_code: self.error_code(access, false, false) };
             };
             if !bit(entry, 0) {
                 return Outcome::Fault { error_code: self.error_code(access, false, false) };
