@@ -14,6 +14,7 @@ use crate::int::Int;
 use crate::memory::Memory;
 use crate::mmio::MmioAccess;
 use crate::mode::Mode;
+use crate::native::Native;
 use crate::op::Op;
 use crate::ports::PortInput;
 use crate::state::Arch;
@@ -60,6 +61,8 @@ pub struct Cpu {
     pub memory: Memory,
     /// x87 and vector registers.
     pub fpu: FpuState,
+    /// Instructions that the host executes on them.
+    pub native: Native,
     /// What CPUID shows.
     pub cpuid: Vec<CpuidEntry>,
     /// What `cpuid` means to the interpreter.
@@ -100,6 +103,7 @@ impl Cpu {
             memory: Memory::new(mem),
             arch,
             fpu: FpuState::at_reset(),
+            native: Native::new(),
             cpuid,
             features,
             clock,

@@ -7,7 +7,9 @@
 //! Laws: a faulting instruction changes nothing; a device access leaves at an instruction (or
 //! string iteration) boundary; overwritten code is never executed from the cache.
 //!
-//! Not here: x87 and SSE arithmetic. They end in [`run::Outcome::Unsupported`].
+//! Vector instructions are executed by the host on the guest's registers, see `cpu-host`.
+//!
+//! Not here: x87 arithmetic. It ends in [`run::Outcome::Unsupported`].
 #![forbid(unsafe_code)]
 
 mod access;
@@ -24,11 +26,13 @@ pub mod int;
 mod memory;
 pub mod mmio;
 pub mod mode;
+mod native;
 pub mod op;
 mod ports;
 mod run;
 pub mod state;
 mod stop;
+mod wide;
 
 pub use clock::TscClock;
 pub use cpu::{Cpu, Request};

@@ -228,9 +228,13 @@ fn find_block(cpu: &mut Cpu, blocks: &mut BlockCache, gla: u64) -> Result<u32, S
     }
     let (gpa, page) = fetch_page(cpu, gla)?;
     let key = cpu.mode.key;
+    if cpu.native.is_full() {
+        blocks.clear();
+        cpu.native.clear();
+    }
     let found = match blocks.lookup(gpa, bits, page, cpu.epoch) {
         Some(number) => Some(number),
-        None => blocks.decode(gpa, bits, page, cpu.epoch, &cpu.features),
+        None => blocks.decode(gpa, bits, page, cpu.epoch, &cpu.features, &mut cpu.native),
     };
     if let Some(number) = found {
         let len = blocks.block(number).len_bytes() as usize;
@@ -289,7 +293,7 @@ fn decode_across_pages(cpu: &mut Cpu, gla: u64) -> Result<Op, Stop> {
         let part = (PAGE_SIZE - offset).min(end - len);
         page.copy_out(offset, &mut bytes[len..len + part]);
         len += part;
-        match decode_one(&bytes[..len], cpu.mode.code_bits, &cpu.features) {
+        match decode_one(&bytes[..len], cpu.mode.code_bits, &cpu.features, &mut cpu.native) {
             Decoded::Op { op, .. } => return Ok(op),
             Decoded::Fault(exception) => return Err(Stop::Fault(exception)),
             Decoded::Truncated => {}

@@ -40,7 +40,41 @@ const INTERPRETED: &[CpuidBit] = &[
 ];
 
 /// Features of instructions that the host executes on the guest's registers.
-const BY_HOST: &[CpuidBit] = &[];
+const BY_HOST: &[CpuidBit] = &[
+    bit::MMX,
+    bit::SSE,
+    bit::SSE2,
+    bit::SSE3,
+    bit::SSSE3,
+    bit::SSE4_1,
+    bit::SSE4_2,
+    bit::AES,
+    bit::PCLMULQDQ,
+    bit::AVX,
+    bit::FMA,
+    bit::F16C,
+    bit::AVX2,
+    bit::SHA,
+    bit::GFNI,
+    bit::VAES,
+    bit::VPCLMULQDQ,
+    bit::AVX_VNNI,
+    bit::AVX512F,
+    bit::AVX512DQ,
+    bit::AVX512_IFMA,
+    bit::AVX512CD,
+    bit::AVX512BW,
+    bit::AVX512VL,
+    bit::AVX512_VBMI,
+    bit::AVX512_VBMI2,
+    bit::AVX512_VNNI,
+    bit::AVX512_BITALG,
+    bit::AVX512_VPOPCNTDQ,
+    bit::AVX512_BF16,
+    bit::AVX512_VP2INTERSECT,
+    bit::SSE4A,
+    bit::MMXEXT,
+];
 
 /// Bits of leaf 1 EDX that AMD repeats in leaf 80000001H.
 pub(super) const AMD_REPEATED: u32 = 0x0183_F3FF;

@@ -11,6 +11,7 @@ use cpu_mem::{HostPage, PAGE_SIZE};
 
 use super::digest::{Decoded, MAX_LEN, decode_one};
 use crate::features::Features;
+use crate::native::Native;
 use crate::op::Op;
 
 /// Most instructions in a block.
@@ -124,12 +125,13 @@ impl BlockCache {
         page: HostPage,
         epoch: u32,
         features: &Features,
+        native: &mut Native,
     ) -> Option<u32> {
         let start = gpa as usize % PAGE_SIZE;
         let mut bytes = [0; MAX_BYTES];
         let bytes = &mut bytes[..MAX_BYTES.min(PAGE_SIZE - start)];
         page.copy_out(start, bytes);
-        let (ops, len) = decode_run(bytes, bits, features);
+        let (ops, len) = decode_run(bytes, bits, features, native);
         if ops.is_empty() {
             return None;
         }
@@ -205,11 +207,16 @@ impl Default for BlockCache {
 }
 
 /// Whole instructions from the start of `bytes`, and how many bytes they take.
-fn decode_run(bytes: &[u8], bits: u8, features: &Features) -> (Vec<Op>, usize) {
+fn decode_run(
+    bytes: &[u8],
+    bits: u8,
+    features: &Features,
+    native: &mut Native,
+) -> (Vec<Op>, usize) {
     let mut ops = Vec::new();
     let mut at = 0;
     while ops.len() < MAX_OPS && at < bytes.len() {
-        let Decoded::Op { op, last } = decode_one(&bytes[at..], bits, features) else {
+        let Decoded::Op { op, last } = decode_one(&bytes[at..], bits, features, native) else {
             break;
         };
         at += usize::from(op.len);

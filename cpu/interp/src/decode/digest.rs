@@ -6,6 +6,7 @@ use iced_x86::{Code, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, 
 use crate::exec;
 use crate::features::Features;
 use crate::int::{HIGH_BYTE, RIP, ZERO};
+use crate::native::Native;
 use crate::op::{IMM, MEM, NONE, Op, Rep};
 
 /// Longest legal instruction in bytes.
@@ -23,7 +24,12 @@ pub(crate) enum Decoded {
 
 /// Decodes one instruction. `bits` is the default size of the code segment; at most 15 bytes
 /// are looked at.
-pub(crate) fn decode_one(bytes: &[u8], bits: u8, features: &Features) -> Decoded {
+pub(crate) fn decode_one(
+    bytes: &[u8],
+    bits: u8,
+    features: &Features,
+    native: &mut Native,
+) -> Decoded {
     let bytes = &bytes[..bytes.len().min(MAX_LEN)];
     // The position is irrelevant: everything relative is kept relative.
     let mut decoder = Decoder::with_ip(u32::from(bits), bytes, 0, features.decoder_options());
@@ -35,7 +41,7 @@ pub(crate) fn decode_one(bytes: &[u8], bits: u8, features: &Features) -> Decoded
         _ => return Decoded::Fault(Exception::ud()),
     }
     let mut op = digest(&instruction);
-    op.run = exec::select(&instruction, &mut op, features);
+    op.run = exec::select(&instruction, &mut op, features, native);
     Decoded::Op { op, last: ends_block(&instruction) }
 }
 

@@ -16,7 +16,7 @@ use crate::op::{Handler, MEM, Op};
 use crate::stop::{Done, Stop, gp, ud};
 
 /// Bits of MXCSR that can be set.
-const MXCSR_LEGAL: u32 = 0xFFFF;
+pub(super) const MXCSR_LEGAL: u32 = 0xFFFF;
 
 pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {

@@ -27,12 +27,14 @@ mod syscall;
 mod system;
 mod task;
 mod tss;
+mod vector;
 
 use cpu_defs::Exception;
 use iced_x86::Instruction;
 
 use crate::cpu::Cpu;
 use crate::features::Features;
+use crate::native::Native;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop};
 
@@ -66,9 +68,17 @@ const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
 /// The handler of an instruction. May adapt `op` to what the handler wants.
 ///
 /// What the guest's CPUID does not announce is #UD, here and for every family.
-pub(crate) fn select(instruction: &Instruction, op: &mut Op, features: &Features) -> Handler {
+pub(crate) fn select(
+    instruction: &Instruction,
+    op: &mut Op,
+    features: &Features,
+    native: &mut Native,
+) -> Handler {
     if !features.announces(instruction.cpuid_features()) {
         return undefined;
+    }
+    if let Some(handler) = vector::select(instruction, op, native) {
+        return handler;
     }
     for family in FAMILIES {
         if let Some(handler) = family(instruction, op) {

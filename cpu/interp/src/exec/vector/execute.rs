@@ -1,0 +1,145 @@
+//! Instructions that the host executes: operand in, snippet, operand out.
+
+use cpu_defs::{Exception, cr4, vector};
+use cpu_host::{MemoryUse, Outcome, Refusal};
+use iced_x86::Instruction;
+
+use super::{Class, active, available, class, classify};
+use crate::cpu::Cpu;
+use crate::exec::{undefined, unsupported};
+use crate::mode::Rights;
+use crate::native::{Active, Native, NativeOp};
+use crate::op::{Handler, Op};
+use crate::stop::{Done, Stop, gp, ud};
+
+/// FOP, FIP and FDP in the FXSAVE area: MMX instructions leave them alone, the host does not.
+const X87_POINTERS: std::ops::Range<usize> = cpu_host::FOP..cpu_host::MXCSR;
+
+/// Most bytes of a memory operand.
+pub(super) const MAX_LEN: usize = 64;
+
+/// Has the host execute it.
+pub(super) type Run = fn(&mut Cpu, &NativeOp) -> Done;
+
+/// What goes with the operand in memory.
+const NO_MEMORY: u8 = 0;
+const LOAD: u8 = 1;
+const STORE: u8 = 2;
+const MASKED_LOAD: u8 = 3;
+const MASKED_STORE: u8 = 4;
+
+pub(super) fn select(instruction: &Instruction, op: &mut Op, native: &mut Native) -> Handler {
+    let snippet = match native.snippet(instruction) {
+        Ok(snippet) => snippet,
+        Err(Refusal::NoSuchInstruction) => return undefined,
+        Err(_) => return unsupported,
+    };
+    let active = classify::active(instruction);
+    let len = instruction.memory_size().size() as u8;
+    let misaligned = classify::alignment(instruction) - 1;
+    op.imm = u64::from(native.number(NativeOp { snippet, len, misaligned, active }));
+    let masked = active != Active::All;
+    let memory = match (snippet.memory, masked) {
+        (MemoryUse::None, _) => NO_MEMORY,
+        (MemoryUse::Read, false) => LOAD,
+        (MemoryUse::Write, false) => STORE,
+        (MemoryUse::Read, true) => MASKED_LOAD,
+        (MemoryUse::Write, true) => MASKED_STORE,
+    };
+    match class(instruction) {
+        Class::Mmx => with_memory::<{ Class::Mmx as u8 }>(memory),
+        Class::Sse if snippet.x87 => with_memory::<SSE_AND_MMX>(memory),
+        Class::Sse => with_memory::<{ Class::Sse as u8 }>(memory),
+        Class::Avx => with_memory::<{ Class::Avx as u8 }>(memory),
+        Class::Avx512 => with_memory::<{ Class::Avx512 as u8 }>(memory),
+    }
+}
+
+/// Both XMM and MMX registers.
+const SSE_AND_MMX: u8 = 4;
+
+fn with_memory<const CLASS: u8>(memory: u8) -> Handler {
+    match memory {
+        NO_MEMORY => handle::<CLASS, NO_MEMORY>,
+        LOAD => handle::<CLASS, LOAD>,
+        STORE => handle::<CLASS, STORE>,
+        MASKED_LOAD => handle::<CLASS, MASKED_LOAD>,
+        _ => handle::<CLASS, MASKED_STORE>,
+    }
+}
+
+fn handle<const CLASS: u8, const MEMORY: u8>(cpu: &mut Cpu, op: &Op) -> Done {
+    const MMX: u8 = Class::Mmx as u8;
+    const AVX: u8 = Class::Avx as u8;
+    const AVX512: u8 = Class::Avx512 as u8;
+    match CLASS {
+        MMX => available::mmx(cpu)?,
+        AVX => available::avx(cpu)?,
+        AVX512 => available::avx512(cpu)?,
+        _ => available::sse(cpu)?,
+    }
+    let Some(native) = cpu.native.op(op.imm) else {
+        return Err(Stop::Unsupported);
+    };
+    let run: Run = match CLASS {
+        MMX | SSE_AND_MMX => run_mmx,
+        _ => run,
+    };
+    match MEMORY {
+        LOAD => load(cpu, op, &native)?,
+        MASKED_LOAD => active::load(cpu, op, &native)?,
+        STORE => return store(cpu, op, &native, run),
+        MASKED_STORE => return active::store(cpu, op, &native, run),
+        _ => {}
+    }
+    run(cpu, &native)
+}
+
+fn run(cpu: &mut Cpu, native: &NativeOp) -> Done {
+    match cpu.run_native(&native.snippet) {
+        Outcome::Done => Ok(()),
+        Outcome::Faulted(number) => simd_fault(cpu, number),
+    }
+}
+
+/// MMX: the host executes it with x87 registers loaded, whose pointers would be its own.
+fn run_mmx(cpu: &mut Cpu, native: &NativeOp) -> Done {
+    let mut pointers = [0; X87_POINTERS.end - X87_POINTERS.start];
+    pointers.copy_from_slice(&cpu.fpu.legacy[X87_POINTERS]);
+    let done = run(cpu, native);
+    cpu.fpu.legacy[X87_POINTERS].copy_from_slice(&pointers);
+    done
+}
+
+#[cold]
+fn simd_fault(cpu: &Cpu, number: u8) -> Done {
+    if number == vector::XM && cpu.arch.cr4 & cr4::OSXMMEXCPT == 0 {
+        return ud();
+    }
+    Err(Stop::Fault(Exception::plain(number)))
+}
+
+/// Linear address of the memory operand.
+fn operand(cpu: &Cpu, op: &Op, native: &NativeOp, need: u8) -> Result<u64, Stop> {
+    let gla = cpu.linear(op.seg, cpu.offset(op), u64::from(native.len), need)?;
+    if gla & u64::from(native.misaligned) != 0 { gp(0) } else { Ok(gla) }
+}
+
+fn load(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
+    let gla = operand(cpu, op, native, Rights::READ)?;
+    let mut bytes = [0; MAX_LEN];
+    let bytes = &mut bytes[..usize::from(native.len).min(MAX_LEN)];
+    cpu.read_bytes(op.seg, gla, bytes)?;
+    cpu.native.memory()[..bytes.len()].copy_from_slice(bytes);
+    Ok(())
+}
+
+fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp, run: Run) -> Done {
+    let len = usize::from(native.len).min(MAX_LEN);
+    let gla = operand(cpu, op, native, Rights::WRITE)?;
+    let place = cpu.place(op.seg, gla, len)?;
+    run(cpu, native)?;
+    let bytes = *cpu.native.memory();
+    cpu.write_place(place, &bytes[..len]);
+    Ok(())
+}
