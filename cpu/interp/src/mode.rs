@@ -69,6 +69,7 @@ impl Mode {
         // Only SMAP looks at AC; without it one set of translations is enough.
         let ac = arch.rflags & rflags::AC != 0 && arch.cr4 & cr4::SMAP != 0;
         let fetch_privilege = Privilege::explicit(arch.cpl, false);
+        let aligned = arch.cpl == 3 && arch.cr0 & cr0::AM != 0 && arch.rflags & rflags::AC != 0;
         let checked = protected && !v86;
         Mode {
             protected,
@@ -78,7 +79,11 @@ impl Mode {
             code64,
             code_bits,
             stack_mask,
-            privilege: Privilege::explicit(arch.cpl, ac),
+            privilege: if aligned {
+                Privilege::UserAligned
+            } else {
+                Privilege::explicit(arch.cpl, ac)
+            },
             fetch_privilege,
             key: u32::from(code_bits) | (fetch_privilege as u32) << 8,
             rights: arch.seg.map(|segment| rights(&segment, checked)),

@@ -13,8 +13,8 @@ pub enum AccessKind {
 
 /// With which rights an access is checked ("Determination of Access Rights").
 ///
-/// Three values and not two, since SMAP lets supervisor code at user pages only while EFLAGS.AC is
-/// set, and AC changes too often to flush the TLB with it.
+/// More values than two, since EFLAGS.AC changes too often to flush the TLB with it: while it is
+/// set, SMAP lets supervisor code at user pages, and user code may have to align its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Privilege {
@@ -24,6 +24,8 @@ pub enum Privilege {
     Supervisor,
     /// CPL below 3, EFLAGS.AC set.
     SupervisorAc,
+    /// CPL 3 with alignment checks. The TLB never serves it, so that every access is seen.
+    UserAligned,
 }
 
 impl Privilege {
@@ -32,7 +34,15 @@ impl Privilege {
     pub const IMPLICIT: Self = Self::Supervisor;
 
     /// All values, by discriminant.
-    pub const ALL: [Self; 3] = [Self::User, Self::Supervisor, Self::SupervisorAc];
+    pub const ALL: [Self; 4] =
+        [Self::User, Self::Supervisor, Self::SupervisorAc, Self::UserAligned];
+
+    /// CPL 3.
+    #[inline]
+    #[must_use]
+    pub const fn is_user(self) -> bool {
+        matches!(self, Self::User | Self::UserAligned)
+    }
 
     /// Of an access that an instruction names; `ac` is EFLAGS.AC.
     #[inline]

@@ -110,7 +110,9 @@ impl Tlb {
 
     /// Remembers what [`crate::walk`] returned for this access, and the page behind it.
     pub fn insert(&mut self, access: Access, gla: u64, translation: &Translation, page: HostPage) {
-        self.active.insert(access, gla, translation, page);
+        if access.privilege != Privilege::UserAligned {
+            self.active.insert(access, gla, translation, page);
+        }
     }
 
     /// Forgets what [`Self::insert`] was told for this page and privilege.

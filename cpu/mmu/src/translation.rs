@@ -91,7 +91,7 @@ pub struct Translation {
     pub executable: bool,
     /// The key of a user page, where protection keys are in use.
     pub protection_key: Option<u8>,
-    pub(crate) rights: [Rights; 3],
+    pub(crate) rights: [Rights; Privilege::ALL.len()],
 }
 
 impl Translation {

@@ -67,7 +67,7 @@ pub fn translate(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<Translation
 
 /// The bits of an error code that tell about the access.
 fn access_bits(paging: &Paging, access: Access) -> u32 {
-    let user = if access.privilege == Privilege::User { ERROR_USER } else { 0 };
+    let user = if access.privilege.is_user() { ERROR_USER } else { 0 };
     let kind = match access.kind {
         AccessKind::Read => 0,
         AccessKind::Write => ERROR_WRITE,
@@ -237,7 +237,7 @@ fn untranslated(gla: u64) -> Translation {
         writable: true,
         executable: true,
         protection_key: None,
-        rights: [Rights::ALL; 3],
+        rights: [Rights::ALL; Privilege::ALL.len()],
     }
 }
 
@@ -290,7 +290,7 @@ impl KeyRights {
 /// Whether the key alone would be reason enough for a fault.
 fn denied_by_key(paging: &Paging, page: &Translation, access: Access) -> bool {
     let denied = KeyRights::of(paging, page.protection_key);
-    let write_counts = paging.wp || access.privilege == Privilege::User;
+    let write_counts = paging.wp || access.privilege.is_user();
     match access.kind {
         AccessKind::Execute => false,
         AccessKind::Read => denied.access,
@@ -302,7 +302,7 @@ fn denied_by_key(paging: &Paging, page: &Translation, access: Access) -> bool {
 fn rights(paging: &Paging, page: &Gathered, key: KeyRights, privilege: Privilege) -> Rights {
     let writable = page.writable && !key.write;
     let (data, write, execute) = match privilege {
-        Privilege::User => (page.user, writable, page.user),
+        Privilege::User | Privilege::UserAligned => (page.user, writable, page.user),
         Privilege::Supervisor | Privilege::SupervisorAc => {
             let smap = paging.smap && privilege == Privilege::Supervisor;
             (!(page.user && smap), writable || !paging.wp, !(page.user && paging.smep))

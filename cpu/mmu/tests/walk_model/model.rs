@@ -106,7 +106,7 @@ impl Machine {
         let key = field(*entries.last().unwrap(), 62, 59) as u32;
         let access_disable = bit(self.registers.pkru.into(), 2 * key);
         let write_disable = bit(self.registers.pkru.into(), 2 * key + 1);
-        let respects = access.privilege == Privilege::User || self.wp();
+        let respects = access.privilege.is_user() || self.wp();
         access_disable || access.kind == AccessKind::Write && write_disable && respects
     }
 
@@ -159,7 +159,7 @@ impl Machine {
         let fetch = access.kind == AccessKind::Execute && (self.smep() || self.nxe());
         u32::from(present)
             + 2 * u32::from(access.kind == AccessKind::Write)
-            + 4 * u32::from(access.privilege == Privilege::User)
+            + 4 * u32::from(access.privilege.is_user())
             + 8 * u32::from(reserved)
             + 16 * u32::from(fetch)
     }
@@ -169,13 +169,14 @@ impl Machine {
         let user_page = entries.iter().all(|&entry| bit(entry, 2));
         let writable = entries.iter().all(|&entry| bit(entry, 1));
         let no_execute = self.nxe() && entries.iter().any(|&entry| bit(entry, 63));
-        match (access.privilege, access.kind) {
-            (Privilege::User, AccessKind::Read) => user_page,
-            (Privilege::User, AccessKind::Write) => user_page && writable,
-            (Privilege::User, AccessKind::Execute) => user_page && !no_execute,
-            (_, AccessKind::Execute) => !(no_execute || user_page && self.smep()),
-            (privilege, kind) => {
-                let kept_out = user_page && self.smap() && privilege == Privilege::Supervisor;
+        match (access.privilege.is_user(), access.kind) {
+            (true, AccessKind::Read) => user_page,
+            (true, AccessKind::Write) => user_page && writable,
+            (true, AccessKind::Execute) => user_page && !no_execute,
+            (false, AccessKind::Execute) => !(no_execute || user_page && self.smep()),
+            (false, kind) => {
+                let strict = access.privilege == Privilege::Supervisor;
+                let kept_out = user_page && self.smap() && strict;
                 let protected = kind == AccessKind::Write && self.wp() && !writable;
                 !kept_out && !protected
             }
