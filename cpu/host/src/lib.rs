@@ -15,12 +15,14 @@
 mod arena;
 mod emit;
 mod features;
+mod random;
 mod rewrite;
 mod sigfpe;
 mod snippets;
 mod state;
 
 pub use features::host_has;
+pub use random::{random_number, random_seed};
 pub use rewrite::{GprUse, MemoryUse, Refusal};
 pub use sigfpe::{FpeGuardError, install_sigfpe_guard};
 pub use snippets::{Exchange, MEMORY_LEN, Outcome, Snippet, Snippets};

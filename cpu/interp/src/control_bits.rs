@@ -19,6 +19,7 @@ const ALWAYS: u64 = cr4::TSD
 const BY_FEATURE: &[(u64, CpuidBit)] = &[
     (cr4::UMIP, bit::UMIP),
     (cr4::LA57, bit::LA57),
+    (cr4::FSGSBASE, bit::FSGSBASE),
     (cr4::PCIDE, bit::PCID),
     (cr4::SMEP, bit::SMEP),
     (cr4::SMAP, bit::SMAP),

@@ -38,5 +38,6 @@ pub use clock::TscClock;
 pub use cpu::{Cpu, Request};
 pub use cpu_host::FpuState;
 pub use exec::{MSRS, MsrRefusal};
+pub use features::Features;
 pub use run::{Interp, Outcome};
 pub use stop::{Done, Stop};

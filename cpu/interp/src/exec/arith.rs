@@ -1,5 +1,6 @@
-//! ADD, ADC, SUB, SBB, CMP, INC, DEC, NEG, XADD, CMPXCHG.
+//! ADD, ADC, SUB, SBB, CMP, INC, DEC, NEG, XADD, CMPXCHG, ADCX, ADOX.
 
+use cpu_alu::flags::{CF, OF};
 use cpu_alu::{Width, arith};
 use cpu_defs::Gpr;
 use iced_x86::{Instruction, Mnemonic};
@@ -55,6 +56,8 @@ binary!(Adc, true, |a, b, flags| arith::adc(a, b, flags));
 binary!(Sub, true, |a, b, _flags| arith::sub(a, b));
 binary!(Sbb, true, |a, b, flags| arith::sbb(a, b, flags));
 binary!(Cmp, false, |a, b, _flags| (a, arith::cmp(a, b)));
+binary!(Adcx, true, |a, b, flags| add_with(a, b, flags, CF));
+binary!(Adox, true, |a, b, flags| add_with(a, b, flags, OF));
 unary!(Inc, |a, flags| arith::inc(a, flags));
 unary!(Dec, |a, flags| arith::dec(a, flags));
 unary!(Neg, |a, _flags| arith::neg(a));
@@ -66,6 +69,8 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         Mnemonic::Sub => select_binary::<Sub>(op),
         Mnemonic::Sbb => select_binary::<Sbb>(op),
         Mnemonic::Cmp => select_binary::<Cmp>(op),
+        Mnemonic::Adcx => select_binary::<Adcx>(op),
+        Mnemonic::Adox => select_binary::<Adox>(op),
         Mnemonic::Inc => select_unary::<Inc>(op),
         Mnemonic::Dec => select_unary::<Dec>(op),
         Mnemonic::Neg => select_unary::<Neg>(op),
@@ -75,6 +80,14 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         Mnemonic::Cmpxchg16b => cmpxchg16b,
         _ => return None,
     })
+}
+
+/// A sum with `carry` as carry in and out; no other flag changes.
+#[inline(always)]
+fn add_with<T: Width>(a: T, b: T, flags: u32, carry: u32) -> (T, u32) {
+    let carry_in = if flags & carry != 0 { CF } else { 0 };
+    let (sum, after) = arith::adc(a, b, carry_in);
+    (sum, flags & !carry | if after & CF != 0 { carry } else { 0 })
 }
 
 /// The handler of a two-operand instruction for the operand places in `op`.

@@ -1,4 +1,4 @@
-//! BT, BTS, BTR, BTC, BSF, BSR, BSWAP.
+//! BT, BTS, BTR, BTC, BSF, BSR, BSWAP, POPCNT, TZCNT, LZCNT.
 //!
 //! TZCNT and LZCNT are decoded as BSF and BSR where they are not announced.
 
@@ -40,9 +40,12 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         Mnemonic::Bts => by_size!(op.size, change, Set),
         Mnemonic::Btr => by_size!(op.size, change, Reset),
         Mnemonic::Btc => by_size!(op.size, change, Complement),
-        Mnemonic::Bsf | Mnemonic::Tzcnt => by_size!(op.size, bsf),
-        Mnemonic::Bsr | Mnemonic::Lzcnt => by_size!(op.size, bsr),
+        Mnemonic::Bsf => by_size!(op.size, bsf),
+        Mnemonic::Bsr => by_size!(op.size, bsr),
         Mnemonic::Bswap => by_size!(op.size, bswap),
+        Mnemonic::Popcnt => by_size!(op.size, popcnt),
+        Mnemonic::Tzcnt => by_size!(op.size, tzcnt),
+        Mnemonic::Lzcnt => by_size!(op.size, lzcnt),
         _ => return None,
     })
 }
@@ -111,6 +114,26 @@ fn scan<T: Int>(cpu: &mut Cpu, op: &Op, function: impl Fn(T, T, u32) -> (T, u32)
     if source.to_u64() != 0 {
         cpu.set(op.dst, result);
     }
+    cpu.set_status(flags);
+    Ok(())
+}
+
+fn popcnt<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
+    count::<T>(cpu, op, |source, _| bit::popcnt(source))
+}
+
+fn tzcnt<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
+    count::<T>(cpu, op, bit::tzcnt)
+}
+
+fn lzcnt<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
+    count::<T>(cpu, op, bit::lzcnt)
+}
+
+fn count<T: Int>(cpu: &mut Cpu, op: &Op, function: impl Fn(T, u32) -> (T, u32)) -> Done {
+    let source = cpu.load::<T>(op, op.src)?;
+    let (result, flags) = function(source, cpu.status());
+    cpu.set(op.dst, result);
     cpu.set_status(flags);
     Ok(())
 }

@@ -3,8 +3,11 @@
 mod arith;
 mod bcd;
 mod bits;
+mod bmi;
 mod branch;
+mod cache;
 mod control;
+mod crc;
 mod far;
 mod flags;
 mod fpu;
@@ -19,7 +22,9 @@ mod msr;
 mod muldiv;
 mod place;
 mod protection_keys;
+mod random;
 mod segment;
+mod segment_base;
 mod shift;
 mod stack;
 mod string;
@@ -62,6 +67,11 @@ const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     msr::select,
     far::select,
     syscall::select,
+    segment_base::select,
+    cache::select,
+    bmi::select,
+    random::select,
+    crc::select,
     fpu::select,
 ];
 
@@ -74,7 +84,7 @@ pub(crate) fn select(
     features: &Features,
     native: &mut Native,
 ) -> Handler {
-    if !features.announces(instruction.cpuid_features()) {
+    if !features.have(instruction) {
         return undefined;
     }
     if let Some(handler) = vector::select(instruction, op, native) {

@@ -1,4 +1,5 @@
-//! MOV, MOVZX, MOVSX, MOVSXD, LEA, XCHG, CMOVcc, SETcc, CBW and kin, XLAT, NOP and kin.
+//! MOV, MOVZX, MOVSX, MOVSXD, LEA, XCHG, CMOVcc, SETcc, CBW and kin, XLAT, MOVBE,
+//! MOVNTI.
 //!
 //! MOV of segment, control and debug registers is in `segment` and `system`.
 
@@ -41,28 +42,8 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         Mnemonic::Cdq => |cpu, _| sign_to_dx::<u32>(cpu),
         Mnemonic::Cqo => |cpu, _| sign_to_dx::<u64>(cpu),
         Mnemonic::Xlatb => xlat,
-        Mnemonic::Nop
-        | Mnemonic::Reservednop
-        | Mnemonic::Pause
-        | Mnemonic::Endbr32
-        | Mnemonic::Endbr64
-        | Mnemonic::Rdsspd
-        | Mnemonic::Rdsspq
-        | Mnemonic::Prefetchnta
-        | Mnemonic::Prefetcht0
-        | Mnemonic::Prefetcht1
-        | Mnemonic::Prefetcht2
-        | Mnemonic::Prefetch
-        | Mnemonic::Prefetchw
-        | Mnemonic::Prefetchwt1
-        | Mnemonic::Lfence
-        | Mnemonic::Mfence
-        | Mnemonic::Sfence => |_, _| Ok(()),
-        // A cache line is only looked at.
-        Mnemonic::Clflush => |cpu, op| {
-            cpu.read::<u8>(op.seg, cpu.offset(op))?;
-            Ok(())
-        },
+        Mnemonic::Movbe => by_size!(op.size, movbe),
+        Mnemonic::Movnti => by_size!(op.size, mov_memory_register),
         _ => return select_conditional(instruction, op),
     })
 }
@@ -145,6 +126,12 @@ fn mov_memory_register<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 
 fn mov_memory_immediate<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     cpu.write(op.seg, cpu.offset(op), T::from_u64(op.imm))
+}
+
+fn movbe<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
+    let value = cpu.load::<T>(op, op.src)?.to_u64();
+    let swapped = value.swap_bytes() >> (u64::BITS - T::BITS);
+    cpu.store(op, op.dst, T::from_u64(swapped))
 }
 
 fn movzx<T: Int, S: Int>(cpu: &mut Cpu, op: &Op) -> Done {

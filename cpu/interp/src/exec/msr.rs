@@ -1,4 +1,4 @@
-//! RDMSR, WRMSR, RDTSC, RDTSCP, RDPMC, and the MSRs.
+//! RDMSR, WRMSR, RDTSC, RDTSCP, RDPID, RDPMC, and the MSRs.
 
 use cpu_defs::{Gpr, SegReg, cpuid_bit, cr0, cr4, efer, msr};
 use cpu_mmu::is_canonical;
@@ -52,6 +52,7 @@ pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
         Mnemonic::Wrmsr => wrmsr,
         Mnemonic::Rdtsc => rdtsc,
         Mnemonic::Rdtscp => rdtscp,
+        Mnemonic::Rdpid => rdpid,
         Mnemonic::Rdpmc => |_, _| gp(0),
         _ => return None,
     })
@@ -222,5 +223,11 @@ fn rdtsc(cpu: &mut Cpu, _: &Op) -> Done {
 fn rdtscp(cpu: &mut Cpu, op: &Op) -> Done {
     rdtsc(cpu, op)?;
     cpu.set(Gpr::Rcx as u8, cpu.arch.msrs.tsc_aux as u32);
+    Ok(())
+}
+
+/// The register is 64 bits wide in 64-bit code.
+fn rdpid(cpu: &mut Cpu, op: &Op) -> Done {
+    cpu.set(op.dst, cpu.arch.msrs.tsc_aux as u32);
     Ok(())
 }

@@ -94,7 +94,7 @@ impl Cpu {
         ext: u32,
     ) -> Result<Segment, Stop> {
         if is_null(selector) {
-            let base = if self.features.amd { old.base } else { 0 };
+            let base = if self.features.null_keeps_base { old.base } else { 0 };
             return Ok(Segment { selector, base, unusable: true, ..old });
         }
         let descriptor = self.descriptor(selector, vector, ext)?;

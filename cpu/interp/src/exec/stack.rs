@@ -121,11 +121,11 @@ fn push<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     cpu.push(value)
 }
 
-/// A selector is pushed as 16 bits even where the stack moves by more, as processors do.
+/// Intel pushes a selector as 16 bits even where the stack moves by four; AMD zero-extends it.
 fn push_segment<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     let selector = cpu.arch.seg[usize::from(op.dst & 7)].selector;
-    if T::SIZE == 8 {
-        return cpu.push(u64::from(selector));
+    if T::SIZE == 8 || cpu.features.amd {
+        return cpu.push(T::from_u64(u64::from(selector)));
     }
     let at = cpu.stack_pointer().wrapping_sub(T::SIZE as u64) & cpu.mode.stack_mask;
     cpu.write(SS, at, selector)?;

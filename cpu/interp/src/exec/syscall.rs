@@ -1,4 +1,4 @@
-//! SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS.
+//! SYSCALL, SYSRET, SYSENTER, SYSEXIT.
 //!
 //! By vendor: AMD has SYSCALL outside 64-bit code but no SYSENTER in long mode, Intel the reverse.
 
@@ -18,18 +18,18 @@ const DATA: u16 = 0xC093;
 const DPL3: u16 = 0x60;
 
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
-    op.size = match instruction.code() {
-        Code::Sysretq | Code::Sysexitq => 8,
-        _ => 4,
-    };
-    Some(match instruction.mnemonic() {
+    let handler: Handler = match instruction.mnemonic() {
         Mnemonic::Syscall => syscall,
         Mnemonic::Sysret | Mnemonic::Sysretq => sysret,
         Mnemonic::Sysenter => sysenter,
         Mnemonic::Sysexit | Mnemonic::Sysexitq => sysexit,
-        Mnemonic::Swapgs => swapgs,
         _ => return None,
-    })
+    };
+    op.size = match instruction.code() {
+        Code::Sysretq | Code::Sysexitq => 8,
+        _ => 4,
+    };
+    Some(handler)
 }
 
 /// Loads flat CS and SS without looking at descriptors.
@@ -80,9 +80,11 @@ fn sysret(cpu: &mut Cpu, op: &Op) -> Done {
         return gp(0);
     }
     let rip = cpu.arch.gpr(Gpr::Rcx);
-    if op.size == 8 && !cpu.mode.is_canonical(rip) {
+    // AMD processors notice at the fetch, in the user's code.
+    if op.size == 8 && !cpu.features.amd && !cpu.mode.is_canonical(rip) {
         return gp(0);
     }
+    let old_stack = *cpu.arch.segment(SegReg::Ss);
     let selector = (cpu.arch.msrs.star >> 48) as u16;
     let ss = selector.wrapping_add(8);
     if cpu.mode.long {
@@ -98,7 +100,17 @@ fn sysret(cpu: &mut Cpu, op: &Op) -> Done {
         cpu.arch.set_rip(rip & 0xFFFF_FFFF);
         load_flat(cpu, selector, ss, CODE32, 3);
     }
+    if cpu.features.amd {
+        keep_stack_segment(cpu, &old_stack);
+    }
     Ok(())
+}
+
+/// SYSRET of AMD loads only the selector of SS; the DPL follows the CPL.
+fn keep_stack_segment(cpu: &mut Cpu, old: &Segment) {
+    let ss = &mut cpu.arch.seg[SegReg::Ss as usize];
+    *ss = Segment { selector: ss.selector, attrib: old.attrib | DPL3, ..*old };
+    cpu.refresh();
 }
 
 fn sysenter(cpu: &mut Cpu, _: &Op) -> Done {
@@ -140,17 +152,5 @@ fn sysexit(cpu: &mut Cpu, op: &Op) -> Done {
         cpu.arch.set_rip(rip & 0xFFFF_FFFF);
         cpu.arch.set_gpr(Gpr::Rsp, rsp & 0xFFFF_FFFF);
     }
-    Ok(())
-}
-
-fn swapgs(cpu: &mut Cpu, _: &Op) -> Done {
-    if !cpu.mode.code64 {
-        return ud();
-    }
-    if cpu.arch.cpl != 0 {
-        return gp(0);
-    }
-    let gs = &mut cpu.arch.seg[SegReg::Gs as usize];
-    std::mem::swap(&mut gs.base, &mut cpu.arch.msrs.kernel_gs_base);
     Ok(())
 }

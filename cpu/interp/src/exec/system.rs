@@ -40,11 +40,6 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         Mnemonic::Smsw if op.dst_is_memory() => smsw::<u16>,
         Mnemonic::Smsw => by_size!(op.size, smsw),
         Mnemonic::Hlt => hlt,
-        Mnemonic::Invd | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd => |cpu, _| {
-            ring0(cpu)?;
-            cpu.epoch = cpu.epoch.wrapping_add(1);
-            Ok(())
-        },
         Mnemonic::Cpuid => cpuid,
         _ => return None,
     })

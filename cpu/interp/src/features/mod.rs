@@ -6,7 +6,7 @@
 mod announced;
 
 use cpu_defs::{CpuidBit, CpuidEntry, CpuidWord, cpuid_bit as bit, find_cpuid};
-use iced_x86::{CpuidFeature, DecoderOptions};
+use iced_x86::{Code, CpuidFeature, DecoderOptions, Instruction, OpKind};
 
 use crate::control_bits::cr4_bits;
 
@@ -20,8 +20,10 @@ pub struct Features {
     /// Physical address bits.
     pub max_phy_addr: u8,
     /// The vendor is AMD or Hygon. SYSCALL works outside 64-bit mode and SYSENTER does not work
-    /// inside long mode.
+    /// inside long mode; see also the uses of this field.
     pub amd: bool,
+    /// Loading a null selector leaves the base of a data segment.
+    pub null_keeps_base: bool,
     /// Bits of CR4 that can be set.
     pub cr4: u64,
     /// By [`CpuidWord`].
@@ -38,11 +40,16 @@ impl Features {
             find_cpuid(table, function, index).map_or(0, |entry| reg.of(entry))
         };
         let hides_nothing = table.is_empty();
+        let amd = vendor.is_some_and(|name| name == AUTHENTIC_AMD || name == HYGON_GENUINE);
+        let (extended, index, reg) = bit::NULL_SELECTOR_CLEARS_BASE.word.position();
+        let clears = find_cpuid(table, extended, index)
+            .is_some_and(|entry| reg.of(entry) & bit::NULL_SELECTOR_CLEARS_BASE.mask() != 0);
         Features {
             max_phy_addr: find_cpuid(table, 0x8000_0008, 0)
                 .map_or(DEFAULT_MAX_PHY_ADDR, |entry| entry.eax as u8)
                 .clamp(32, 52),
-            amd: vendor.is_some_and(|name| name == AUTHENTIC_AMD || name == HYGON_GENUINE),
+            amd,
+            null_keeps_base: amd && !clears,
             cr4: cr4_bits(table),
             words: std::array::from_fn(|number| {
                 if hides_nothing { u32::MAX } else { word(CpuidWord::ALL[number]) }
@@ -62,12 +69,32 @@ impl Features {
         needs.iter().all(|&feature| announced::announced(self, feature))
     }
 
+    /// Whether an instruction exists: what it needs is announced, and the vendor has this form.
+    #[must_use]
+    pub fn have(&self, instruction: &Instruction) -> bool {
+        let form = match instruction.code() {
+            // With LOCK, CR0 means CR8.
+            Code::Mov_r32_cr | Code::Mov_cr_r32 | Code::Mov_r64_cr | Code::Mov_cr_r64 => {
+                !instruction.has_lock_prefix() || self.has(bit::ALT_MOV_CR8)
+            }
+            // The prefetches of 3DNow! need memory.
+            Code::Reservednop_rm16_r16_0F0D
+            | Code::Reservednop_rm32_r32_0F0D
+            | Code::Reservednop_rm64_r64_0F0D => {
+                !self.amd || instruction.op0_kind() == OpKind::Memory
+            }
+            _ => true,
+        };
+        form && self.announces(instruction.cpuid_features())
+    }
+
     /// How bytes are decoded: an instruction that is an older one with a prefix is that older one
     /// where it is not announced.
     ///
     /// ENDBR, RDSSP, CLDEMOTE and the prefetches are hints in the space of reserved NOPs, which
     /// change nothing whether announced or not.
-    pub(crate) fn decoder_options(&self) -> u32 {
+    #[must_use]
+    pub fn decoder_options(&self) -> u32 {
         let without = |bit, option| if self.has(bit) { 0 } else { option };
         DecoderOptions::FORCE_RESERVED_NOP
             | without(bit::BMI1, DecoderOptions::NO_MPFX_0FBC)

@@ -1,0 +1,74 @@
+//! Cache lines, fences and hints: CLFLUSH, CLFLUSHOPT, CLWB, CLZERO, INVD, WBINVD, WBNOINVD, LFENCE,
+//! MFENCE, SFENCE, SERIALIZE, MONITOR, MWAIT, PAUSE and NOPs.
+//!
+//! There is no cache: a line is looked at with the permissions of a load, and nothing happens to
+//! it. MONITOR and MWAIT do nothing in ring 0, as KVM has it; MWAITX may end at once.
+
+use cpu_defs::{Gpr, SegReg};
+use cpu_mmu::{Access, AccessKind};
+use iced_x86::{Code, Instruction, Mnemonic, Register};
+
+use crate::cpu::Cpu;
+use crate::mode::Rights;
+use crate::op::{Handler, Op};
+use crate::stop::{Done, gp, ud};
+
+/// Bytes in a cache line.
+const LINE: u64 = 64;
+
+pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
+    Some(match instruction.mnemonic() {
+        Mnemonic::Nop
+        | Mnemonic::Reservednop
+        | Mnemonic::Pause
+        | Mnemonic::Lfence
+        | Mnemonic::Mfence
+        | Mnemonic::Sfence
+        | Mnemonic::Monitorx
+        | Mnemonic::Mwaitx => |_, _| Ok(()),
+        Mnemonic::Monitor | Mnemonic::Mwait => |cpu, _| {
+            if cpu.arch.cpl != 0 { ud() } else { Ok(()) }
+        },
+        Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb => look_at_line,
+        Mnemonic::Clzero => {
+            op.address_mask = match instruction.code() {
+                Code::Clzerow => 0xFFFF,
+                Code::Clzerod => 0xFFFF_FFFF,
+                _ => u64::MAX,
+            };
+            op.base = Gpr::Rax as u8;
+            op.seg = match instruction.segment_prefix() {
+                Register::None => SegReg::Ds as u8,
+                segment => segment.number() as u8,
+            };
+            clzero
+        }
+        Mnemonic::Serialize => |cpu, _| {
+            cpu.epoch = cpu.epoch.wrapping_add(1);
+            Ok(())
+        },
+        Mnemonic::Invd | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd => |cpu, _| {
+            if cpu.arch.cpl != 0 {
+                return gp(0);
+            }
+            cpu.epoch = cpu.epoch.wrapping_add(1);
+            Ok(())
+        },
+        _ => return None,
+    })
+}
+
+fn look_at_line(cpu: &mut Cpu, op: &Op) -> Done {
+    let gla = cpu.linear(op.seg, cpu.offset(op), 1, Rights::READ)?;
+    let access = Access { kind: AccessKind::Read, privilege: cpu.mode.privilege };
+    cpu.span(op.seg, gla, 1, access).map(|_| ())
+}
+
+/// Stores zeros to the whole line around the address.
+fn clzero(cpu: &mut Cpu, op: &Op) -> Done {
+    let gla = cpu.linear(op.seg, cpu.offset(op), 1, Rights::WRITE)? & !(LINE - 1);
+    let access = Access { kind: AccessKind::Write, privilege: cpu.mode.privilege };
+    let span = cpu.span(op.seg, gla, LINE as usize, access)?;
+    cpu.write_parts(span, &[0; LINE as usize]);
+    Ok(())
+}
