@@ -9,6 +9,7 @@ pub const IA32_SYSENTER_ESP: u32 = 0x175;
 pub const IA32_SYSENTER_EIP: u32 = 0x176;
 pub const IA32_MISC_ENABLE: u32 = 0x1A0;
 pub const IA32_PAT: u32 = 0x277;
+pub const IA32_XSS: u32 = 0xDA0;
 pub const EFER: u32 = 0xC000_0080;
 pub const STAR: u32 = 0xC000_0081;
 pub const LSTAR: u32 = 0xC000_0082;

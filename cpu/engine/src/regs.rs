@@ -5,17 +5,16 @@
 
 use cpu_defs::{Reg, SegField, SegReg, TableField, attrib, cr0, dr6, dr7, msr, rflags};
 use cpu_interp::state::{Arch, Segment, Table};
-use cpu_interp::{MSRS, MsrRefusal};
+use cpu_interp::xstate::is_xcr0;
+use cpu_interp::{Features, MSRS, MsrRefusal};
 
-use crate::{MsrError, RegError, Vcpu};
+use crate::{MsrError, RegError, Vcpu, XsaveError};
 
 /// Every MSR that [`Vcpu::msr`] and [`Vcpu::set_msr`] know.
 pub const SUPPORTED_MSRS: &[u32] = MSRS;
 
 /// Bits of the attribute field: rights, and unusable.
 const ATTRIB_BITS: u64 = 0x1_F0FF;
-/// XCR0 with x87 alone, the only value without XSAVE.
-const XCR0_X87: u64 = 1;
 
 impl Vcpu {
     /// A register's value.
@@ -49,7 +48,8 @@ impl Vcpu {
     /// # Errors
     /// [`RegError`]: the value has bits that the register does not have; nothing changed.
     pub fn set_reg(&mut self, reg: Reg, value: u64) -> Result<(), RegError> {
-        if !holds(reg, value, self.cpu().features.cr4) {
+        let features = &self.cpu().features;
+        if !holds(reg, value, features) {
             return Err(RegError { reg, value });
         }
         let cpu = self.cpu_mut();
@@ -126,22 +126,38 @@ impl Vcpu {
         self.cpu().fpu.fxsave()
     }
 
-    /// Sets the x87 and SSE registers from the layout of FXSAVE64. Reserved bits of MXCSR are not
-    /// checked.
+    /// Sets the x87 and SSE registers from the layout of FXSAVE64. Reserved bits of MXCSR are
+    /// dropped.
     pub fn fxrstor(&mut self, image: &[u8; 512]) {
         self.cpu_mut().fpu.fxrstor(image);
     }
+
+    /// Everything that XSAVE manages, in the standard format of the host's XSAVE64, whatever XCR0
+    /// says. XSTATE_BV names what is not in its initial configuration.
+    #[must_use]
+    pub fn xsave(&self) -> Vec<u8> {
+        self.cpu().xsave()
+    }
+
+    /// Sets everything that XSAVE manages. What XSTATE_BV does not name gets its initial
+    /// configuration.
+    ///
+    /// # Errors
+    /// [`XsaveError`]; nothing changed.
+    pub fn xrstor(&mut self, area: &[u8]) -> Result<(), XsaveError> {
+        self.cpu_mut().xrstor(area)
+    }
 }
 
-fn holds(reg: Reg, value: u64, cr4: u64) -> bool {
+fn holds(reg: Reg, value: u64, features: &Features) -> bool {
     match reg {
         Reg::Segment(_, SegField::Selector) => value <= 0xFFFF,
         Reg::Segment(_, SegField::Attrib) => value & !ATTRIB_BITS == 0,
         Reg::Segment(_, SegField::Limit) => value <= 0xFFFF_FFFF,
         Reg::Gdtr(TableField::Limit) | Reg::Idtr(TableField::Limit) => value <= 0xFFFF,
-        Reg::Cr4 => value & !cr4 == 0,
+        Reg::Cr4 => value & !features.cr4 == 0,
         Reg::Cr8 => value <= 15,
-        Reg::Xcr0 => value == XCR0_X87,
+        Reg::Xcr0 => is_xcr0(value, features.xcr0),
         _ => true,
     }
 }

@@ -20,10 +20,15 @@ mod rewrite;
 mod sigfpe;
 mod snippets;
 mod state;
+mod x87;
 
 pub use features::host_has;
 pub use random::{random_number, random_seed};
 pub use rewrite::{GprUse, MemoryUse, Refusal};
 pub use sigfpe::{FpeGuardError, install_sigfpe_guard};
 pub use snippets::{Exchange, MEMORY_LEN, Outcome, Snippet, Snippets};
-pub use state::{FCW, FOP, FPU_DP, FPU_IP, FSW, FTW, FpuState, LEGACY_LEN, MXCSR, MXCSR_MASK};
+pub use state::{
+    FCW, FOP, FPU_DP, FPU_IP, FSW, FTW, FpuState, LEGACY_LEN, MXCSR, MXCSR_INIT, MXCSR_LEGAL,
+    MXCSR_MASK, XMM0,
+};
+pub use x87::{PointerForm, X87_LEN, X87Pointers};

@@ -1,5 +1,7 @@
 //! The register state beyond the general registers.
 
+use crate::x87::{PointerForm, X87_LEN, X87Pointers};
+
 /// Length of the FXSAVE area in bytes.
 pub const LEGACY_LEN: usize = 512;
 /// Offset of FCW in the FXSAVE area.
@@ -18,8 +20,12 @@ pub const FPU_DP: usize = 16;
 pub const MXCSR: usize = 24;
 /// Offset of MXCSR_MASK.
 pub const MXCSR_MASK: usize = 28;
+/// Bits of MXCSR that can be set.
+pub const MXCSR_LEGAL: u32 = 0xFFFF;
+/// MXCSR in the initial configuration.
+pub const MXCSR_INIT: u32 = 0x1F80;
 /// Offset of XMM0 in the FXSAVE area.
-const XMM0: usize = 160;
+pub const XMM0: usize = 160;
 const XMM_LEN: usize = 16;
 /// XMM registers that the FXSAVE area has.
 const XMM_COUNT: usize = 16;
@@ -30,12 +36,15 @@ const XMM_COUNT: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct FpuState {
-    /// x87 registers and MXCSR as FXSAVE64 writes them. The XMM fields are scratch: `zmm` counts.
+    /// x87 registers and MXCSR as FXSAVE64 writes them. The XMM fields, the last-instruction
+    /// pointers and MXCSR_MASK are scratch: `zmm` and `pointers` count.
     pub legacy: [u8; LEGACY_LEN],
     /// Vector registers, 512 bits each: XMM and YMM are their low parts.
     pub zmm: [[u8; 64]; 32],
     /// Mask registers k0 to k7.
     pub opmask: [u64; 8],
+    /// Last x87 instruction of the guest, which the host never executes where the guest has it.
+    pub pointers: X87Pointers,
 }
 
 impl FpuState {
@@ -43,18 +52,17 @@ impl FpuState {
     /// "Processor State After Reset").
     #[must_use]
     pub fn at_reset() -> Self {
-        let mut state = FpuState { legacy: [0; LEGACY_LEN], zmm: [[0; 64]; 32], opmask: [0; 8] };
+        let mut state = FpuState {
+            legacy: [0; LEGACY_LEN],
+            zmm: [[0; 64]; 32],
+            opmask: [0; 8],
+            pointers: X87Pointers::default(),
+        };
         state.set_u16(FCW, 0x40);
         state.legacy[FTW] = 0xFF;
-        state.set_u32(MXCSR, 0x1F80);
-        state.set_u32(MXCSR_MASK, 0xFFFF);
+        state.set_u32(MXCSR, MXCSR_INIT);
+        state.set_u32(MXCSR_MASK, MXCSR_LEGAL);
         state
-    }
-
-    /// FNINIT: control, status, tags and pointers; the registers' contents stay.
-    pub fn init_x87(&mut self) {
-        self.legacy[..MXCSR].fill(0);
-        self.set_u16(FCW, 0x37F);
     }
 
     /// A 16-bit field of the FXSAVE area.
@@ -82,7 +90,10 @@ impl FpuState {
     /// The whole FXSAVE64 area, XMM0 to XMM15 in their places.
     #[must_use]
     pub fn fxsave(&self) -> [u8; LEGACY_LEN] {
-        let mut image = self.legacy;
+        let mut image = [0; LEGACY_LEN];
+        image[..X87_LEN].copy_from_slice(&self.x87(&self.pointers, PointerForm::Wide));
+        image[MXCSR..MXCSR + 4].copy_from_slice(&self.u32(MXCSR).to_le_bytes());
+        image[MXCSR_MASK..MXCSR_MASK + 4].copy_from_slice(&MXCSR_LEGAL.to_le_bytes());
         for (number, zmm) in self.zmm.iter().take(XMM_COUNT).enumerate() {
             let at = XMM0 + number * XMM_LEN;
             image[at..at + XMM_LEN].copy_from_slice(&zmm[..XMM_LEN]);
@@ -90,9 +101,12 @@ impl FpuState {
         image
     }
 
-    /// Takes over a whole FXSAVE64 area. Upper parts of the vector registers stay.
+    /// Takes over a whole FXSAVE64 area. Upper parts of the vector registers stay; bits that MXCSR
+    /// does not have are dropped.
     pub fn fxrstor(&mut self, image: &[u8; LEGACY_LEN]) {
-        self.legacy = *image;
+        self.set_x87(&std::array::from_fn(|at| image[at]), PointerForm::Wide);
+        let mxcsr = u32::from_le_bytes(std::array::from_fn(|at| image[MXCSR + at]));
+        self.set_u32(MXCSR, mxcsr & MXCSR_LEGAL);
         for (number, zmm) in self.zmm.iter_mut().take(XMM_COUNT).enumerate() {
             let at = XMM0 + number * XMM_LEN;
             zmm[..XMM_LEN].copy_from_slice(&image[at..at + XMM_LEN]);

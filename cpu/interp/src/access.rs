@@ -38,6 +38,31 @@ pub(crate) struct Span {
     second: Option<(usize, Site)>,
 }
 
+impl Span {
+    /// `len` bytes (not none) from `at` on.
+    pub(crate) fn part(self, at: usize, len: usize) -> Span {
+        match self.second {
+            Some((first_len, second)) if at >= first_len => {
+                Span { first: second.from(at - first_len), second: None }
+            }
+            Some((first_len, second)) if at + len > first_len => {
+                Span { first: self.first.from(at), second: Some((first_len - at, second)) }
+            }
+            _ => Span { first: self.first.from(at), second: None },
+        }
+    }
+}
+
+impl Site {
+    /// `at` bytes further on in the page.
+    fn from(self, at: usize) -> Site {
+        match self {
+            Site::Ram { gpa, page } => Site::Ram { gpa: gpa + at as u64, page },
+            Site::Device { gpa } => Site::Device { gpa: gpa + at as u64 },
+        }
+    }
+}
+
 impl Cpu {
     /// Linear address of `len` bytes at an offset in a segment, checked against the segment for
     /// the rights `need`.

@@ -20,6 +20,7 @@ const BY_FEATURE: &[(u64, CpuidBit)] = &[
     (cr4::UMIP, bit::UMIP),
     (cr4::LA57, bit::LA57),
     (cr4::FSGSBASE, bit::FSGSBASE),
+    (cr4::OSXSAVE, bit::XSAVE),
     (cr4::PCIDE, bit::PCID),
     (cr4::SMEP, bit::SMEP),
     (cr4::SMAP, bit::SMAP),

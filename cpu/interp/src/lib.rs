@@ -33,6 +33,7 @@ mod run;
 pub mod state;
 mod stop;
 mod wide;
+pub mod xstate;
 
 pub use clock::TscClock;
 pub use cpu::{Cpu, Request};

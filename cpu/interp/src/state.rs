@@ -79,6 +79,7 @@ pub struct Msrs {
     pub sfmask: u64,
     pub kernel_gs_base: u64,
     pub tsc_aux: u64,
+    pub xss: u64,
 }
 
 /// The registers.
@@ -222,6 +223,7 @@ impl Msrs {
             sfmask: 0,
             kernel_gs_base: 0,
             tsc_aux: 0,
+            xss: 0,
         }
     }
 }

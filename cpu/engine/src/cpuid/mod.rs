@@ -5,12 +5,13 @@
 //! an instruction by them.
 
 mod features;
+mod xsave;
 
 use std::arch::x86_64::__cpuid;
 
 use cpu_defs::{CpuidEntry, CpuidWord};
 
-const MAX_BASIC: u32 = 7;
+const MAX_BASIC: u32 = xsave::LEAF;
 const MAX_EXTENDED: u32 = 0x8000_0008;
 /// Physical and linear address bits.
 const ADDRESS_SIZES: u32 = 45 | 57 << 8;
@@ -41,6 +42,7 @@ pub fn supported_cpuid() -> Vec<CpuidEntry> {
             |at: usize| u32::from_le_bytes([part[at], part[at + 1], part[at + 2], part[at + 3]]);
         table.push(leaf(number, [word(0), word(4), word(8), word(12)]));
     }
+    table.extend(xsave::subleaves());
     table.iter_mut().for_each(features::announce);
     table.sort_by_key(|entry| (entry.function, entry.index));
     table

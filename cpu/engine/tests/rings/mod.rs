@@ -1,4 +1,4 @@
-//! 64-bit guests at CPL 0 and 3 with one user page, whose #UD, #GP and #PF halt them.
+//! 64-bit guests at CPL 0 and 3 with one user page, whose #UD, #NM, #GP, #PF, #MF and #XM halt them.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use cpu_defs::{Gpr, Reg, SegField, SegReg, cr4};
@@ -29,7 +29,7 @@ pub fn supervisor(bits: u64, program: impl FnOnce(&mut CodeAssembler)) -> Guest 
     guest.set(Reg::Segment(SegReg::Tr, SegField::Base), TSS);
     guest.set(Reg::Segment(SegReg::Tr, SegField::Limit), 0x67);
     guest.write_u64(TSS + 4, KERNEL_STACK);
-    for vector in [6, 13, 14] {
+    for vector in [6, 7, 13, 14, 16, 19] {
         guest.load(HANDLERS + vector * 16, &[0xF4]);
         guest.load(IDT + vector * 16, &long_gate(8, HANDLERS + vector * 16, 0x8E, 0));
     }

@@ -1,22 +1,16 @@
-//! The control part of x87 and SSE: FNINIT, FNCLEX, FLDCW, FNSTCW, FNSTSW, FWAIT, FXSAVE, FXRSTOR,
+//! The control part of x87 and SSE: FNINIT, FNCLEX, FLDCW, FNSTCW, FNSTSW, FWAIT,
 //! LDMXCSR, STMXCSR. Everything else of x87, MMX and SSE is refused.
 //!
-//! SDM volume 3, "Initializing the x87 FPU", "FXSAVE": #NM and #UD by CR0.EM, CR0.TS, CR4.OSFXSR.
+//! SDM volume 3, "Initializing the x87 FPU": #NM and #UD by CR0.EM, CR0.TS, CR4.OSFXSR.
 
 use cpu_defs::{Exception, cr0, cr4, vector};
-use cpu_host::{FCW, FSW, LEGACY_LEN, MXCSR};
-use cpu_mmu::{Access, AccessKind};
+use cpu_host::{FCW, FSW, MXCSR, MXCSR_LEGAL};
 use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic};
 
 use super::unsupported;
-use crate::access::Span;
 use crate::cpu::Cpu;
-use crate::mode::Rights;
-use crate::op::{Handler, MEM, Op};
+use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop, gp, ud};
-
-/// Bits of MXCSR that can be set.
-pub(super) const MXCSR_LEGAL: u32 = 0xFFFF;
 
 pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {
@@ -34,7 +28,8 @@ pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
         Mnemonic::Fldcw => |cpu, op| {
             check_x87(cpu)?;
             let control = cpu.load::<u16>(op, op.dst)?;
-            cpu.fpu.set_u16(FCW, control);
+            let status = cpu.fpu.u16(FSW);
+            cpu.fpu.set_control_status(control, status);
             Ok(())
         },
         Mnemonic::Fnstcw => |cpu, op| {
@@ -46,8 +41,6 @@ pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
             cpu.store(op, op.dst, cpu.fpu.u16(FSW))
         },
         Mnemonic::Wait => wait,
-        Mnemonic::Fxsave | Mnemonic::Fxsave64 => fxsave,
-        Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => fxrstor,
         Mnemonic::Ldmxcsr => ldmxcsr,
         Mnemonic::Stmxcsr => stmxcsr,
         _ => return select_refusal(instruction),
@@ -102,37 +95,6 @@ fn check_sse(cpu: &Cpu) -> Done {
 fn wait(cpu: &mut Cpu, _: &Op) -> Done {
     let both = cr0::MP | cr0::TS;
     if cpu.arch.cr0 & both == both { not_available() } else { Ok(()) }
-}
-
-/// The translated 512 bytes of the operand, which must be aligned to 16.
-fn image(cpu: &mut Cpu, op: &Op, kind: AccessKind) -> Result<Span, Stop> {
-    check_x87(cpu)?;
-    debug_assert_eq!(op.dst, MEM);
-    let need = if kind == AccessKind::Write { Rights::WRITE } else { Rights::READ };
-    let gla = cpu.linear(op.seg, cpu.offset(op), LEGACY_LEN as u64, need)?;
-    if gla % 16 != 0 {
-        return gp(0);
-    }
-    cpu.span(op.seg, gla, LEGACY_LEN, Access { kind, privilege: cpu.mode.privilege })
-}
-
-fn fxsave(cpu: &mut Cpu, op: &Op) -> Done {
-    let span = image(cpu, op, AccessKind::Write)?;
-    let bytes = cpu.fpu.fxsave();
-    cpu.write_parts(span, &bytes);
-    Ok(())
-}
-
-fn fxrstor(cpu: &mut Cpu, op: &Op) -> Done {
-    let span = image(cpu, op, AccessKind::Read)?;
-    let mut bytes = [0; LEGACY_LEN];
-    cpu.read_parts(span, &mut bytes)?;
-    let mxcsr = u32::from_le_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]);
-    if mxcsr & !MXCSR_LEGAL != 0 {
-        return gp(0);
-    }
-    cpu.fpu.fxrstor(&bytes);
-    Ok(())
 }
 
 fn ldmxcsr(cpu: &mut Cpu, op: &Op) -> Done {

@@ -12,6 +12,7 @@ mod far;
 mod flags;
 mod fpu;
 mod frame;
+mod fxsave;
 mod interrupt;
 mod invalidate;
 mod io;
@@ -33,6 +34,8 @@ mod system;
 mod task;
 mod tss;
 mod vector;
+mod xcr;
+mod xsave;
 
 use cpu_defs::Exception;
 use iced_x86::Instruction;
@@ -72,6 +75,9 @@ const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     bmi::select,
     random::select,
     crc::select,
+    xcr::select,
+    xsave::select,
+    fxsave::select,
     fpu::select,
 ];
 

@@ -18,6 +18,7 @@ pub const MSRS: &[u32] = &[
     msr::IA32_SYSENTER_EIP,
     msr::IA32_MISC_ENABLE,
     msr::IA32_PAT,
+    msr::IA32_XSS,
     msr::EFER,
     msr::STAR,
     msr::LSTAR,
@@ -89,6 +90,7 @@ impl Cpu {
             msr::GS_BASE => self.arch.segment(SegReg::Gs).base,
             msr::KERNEL_GS_BASE => msrs.kernel_gs_base,
             msr::TSC_AUX => msrs.tsc_aux,
+            msr::IA32_XSS => msrs.xss,
             _ => return Err(MsrRefusal::Unknown),
         })
     }
@@ -146,6 +148,8 @@ impl Cpu {
             msr::SFMASK => (&mut msrs.sfmask, narrow),
             msr::KERNEL_GS_BASE => (&mut msrs.kernel_gs_base, canonical),
             msr::TSC_AUX => (&mut msrs.tsc_aux, narrow),
+            // No supervisor component exists here.
+            msr::IA32_XSS => (&mut msrs.xss, |value| value == 0),
             _ => return None,
         })
     }

@@ -7,6 +7,7 @@ use cpu_defs::{Exception, Gpr, cr4, dr6, dr7};
 use iced_x86::{Code, Instruction, Mnemonic, OpKind};
 
 use super::place::by_size;
+use super::xcr::live_cpuid;
 use crate::cpu::{Cpu, Request};
 use crate::int::Int;
 use crate::op::{Handler, Op};
@@ -161,21 +162,10 @@ fn hlt(cpu: &mut Cpu, _: &Op) -> Done {
 /// Serialising.
 fn cpuid(cpu: &mut Cpu, _: &Op) -> Done {
     let (function, index) = (cpu.get::<u32>(Gpr::Rax as u8), cpu.get::<u32>(Gpr::Rcx as u8));
-    let found = cpu.cpuid.iter().find(|entry| {
-        entry.function == function && (!entry.significant_index || entry.index == index)
-    });
-    let [eax, ebx, ecx, edx] =
-        found.map_or([0; 4], |entry| [entry.eax, entry.ebx, entry.ecx, entry.edx]);
-    let ecx = if (function, index) == (7, 0) { with_ospke(ecx, cpu.arch.cr4) } else { ecx };
-    for (gpr, value) in [(Gpr::Rax, eax), (Gpr::Rbx, ebx), (Gpr::Rcx, ecx), (Gpr::Rdx, edx)] {
+    let leaf = live_cpuid(cpu, function, index);
+    for (gpr, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(leaf) {
         cpu.set(gpr as u8, value);
     }
     cpu.epoch = cpu.epoch.wrapping_add(1);
     Ok(())
-}
-
-/// Leaf 7 ECX shows CR4.PKE where the processor has protection keys.
-fn with_ospke(ecx: u32, cr4: u64) -> u32 {
-    let (pku, ospke) = (1 << 3, 1 << 4);
-    if ecx & pku != 0 && cr4 & cr4::PKE != 0 { ecx | ospke } else { ecx & !ospke }
 }

@@ -9,6 +9,7 @@ use cpu_defs::{CpuidBit, CpuidEntry, CpuidWord, cpuid_bit as bit, find_cpuid};
 use iced_x86::{Code, CpuidFeature, DecoderOptions, Instruction, OpKind};
 
 use crate::control_bits::cr4_bits;
+use crate::xstate;
 
 /// Physical address bits when CPUID leaf 80000008H is absent: all that the physical map holds.
 const DEFAULT_MAX_PHY_ADDR: u8 = 45;
@@ -26,6 +27,8 @@ pub struct Features {
     pub null_keeps_base: bool,
     /// Bits of CR4 that can be set.
     pub cr4: u64,
+    /// Bits of XCR0 that can be set.
+    pub xcr0: u64,
     /// By [`CpuidWord`].
     words: [u32; WORDS],
 }
@@ -51,6 +54,7 @@ impl Features {
             amd,
             null_keeps_base: amd && !clears,
             cr4: cr4_bits(table),
+            xcr0: xcr0_bits(table),
             words: std::array::from_fn(|number| {
                 if hides_nothing { u32::MAX } else { word(CpuidWord::ALL[number]) }
             }),
@@ -103,6 +107,16 @@ impl Features {
             | without(bit::LAHF_SAHF, DecoderOptions::NO_LAHF_SAHF_64)
             | if self.amd { DecoderOptions::AMD } else { 0 }
     }
+}
+
+/// Leaf 0DH has them, as far as this processor does.
+fn xcr0_bits(table: &[CpuidEntry]) -> u64 {
+    let announced = match find_cpuid(table, 0xD, 0) {
+        Some(entry) => u64::from(entry.eax) | u64::from(entry.edx) << 32,
+        None if table.is_empty() => u64::MAX,
+        None => 0,
+    };
+    (announced | xstate::bit::X87) & xstate::supported()
 }
 
 /// EBX, EDX, ECX of leaf 0.

@@ -2,12 +2,11 @@
 //!
 //! SDM volume 2, the instructions' pages. A store past the caches is a store.
 
-use cpu_host::MXCSR;
+use cpu_host::{MXCSR, MXCSR_LEGAL};
 use iced_x86::{Instruction, Mnemonic};
 
 use super::available;
 use crate::cpu::Cpu;
-use crate::exec::fpu::MXCSR_LEGAL;
 use crate::int::Int;
 use crate::mode::Rights;
 use crate::op::{Handler, Op};

@@ -1,0 +1,71 @@
+//! XGETBV, XSETBV, and what CPUID shows of control registers as they are now.
+//!
+//! SDM volume 2, "XGETBV", "XSETBV", "CPUID".
+
+use cpu_defs::{CpuidBit, Gpr, cpuid_bit as bit, cr4, find_cpuid};
+use iced_x86::{Instruction, Mnemonic};
+
+use crate::cpu::Cpu;
+use crate::op::{Handler, Op};
+use crate::stop::{Done, gp, ud};
+use crate::xstate::{compacted_len, is_xcr0, standard_len};
+
+pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
+    Some(match instruction.mnemonic() {
+        Mnemonic::Xgetbv => xgetbv,
+        Mnemonic::Xsetbv => xsetbv,
+        _ => return None,
+    })
+}
+
+fn check_osxsave(cpu: &Cpu) -> Done {
+    if cpu.arch.cr4 & cr4::OSXSAVE == 0 { ud() } else { Ok(()) }
+}
+
+fn xgetbv(cpu: &mut Cpu, _: &Op) -> Done {
+    check_osxsave(cpu)?;
+    let value = match cpu.get::<u32>(Gpr::Rcx as u8) {
+        0 => cpu.arch.xcr0,
+        1 if cpu.features.has(bit::XGETBV_ECX1) => cpu.arch.xcr0 & cpu.xinuse_with_mxcsr(),
+        _ => return gp(0),
+    };
+    cpu.set(Gpr::Rax as u8, value as u32);
+    cpu.set(Gpr::Rdx as u8, (value >> 32) as u32);
+    Ok(())
+}
+
+fn xsetbv(cpu: &mut Cpu, _: &Op) -> Done {
+    check_osxsave(cpu)?;
+    let (low, high) = (cpu.get::<u32>(Gpr::Rax as u8), cpu.get::<u32>(Gpr::Rdx as u8));
+    let value = u64::from(low) | u64::from(high) << 32;
+    let legal = cpu.arch.cpl == 0
+        && cpu.get::<u32>(Gpr::Rcx as u8) == 0
+        && is_xcr0(value, cpu.features.xcr0);
+    if !legal {
+        return gp(0);
+    }
+    cpu.arch.xcr0 = value;
+    Ok(())
+}
+
+/// CPUID: EAX, EBX, ECX and EDX of the table, with what follows CR4, XCR0 and IA32_XSS as they are.
+pub(super) fn live_cpuid(cpu: &Cpu, function: u32, index: u32) -> [u32; 4] {
+    let Some(entry) = find_cpuid(&cpu.cpuid, function, index) else {
+        return [0; 4];
+    };
+    let (mut ebx, mut ecx) = (entry.ebx, entry.ecx);
+    let follow = |word: u32, shown: CpuidBit, has: CpuidBit, control: u64| {
+        let set = word & has.mask() != 0 && cpu.arch.cr4 & control != 0;
+        (word & !shown.mask()) | if set { shown.mask() } else { 0 }
+    };
+    match (function, index) {
+        (1, _) => ecx = follow(ecx, bit::OSXSAVE, bit::XSAVE, cr4::OSXSAVE),
+        (7, 0) => ecx = follow(ecx, bit::OSPKE, bit::PKU, cr4::PKE),
+        (0xD, 0) => ebx = standard_len(cpu.arch.xcr0) as u32,
+        (0xD, 1) if entry.eax & (bit::XSAVEC.mask() | bit::XSAVES.mask()) != 0 => {
+            ebx = compacted_len(cpu.arch.xcr0 | cpu.arch.msrs.xss) as u32;
+        }
+        _ => {}
+    }
+    [entry.eax, ebx, ecx, entry.edx]
+}

@@ -1,0 +1,208 @@
+//! XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR and XRSTORS.
+//!
+//! SDM volume 1, "Managing State Using the XSAVE Feature Set". Laws: every byte that is touched is
+//! translated before one is stored or a register changes; bytes between the components are left
+//! alone. The init optimisation goes by the registers' contents; there is no modified
+//! optimisation.
+
+use cpu_defs::{Exception, Gpr, cr0, cr4, vector};
+use cpu_host::{MXCSR, MXCSR_INIT, MXCSR_LEGAL, PointerForm};
+use cpu_mmu::{Access, AccessKind};
+use iced_x86::{Instruction, Mnemonic};
+
+use crate::access::Span;
+use crate::cpu::Cpu;
+use crate::mode::Rights;
+use crate::op::{Handler, Op};
+use crate::stop::{Done, Stop, gp, ud};
+use crate::xstate::{Area, COMPACTED, Form, HEADER, HEADER_LEN, Image, MXCSR_RANGE, bit, numbers};
+
+pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
+    use PointerForm::{Narrow, Wide};
+    Some(match instruction.mnemonic() {
+        Mnemonic::Xsave => |cpu, op| save_standard(cpu, op, Narrow, u64::MAX),
+        Mnemonic::Xsave64 => |cpu, op| save_standard(cpu, op, Wide, u64::MAX),
+        Mnemonic::Xsaveopt => |cpu, op| save_standard(cpu, op, Narrow, cpu.xinuse()),
+        Mnemonic::Xsaveopt64 => |cpu, op| save_standard(cpu, op, Wide, cpu.xinuse()),
+        Mnemonic::Xsavec => |cpu, op| save_compacted(cpu, op, Narrow, 0),
+        Mnemonic::Xsavec64 => |cpu, op| save_compacted(cpu, op, Wide, 0),
+        Mnemonic::Xsaves => |cpu, op| xsaves(cpu, op, Narrow),
+        Mnemonic::Xsaves64 => |cpu, op| xsaves(cpu, op, Wide),
+        Mnemonic::Xrstor => |cpu, op| xrstor(cpu, op, Narrow),
+        Mnemonic::Xrstor64 => |cpu, op| xrstor(cpu, op, Wide),
+        Mnemonic::Xrstors => |cpu, op| xrstors(cpu, op, Narrow),
+        Mnemonic::Xrstors64 => |cpu, op| xrstors(cpu, op, Wide),
+        _ => return None,
+    })
+}
+
+/// #UD without CR4.OSXSAVE, #NM with CR0.TS.
+fn check_xsave(cpu: &Cpu) -> Done {
+    if cpu.arch.cr4 & cr4::OSXSAVE == 0 {
+        return ud();
+    }
+    if cpu.arch.cr0 & cr0::TS != 0 {
+        return Err(Stop::Fault(Exception::plain(vector::NM)));
+    }
+    Ok(())
+}
+
+/// The requested-feature bitmap: EDX:EAX, as far as enabled.
+fn requested(cpu: &Cpu, enabled: u64) -> u64 {
+    let (low, high) = (cpu.get::<u32>(Gpr::Rax as u8), cpu.get::<u32>(Gpr::Rdx as u8));
+    (u64::from(low) | u64::from(high) << 32) & enabled
+}
+
+/// Translates from the first part of the operand to the last one. The operand must be aligned
+/// to 64.
+fn translate(cpu: &mut Cpu, op: &Op, area: &Area, kind: AccessKind) -> Result<Span, Stop> {
+    let need = if kind == AccessKind::Write { Rights::WRITE } else { Rights::READ };
+    let offset = cpu.offset(op);
+    if cpu.linear(op.seg, offset, 1, need)? % 64 != 0 {
+        return gp(0);
+    }
+    let bounds = area.bounds();
+    let first = offset.wrapping_add(bounds.start as u64);
+    let gla = cpu.linear(op.seg, first, bounds.len() as u64, need)?;
+    let access = Access { kind, privilege: cpu.mode.privilege };
+    cpu.span(op.seg, gla, bounds.len(), access)
+}
+
+fn store(cpu: &mut Cpu, area: &Area, span: Span) {
+    let start = area.bounds().start;
+    for part in &area.parts {
+        cpu.write_parts(span.part(part.start - start, part.len()), &area.bytes[part.clone()]);
+    }
+}
+
+/// XSAVE, and with the components of `wanted` alone XSAVEOPT.
+fn save_standard(cpu: &mut Cpu, op: &Op, pointers: PointerForm, wanted: u64) -> Done {
+    check_xsave(cpu)?;
+    let requested = requested(cpu, cpu.arch.xcr0);
+    let form = Form::of(cpu, pointers);
+    let standard = Image { xstate_bv: 0, xcomp_bv: 0 };
+    let mut area = Area::new();
+    for number in numbers(requested & wanted) {
+        if let Some(at) = standard.offset(number) {
+            cpu.put_component(&mut area, number, at, form);
+        }
+    }
+    if requested & (bit::SSE | bit::AVX) != 0 {
+        cpu.put_mxcsr(&mut area);
+    }
+    area.put(HEADER, &[0; 8]);
+    let span = translate(cpu, op, &area, AccessKind::Write)?;
+    let mut old = [0; 8];
+    cpu.read_parts(span.part(HEADER - area.bounds().start, old.len()), &mut old)?;
+    let xstate_bv = (u64::from_le_bytes(old) & !requested) | (cpu.xinuse() & requested);
+    area.bytes[HEADER..HEADER + 8].copy_from_slice(&xstate_bv.to_le_bytes());
+    store(cpu, &area, span);
+    Ok(())
+}
+
+fn xsaves(cpu: &mut Cpu, op: &Op, pointers: PointerForm) -> Done {
+    check_xsave(cpu)?;
+    if cpu.arch.cpl != 0 {
+        return gp(0);
+    }
+    save_compacted(cpu, op, pointers, cpu.arch.msrs.xss)
+}
+
+/// XSAVEC, and with supervisor components XSAVES.
+fn save_compacted(cpu: &mut Cpu, op: &Op, pointers: PointerForm, supervisor: u64) -> Done {
+    check_xsave(cpu)?;
+    let requested = requested(cpu, cpu.arch.xcr0 | supervisor);
+    let form = Form::of(cpu, pointers);
+    let xstate_bv = requested & cpu.xinuse_with_mxcsr();
+    let image = Image { xstate_bv, xcomp_bv: requested | COMPACTED };
+    let mut area = Area::new();
+    for number in numbers(xstate_bv) {
+        if let Some(at) = image.offset(number) {
+            cpu.put_component(&mut area, number, at, form);
+        }
+    }
+    if xstate_bv & bit::SSE != 0 {
+        cpu.put_mxcsr(&mut area);
+    }
+    area.put(HEADER, &image.xstate_bv.to_le_bytes());
+    area.put(HEADER + 8, &image.xcomp_bv.to_le_bytes());
+    let span = translate(cpu, op, &area, AccessKind::Write)?;
+    store(cpu, &area, span);
+    Ok(())
+}
+
+fn xrstor(cpu: &mut Cpu, op: &Op, pointers: PointerForm) -> Done {
+    check_xsave(cpu)?;
+    let enabled = cpu.arch.xcr0;
+    let image = header(cpu, op, enabled)?;
+    restore(cpu, op, pointers, &image, enabled)
+}
+
+/// Takes the compacted format alone.
+fn xrstors(cpu: &mut Cpu, op: &Op, pointers: PointerForm) -> Done {
+    check_xsave(cpu)?;
+    if cpu.arch.cpl != 0 {
+        return gp(0);
+    }
+    let enabled = cpu.arch.xcr0 | cpu.arch.msrs.xss;
+    let image = header(cpu, op, enabled)?;
+    if !image.is_compacted() {
+        return gp(0);
+    }
+    restore(cpu, op, pointers, &image, enabled)
+}
+
+fn header(cpu: &mut Cpu, op: &Op, enabled: u64) -> Result<Image, Stop> {
+    let mut area = Area::new();
+    area.put(HEADER, &[0; HEADER_LEN]);
+    let span = translate(cpu, op, &area, AccessKind::Read)?;
+    let mut bytes = [0; HEADER_LEN];
+    cpu.read_parts(span, &mut bytes)?;
+    Image::parse(&bytes, enabled).map_or_else(|| gp(0), Ok)
+}
+
+/// The rest of XRSTOR and XRSTORS: loads what is there, checks MXCSR, changes registers.
+fn restore(cpu: &mut Cpu, op: &Op, pointers: PointerForm, image: &Image, enabled: u64) -> Done {
+    let requested = requested(cpu, enabled);
+    let form = Form::of(cpu, pointers);
+    let mut area = Area::new();
+    for number in numbers(requested & image.xstate_bv) {
+        if let Some(at) = image.offset(number) {
+            area.parts.extend(form.pieces(number, at));
+        }
+    }
+    // The standard format loads MXCSR whatever XSTATE_BV says, the compacted one with the
+    // registers.
+    let loads_mxcsr = if image.is_compacted() {
+        requested & image.xstate_bv & bit::SSE != 0
+    } else {
+        requested & (bit::SSE | bit::AVX) != 0
+    };
+    if loads_mxcsr {
+        area.parts.push(MXCSR_RANGE);
+    }
+    load(cpu, op, &mut area)?;
+    let mxcsr = if loads_mxcsr { area.u32(MXCSR) } else { MXCSR_INIT };
+    if mxcsr & !MXCSR_LEGAL != 0 {
+        return gp(0);
+    }
+    if loads_mxcsr || requested & bit::SSE != 0 {
+        cpu.fpu.set_u32(MXCSR, mxcsr);
+    }
+    cpu.restore_components(&area, image, requested, form);
+    Ok(())
+}
+
+/// Fills the parts of an area from memory.
+fn load(cpu: &mut Cpu, op: &Op, area: &mut Area) -> Done {
+    if area.parts.is_empty() {
+        return Ok(());
+    }
+    let span = translate(cpu, op, area, AccessKind::Read)?;
+    let start = area.bounds().start;
+    for part in area.parts.clone() {
+        let site = span.part(part.start - start, part.len());
+        cpu.read_parts(site, &mut area.bytes[part])?;
+    }
+    Ok(())
+}
