@@ -17,8 +17,11 @@ pub(crate) enum Active {
     All,
     /// The elements of `granule` bytes whose bit in a mask register is set.
     Mask { opmask: u8, granule: u8 },
-    /// All if any of the low `bits` bits of a mask register is set, else none.
-    AnyOf { opmask: u8, bits: u8 },
+    /// As with `Mask`, but a mask that leaves elements out does not suppress faults.
+    Unsuppressed { opmask: u8, granule: u8 },
+    /// The operand is repeated to `bits` elements of the mask register: an element is touched if
+    /// the bit of any of its copies is set.
+    Repeated { opmask: u8, granule: u8, bits: u8 },
     /// As many elements of `granule` bytes as bits are set in a mask register.
     Compressed { opmask: u8, granule: u8 },
     /// The elements of `granule` bytes whose uppermost bit in a vector register is set.

@@ -29,6 +29,10 @@ pub(super) fn load(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
 /// Has the instruction executed, then stores the active bytes.
 pub(super) fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp, run: Run) -> Done {
     let active = active_bytes(cpu, native);
+    if matches!(native.active, Active::Unsuppressed { .. }) {
+        let gla = cpu.linear(op.seg, cpu.offset(op), u64::from(native.len), Rights::WRITE)?;
+        cpu.place(op.seg, gla, usize::from(native.len))?;
+    }
     let mut places: Vec<Place> = Vec::new();
     if let Some(start) = operand(cpu, op, native, active, Rights::WRITE)? {
         for run in runs(active) {
@@ -45,7 +49,8 @@ pub(super) fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp, run: Run) -> Done
 }
 
 /// Linear address of the operand's first byte, active or not; None if no byte is active. Only
-/// active bytes must be inside of the segment, but the alignment is always checked.
+/// active bytes must be inside of the segment. Alignment is not asked of an operand without active
+/// bytes (AMD's processors).
 fn operand(
     cpu: &Cpu,
     op: &Op,
@@ -53,21 +58,15 @@ fn operand(
     active: u64,
     need: u8,
 ) -> Result<Option<u64>, Stop> {
-    let offset = cpu.offset(op);
     if active == 0 {
-        let base = cpu.arch.seg[usize::from(op.seg & 7)].base;
-        let misaligned = u64::from(native.misaligned);
-        let gla = if cpu.mode.code64 && op.seg < FS { offset } else { base.wrapping_add(offset) };
-        return if gla & misaligned != 0 { gp(0) } else { Ok(None) };
+        return Ok(None);
     }
     let first = u64::from(active.trailing_zeros());
     let len = 64 - u64::from(active.leading_zeros()) - first;
-    let from = offset.wrapping_add(first) & op.address_mask;
+    let from = cpu.offset(op).wrapping_add(first) & op.address_mask;
     let gla = cpu.linear(op.seg, from, len, need)?.wrapping_sub(first);
     if gla & u64::from(native.misaligned) != 0 { gp(0) } else { Ok(Some(gla)) }
 }
-
-const FS: u8 = cpu_defs::SegReg::Fs as u8;
 
 /// Bit n: byte n of the memory operand is touched.
 fn active_bytes(cpu: &Cpu, native: &NativeOp) -> u64 {
@@ -75,9 +74,11 @@ fn active_bytes(cpu: &Cpu, native: &NativeOp) -> u64 {
     let all = low_bits(u32::from(native.len));
     let active = match native.active {
         Active::All => all,
-        Active::Mask { opmask: number, granule } => spread(opmask(number), granule),
-        Active::AnyOf { opmask: number, bits } => {
-            if opmask(number) & low_bits(u32::from(bits)) == 0 { 0 } else { all }
+        Active::Mask { opmask: number, granule }
+        | Active::Unsuppressed { opmask: number, granule } => spread(opmask(number), granule),
+        Active::Repeated { opmask: number, granule, bits } => {
+            let chosen = opmask(number) & low_bits(u32::from(bits));
+            spread(fold(chosen, u32::from(native.len / granule.max(1))), granule)
         }
         Active::Compressed { opmask: number, granule } => {
             let elements = u32::from(native.len / granule.max(1));
@@ -99,6 +100,16 @@ fn active_bytes(cpu: &Cpu, native: &NativeOp) -> u64 {
 
 fn low_bits(count: u32) -> u64 {
     u64::MAX.checked_shr(64_u32.saturating_sub(count)).unwrap_or(0)
+}
+
+/// Groups of `count` bits, laid over each other.
+fn fold(mut bits: u64, count: u32) -> u64 {
+    let mut folded = 0;
+    while bits != 0 && count != 0 {
+        folded |= bits & low_bits(count);
+        bits = bits.checked_shr(count).unwrap_or(0);
+    }
+    folded
 }
 
 /// Each bit repeated `granule` times.
@@ -144,6 +155,7 @@ mod tests {
         assert_eq!(spread(u64::MAX, 1), u64::MAX);
         assert_eq!(spread(2, 8), 0xFF00);
         assert_eq!(spread(1, 64), u64::MAX);
+        assert_eq!((fold(0b1001_0000, 2), fold(0b1001, 1), fold(7, 0)), (0b11, 1, 0));
         assert_eq!((low_bits(0), low_bits(5), low_bits(64)), (0, 0x1F, u64::MAX));
     }
 }
