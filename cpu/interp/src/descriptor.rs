@@ -147,9 +147,22 @@ impl Cpu {
         Ok(Descriptor { raw: self.read_system(gla)?, gla })
     }
 
-    /// Bytes 8 to 15 of a 16-byte system descriptor.
+    /// Bytes 8 to 15 of a 16-byte gate of the IDT.
     pub(crate) fn upper_half(&mut self, descriptor: Descriptor) -> Result<u64, Stop> {
         self.read_system(descriptor.gla.wrapping_add(8))
+    }
+
+    /// Bits 63:32 of the address in a 16-byte descriptor that a selector names. #GP with the
+    /// selector if its upper half is outside of the table or has a type.
+    pub(crate) fn wide_descriptor_upper(&mut self, selector: u16) -> Result<u64, Stop> {
+        let upper = match selector.checked_add(8) {
+            Some(next) => self.find_descriptor(next)?,
+            None => None,
+        };
+        match upper {
+            Some(upper) if upper.raw >> 40 & 0x1F == 0 => Ok(upper.raw & 0xFFFF_FFFF),
+            _ => Err(selector_fault(vector::GP, selector, 0)),
+        }
     }
 
     /// Sets the accessed bit in memory and returns the descriptor with it.

@@ -68,10 +68,7 @@ fn jmp_far(cpu: &mut Cpu, op: &Op) -> Done {
                 cpu.enter_code(offset)
             }
             Target::Gate(gate) => {
-                let (code, selector, offset, _) = through_gate(cpu, gate)?;
-                if !code.is_conforming() && code.dpl() != cpu.arch.cpl {
-                    return Err(selector_fault(vector::GP, selector, 0));
-                }
+                let (code, selector, offset, _) = through_gate(cpu, gate, Transfer::Jump)?;
                 let level = cpu.arch.cpl;
                 cpu.load_code_segment(code, selector, level)?;
                 cpu.enter_code(offset)
@@ -114,9 +111,23 @@ fn enter_real(cpu: &mut Cpu, selector: u16, offset: u64) -> Done {
 /// What a far selector names.
 enum Target {
     Code(Descriptor),
-    Gate(Descriptor),
+    Gate(CallGate),
     /// A TSS descriptor or a task gate.
     Task(Descriptor),
+}
+
+/// The instruction that goes through a call gate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transfer {
+    Jump,
+    Call,
+}
+
+/// A call gate, with bits 63:32 of its offset in long mode.
+#[derive(Clone, Copy)]
+struct CallGate {
+    gate: Descriptor,
+    upper: u64,
 }
 
 fn far_target(cpu: &mut Cpu, selector: u16) -> Result<Target, Stop> {
@@ -143,7 +154,7 @@ fn far_target(cpu: &mut Cpu, selector: u16) -> Result<Target, Stop> {
     Ok(Target::Code(descriptor))
 }
 
-fn gate_target(cpu: &Cpu, gate: Descriptor, selector: u16) -> Result<Target, Stop> {
+fn gate_target(cpu: &mut Cpu, gate: Descriptor, selector: u16) -> Result<Target, Stop> {
     let kind = gate.kind();
     let task = matches!(
         kind,
@@ -158,17 +169,28 @@ fn gate_target(cpu: &Cpu, gate: Descriptor, selector: u16) -> Result<Target, Sto
     if !gate.is_present() {
         return Err(selector_fault(vector::NP, selector, 0));
     }
-    Ok(if task { Target::Task(gate) } else { Target::Gate(gate) })
+    if task {
+        return Ok(Target::Task(gate));
+    }
+    let upper = if cpu.mode.long { cpu.wide_descriptor_upper(selector)? } else { 0 };
+    Ok(Target::Gate(CallGate { gate, upper }))
 }
 
-/// Code segment, its selector, offset and operand size behind a call gate.
-fn through_gate(cpu: &mut Cpu, gate: Descriptor) -> Result<(Descriptor, u16, u64, u8), Stop> {
+/// Code segment, its selector, offset and operand size behind a call gate. A JMP cannot change
+/// the privilege level.
+fn through_gate(
+    cpu: &mut Cpu,
+    CallGate { gate, upper }: CallGate,
+    transfer: Transfer,
+) -> Result<(Descriptor, u16, u64, u8), Stop> {
     let selector = gate.gate_selector();
     if is_null(selector) {
         return gp(0);
     }
     let code = cpu.descriptor(selector, vector::GP, 0)?;
-    if !code.is_code() || code.dpl() > cpu.arch.cpl {
+    let changes_level = !code.is_conforming() && code.dpl() != cpu.arch.cpl;
+    if !code.is_code() || code.dpl() > cpu.arch.cpl || (transfer == Transfer::Jump && changes_level)
+    {
         return Err(selector_fault(vector::GP, selector, 0));
     }
     if cpu.mode.long && code.attrib() & (attrib::L | attrib::DB) != attrib::L {
@@ -178,20 +200,20 @@ fn through_gate(cpu: &mut Cpu, gate: Descriptor) -> Result<(Descriptor, u16, u64
         return Err(selector_fault(vector::NP, selector, 0));
     }
     if cpu.mode.long {
-        let offset = gate.gate_offset(true) | (cpu.upper_half(gate)? << 32);
+        let offset = gate.gate_offset(true) | (upper << 32);
         return Ok((code, selector, offset, 8));
     }
     let wide = gate.kind() == system_type::CALL_GATE;
     Ok((code, selector, gate.gate_offset(wide), if wide { 4 } else { 2 }))
 }
 
-fn call_gate(cpu: &mut Cpu, gate: Descriptor, cs: u16, rip: u64) -> Done {
-    let (code, selector, offset, size) = through_gate(cpu, gate)?;
+fn call_gate(cpu: &mut Cpu, call_gate: CallGate, cs: u16, rip: u64) -> Done {
+    let (code, selector, offset, size) = through_gate(cpu, call_gate, Transfer::Call)?;
     let inner = !code.is_conforming() && code.dpl() < cpu.arch.cpl;
     let level = if inner { code.dpl() } else { cpu.arch.cpl };
     if inner {
         let (old_ss, old_rsp) = (cpu.arch.segment(SegReg::Ss).selector, cpu.arch.gpr(Gpr::Rsp));
-        let parameters = read_parameters(cpu, gate, size)?;
+        let parameters = read_parameters(cpu, call_gate.gate, size)?;
         let (pointer, stack) = cpu.tss_stack(level, 0)?;
         let segment = if cpu.mode.long {
             super::segment::null_stack(level)
@@ -250,7 +272,7 @@ fn ret_far(cpu: &mut Cpu, op: &Op) -> Done {
         }
         let pointer = cpu.pop_sized(op.size)?;
         let stack = cpu.pop_sized(op.size)? as u16;
-        let segment = cpu.stack_segment(stack, level, vector::GP, 0)?;
+        let segment = cpu.return_stack_segment(stack, code, level)?;
         cpu.load_code_segment(code, selector, level)?;
         cpu.switch_stack(level, segment, pointer);
         cpu.release_stack(op.imm);

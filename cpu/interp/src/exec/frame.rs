@@ -2,6 +2,7 @@
 
 use cpu_defs::{SegReg, attrib, vector};
 
+use super::segment::null_stack;
 use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
 use crate::state::Segment;
@@ -91,6 +92,24 @@ impl Cpu {
             return Err(selector_fault(vector::NP, selector, 0));
         }
         Ok(descriptor)
+    }
+
+    /// The stack segment that a far return or IRET to `code` at `level` names. It may be null
+    /// where the code returned to is 64-bit and not of ring 3.
+    pub(super) fn return_stack_segment(
+        &mut self,
+        selector: u16,
+        code: Descriptor,
+        level: u8,
+    ) -> Result<Segment, Stop> {
+        if !is_null(selector) {
+            return self.stack_segment(selector, level, vector::GP, 0);
+        }
+        let code64 = self.mode.long && code.attrib() & attrib::L != 0;
+        if !code64 || level == 3 || selector as u8 & 3 != level {
+            return gp(0);
+        }
+        Ok(null_stack(level))
     }
 
     /// After a return to a lower privilege: data segments it may not use become null.

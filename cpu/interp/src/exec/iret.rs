@@ -80,7 +80,7 @@ fn iret_protected(cpu: &mut Cpu, size: u8) -> Done {
     if outer || from64 {
         let pointer = cpu.pop_sized(size)?;
         let stack = cpu.pop_sized(size)? as u16;
-        let segment = cpu.stack_segment(stack, level, cpu_defs::vector::GP, 0)?;
+        let segment = cpu.return_stack_segment(stack, code, level)?;
         cpu.load_code_segment(code, selector, level)?;
         cpu.switch_stack(level, segment, pointer);
     } else {

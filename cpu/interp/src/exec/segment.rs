@@ -264,7 +264,7 @@ fn system_descriptor(
     if !descriptor.is_present() {
         return Err(selector_fault(vector::NP, selector, 0));
     }
-    let upper = if cpu.mode.long { cpu.upper_half(descriptor)? << 32 } else { 0 };
+    let upper = if cpu.mode.long { cpu.wide_descriptor_upper(selector)? << 32 } else { 0 };
     Ok((descriptor, descriptor.base() | upper))
 }
 
