@@ -202,21 +202,22 @@ class Processor(Guest):
         vector = self.run_to_halt() - layout.HANDLERS
         assert 0 <= vector < _VECTORS, f"halted at {vector + layout.HANDLERS:#x}"
         has_code = vector in WITH_ERROR_CODE if error_code is None else error_code
-        return self._frame(vector, has_code and self.mode.protected)
+        return self.trap(vector, error_code=has_code and self.mode.protected)
 
-    def _frame(self, vector: int, has_code: bool) -> Trap:
+    def trap(self, vector: int, *, error_code: bool) -> Trap:
+        """What is on the stack of the handler that has halted."""
         size = 8 if self.mode.long else 4 if self.mode.protected else 2
         ss_base, rsp = self.get("ss_base", "rsp")
         words = self.words(ss_base + rsp if not self.mode.long else rsp, size, 10)
-        error_code = words.pop(0) if has_code else None
+        code = words.pop(0) if error_code else None
         rip, cs, rflags, old_rsp, old_ss = words[:5]
         v86 = bool(rflags & Rflags.VM) and size == 4
         outer = v86 or (cs & 3) != (self.reg("cs_selector") & 3)
         if not self.mode.protected or not (outer or self.mode.long):
-            return Trap(vector, error_code, rip, cs, rflags)
+            return Trap(vector, code, rip, cs, rflags)
         es, ds, fs, gs = words[5:9]
         segments = (es, ds, fs, gs) if v86 else None
-        return Trap(vector, error_code, rip, cs, rflags, old_rsp, old_ss, segments)
+        return Trap(vector, code, rip, cs, rflags, old_rsp, old_ss, segments)
 
     def words(self, gpa: int, size_bytes: int, count: int) -> list[int]:
         """Little-endian words in memory; zeros behind its end."""
