@@ -17,6 +17,8 @@ const ALWAYS: u64 = cr4::TSD
 
 /// Bits that exist with a feature.
 const BY_FEATURE: &[(u64, CpuidBit)] = &[
+    (cr4::VME, bit::VME),
+    (cr4::PVI, bit::VME),
     (cr4::UMIP, bit::UMIP),
     (cr4::LA57, bit::LA57),
     (cr4::FSGSBASE, bit::FSGSBASE),

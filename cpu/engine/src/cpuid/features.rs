@@ -10,6 +10,7 @@ use cpu_defs::{CpuidBit, CpuidEntry, CpuidReg, CpuidWord, cpuid_bit as bit};
 
 /// Features of the interpreter.
 const INTERPRETED: &[CpuidBit] = &[
+    bit::VME,
     bit::DE,
     bit::PSE,
     bit::TSC,

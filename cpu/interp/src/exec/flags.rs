@@ -1,11 +1,12 @@
 //! CLC, STC, CMC, CLD, STD, CLI, STI, CLAC, STAC, LAHF, SAHF, PUSHF, POPF, SALC.
 //!
-//! IF and IOPL obey the privilege rules of SDM volume 2, "POPF" and "CLI"; VME and PVI are absent.
+//! IF and IOPL obey the privilege rules of SDM volume 2, "POPF" and "CLI".
 
 use cpu_alu::Condition;
 use cpu_defs::{Gpr, rflags};
 use iced_x86::{Instruction, Mnemonic};
 
+use super::virtual_interrupts::InterruptFlag;
 use crate::cpu::Cpu;
 use crate::int::{HIGH_BYTE, Int};
 use crate::op::{Handler, Op};
@@ -86,21 +87,25 @@ fn set(cpu: &mut Cpu, bit: u64) -> Done {
 }
 
 fn cli(cpu: &mut Cpu, _: &Op) -> Done {
-    if cpu.mode.protected && cpu.arch.cpl > cpu.iopl() {
-        return gp(0);
+    match cpu.interrupt_flag() {
+        InterruptFlag::Real => clear(cpu, rflags::IF),
+        InterruptFlag::Virtual => clear(cpu, rflags::VIF),
+        InterruptFlag::Refused => gp(0),
     }
-    clear(cpu, rflags::IF)
 }
 
 fn sti(cpu: &mut Cpu, _: &Op) -> Done {
-    if cpu.mode.protected && cpu.arch.cpl > cpu.iopl() {
-        return gp(0);
+    match cpu.interrupt_flag() {
+        InterruptFlag::Virtual if cpu.arch.rflags & rflags::VIP == 0 => set(cpu, rflags::VIF),
+        InterruptFlag::Virtual | InterruptFlag::Refused => gp(0),
+        InterruptFlag::Real => {
+            if cpu.arch.rflags & rflags::IF == 0 {
+                cpu.arch.rflags |= rflags::IF;
+                cpu.arch.shadow = Shadow::Sti;
+            }
+            Ok(())
+        }
     }
-    if cpu.arch.rflags & rflags::IF == 0 {
-        cpu.arch.rflags |= rflags::IF;
-        cpu.arch.shadow = Shadow::Sti;
-    }
-    Ok(())
 }
 
 /// CLAC and STAC: #UD outside CPL 0, in virtual-8086 mode as well.
@@ -131,19 +136,27 @@ fn salc(cpu: &mut Cpu, _: &Op) -> Done {
 }
 
 fn pushf<T: Int>(cpu: &mut Cpu, _: &Op) -> Done {
-    if cpu.mode.v86 && cpu.iopl() < 3 {
-        return gp(0);
-    }
-    cpu.push(T::from_u64(cpu.arch.rflags & !(rflags::VM | rflags::RF)))
+    let flags = match cpu.stacked_interrupt_flag(T::SIZE as u8) {
+        InterruptFlag::Real => cpu.arch.rflags,
+        InterruptFlag::Virtual => cpu.virtual_flags(),
+        InterruptFlag::Refused => return gp(0),
+    };
+    cpu.push(T::from_u64(flags & !(rflags::VM | rflags::RF)))
 }
 
 fn popf<T: Int>(cpu: &mut Cpu, _: &Op) -> Done {
-    if cpu.mode.v86 && cpu.iopl() < 3 {
+    let flag = cpu.stacked_interrupt_flag(T::SIZE as u8);
+    if flag == InterruptFlag::Refused {
         return gp(0);
     }
-    let value = cpu.pop::<T>()?.to_u64();
-    let width = if T::SIZE == 2 { 0xFFFF } else { u64::MAX };
-    cpu.set_rflags(value, cpu.writable_rflags() & width);
-    cpu.arch.rflags &= !rflags::RF | !width;
+    let value = cpu.stack_read::<T>(0)?.to_u64();
+    if flag == InterruptFlag::Virtual {
+        cpu.check_virtual_flags(value)?;
+        cpu.load_virtual_flags(value);
+    } else {
+        let width = if T::SIZE == 2 { 0xFFFF } else { u64::MAX };
+        cpu.set_rflags(value, cpu.writable_rflags() & width);
+    }
+    cpu.release_stack(T::SIZE as u64);
     Ok(())
 }

@@ -51,12 +51,18 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
     })
 }
 
-/// Without VME, virtual-8086 code needs IOPL 3.
+/// INT n of virtual-8086 code is redirected, or needs IOPL 3.
 fn int_n(cpu: &mut Cpu, op: &Op) -> Done {
-    if cpu.mode.v86 && cpu.iopl() < 3 {
-        return gp(0);
+    let vector = op.imm as u8;
+    if cpu.mode.v86 {
+        if cpu.redirects(vector)? {
+            return cpu.redirect(vector);
+        }
+        if cpu.iopl() < 3 {
+            return gp(0);
+        }
     }
-    cpu.software_interrupt(op.imm as u8)
+    cpu.software_interrupt(vector)
 }
 
 fn into(cpu: &mut Cpu, _: &Op) -> Done {

@@ -3,6 +3,7 @@
 use cpu_defs::{Gpr, SegReg, rflags};
 use iced_x86::{Instruction, Mnemonic};
 
+use super::virtual_interrupts::InterruptFlag;
 use crate::cpu::Cpu;
 use crate::op::{Handler, Op};
 use crate::state::Segment;
@@ -23,7 +24,7 @@ fn iret(cpu: &mut Cpu, op: &Op) -> Done {
         if !cpu.mode.protected {
             iret_real(cpu, op.size)?;
         } else if cpu.mode.v86 {
-            if cpu.iopl() < 3 {
+            if cpu.stacked_interrupt_flag(op.size) == InterruptFlag::Refused {
                 return gp(0);
             }
             iret_real(cpu, op.size)?;
@@ -50,11 +51,19 @@ fn iret_real(cpu: &mut Cpu, size: u8) -> Done {
     let rip = cpu.pop_sized(size)?;
     let selector = cpu.pop_sized(size)? as u16;
     let flags = cpu.pop_sized(size)?;
+    let flag = cpu.stacked_interrupt_flag(size);
+    if flag == InterruptFlag::Virtual {
+        cpu.check_virtual_flags(flags)?;
+    }
     let cs = SegReg::Cs as usize;
     cpu.arch.seg[cs] = cpu.real_segment(cpu.arch.seg[cs], selector);
     cpu.refresh();
     cpu.enter_code(rip)?;
-    cpu.set_rflags(flags, mask);
+    if flag == InterruptFlag::Virtual {
+        cpu.load_virtual_flags(flags);
+    } else {
+        cpu.set_rflags(flags, mask);
+    }
     Ok(())
 }
 

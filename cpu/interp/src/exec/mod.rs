@@ -34,6 +34,7 @@ mod system;
 mod task;
 mod tss;
 mod vector;
+mod virtual_interrupts;
 mod xcr;
 mod xsave;
 
