@@ -4,9 +4,11 @@ import argparse
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from kvmshim.cli.cpu import add_cpu_option
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device.command import exit_like
 from kvmshim.device.run import run
+from kvmshim.device.workplace import Service
 
 _DESCRIPTION = """\
 Run a command that finds a /dev/kvm. Only the command and its children see it, and it is gone when
@@ -23,10 +25,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="run one command with a private /dev/kvm",
-        usage="kvmshim run [-h] [--host-cpuid] [--] CMD [ARG ...]",
+        usage="kvmshim run [-h] [--cpu {intel,amd}] [--host-cpuid] [--] CMD [ARG ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
+    add_cpu_option(parser)
     parser.add_argument(
         "--host-cpuid",
         action="store_true",
@@ -43,7 +46,11 @@ def add_parser(commands: Any) -> None:
 def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
     argv = [arguments.command, *arguments.arguments]
     accompany = _alone if arguments.host_cpuid else wiring.accompany_command
-    exit_like(run(argv, wiring.make_service, wiring.prepare_command, accompany))
+
+    def make_service() -> Service:
+        return wiring.make_service(arguments.cpu)
+
+    exit_like(run(argv, make_service, wiring.prepare_command, accompany))
 
 
 def _alone(_pid: int, _child_signals: int) -> AbstractContextManager[None]:

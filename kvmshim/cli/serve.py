@@ -5,13 +5,14 @@ import grp
 import os
 from typing import Any
 
+from kvmshim.cli.cpu import add_cpu_option
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device.cuse import CuseDoor
 from kvmshim.device.door import Access, Door, DoorError
 from kvmshim.device.fuse import FuseDoor
 from kvmshim.device.janitor import Expect
 from kvmshim.device.serve import serve
-from kvmshim.device.workplace import Workplace
+from kvmshim.device.workplace import Service, Workplace
 
 _DESCRIPTION = """\
 Serve a /dev/kvm in the foreground until SIGTERM, SIGINT or SIGHUP. Needs root. Prints a line when
@@ -42,6 +43,7 @@ def add_parser(commands: Any) -> None:
         help="permissions in octal (default: 600; with --group: 660)",
     )
     parser.add_argument("--group", type=_group, help="a group, by name or number, that may open it")
+    add_cpu_option(parser)
     parser.set_defaults(run=_run)
 
 
@@ -81,5 +83,8 @@ def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
             return CuseDoor(arguments.name, access, workplace, expect)
         return FuseDoor(arguments.fuse, access, workplace, expect)
 
-    serve(make_door, wiring.make_service)
+    def make_service() -> Service:
+        return wiring.make_service(arguments.cpu)
+
+    serve(make_door, make_service)
     return 0

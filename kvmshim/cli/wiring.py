@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 class Wiring:
     """What stands behind the doors."""
 
-    make_service: Callable[[], Service]
-    """Called once, after the last fork."""
+    make_service: Callable[[str | None], Service]
+    """Called once, after the last fork, with what `--cpu` says."""
     prepare_command: Callable[[], None] = lambda: None
     """Called in the child of `kvmshim run`, last before exec."""
     accompany_command: Accompany = lambda _pid, _child_signals: nullcontext()
@@ -39,10 +39,13 @@ def _emulated_cpuid(pid: int, child_signals: int) -> AbstractContextManager[None
     return emulated_cpuid(pid, child_signals)
 
 
-def _kvm_service() -> Service:
+def _kvm_service(cpu: str | None) -> Service:
     try:
         # Not before it is needed: `check` and `--help` do without the engine.
         from kvmshim.device.service import KvmService
+        from kvmshim.handle.system.personality import choose_personality
     except ImportError as error:
         raise DoorError(f"the engine is not built: {error}") from error
+    if cpu is not None:
+        choose_personality(cpu)
     return KvmService()

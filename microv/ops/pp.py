@@ -1,5 +1,7 @@
 """mv_pp_op: the calling thread as a physical processor, and what processors can do."""
 
+from enum import IntEnum
+
 from microv import abi_gen as mv
 from microv import cdl, rdl
 from microv.call import with_handle
@@ -35,6 +37,18 @@ def set_shared_page_gpa(gpa: int) -> None:
 def get_shared_page_gpa() -> int:
     """The address of the calling thread's shared page, or 0."""
     return with_handle(_OP | mv.MV_PP_OP_GET_SHARED_PAGE_GPA_IDX_VAL)
+
+
+class Personality(IntEnum):
+    """The maker of the processor that guests see."""
+
+    INTEL = 0
+    AMD = 1
+
+
+def set_personality(personality: Personality) -> None:
+    """Whose processor the supported lists describe and VSs created from now on are."""
+    with_handle(_OP | mv.MV_PP_OP_SET_PERSONALITY_IDX_VAL, personality)
 
 
 def cpuid_get_supported(function: int, index: int = 0) -> CdlEntry:

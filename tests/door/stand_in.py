@@ -99,4 +99,4 @@ def no_fsopen(kind: str) -> int:
 if __name__ == "__main__":
     if OLD_KERNEL in os.environ:
         mount_ffi.fsopen = no_fsopen
-    main(wiring=Wiring(StandInService))
+    main(wiring=Wiring(lambda _cpu: StandInService()))

@@ -3,7 +3,7 @@
 mod guest;
 
 use cpu_defs::{CpuidBit, CpuidEntry, CpuidReg, Gpr, Reg, SegField, SegReg, cpuid_bit as bit, msr};
-use cpu_engine::{Exit, supported_cpuid};
+use cpu_engine::{Exit, Personality, supported_cpuid_as};
 use guest::{Guest, RAM, START};
 use iced_x86::code_asm::*;
 
@@ -21,7 +21,7 @@ fn run(program: impl FnOnce(&mut CodeAssembler)) -> Guest {
 /// The supported table of another vendor, with a bit added.
 fn table(vendor: &[u8; 12], extra: Option<CpuidBit>) -> Vec<CpuidEntry> {
     let word = |at: usize| u32::from_le_bytes(vendor[at..at + 4].try_into().expect("four"));
-    let mut table = supported_cpuid();
+    let mut table = supported_cpuid_as(Personality::Amd);
     for entry in &mut table {
         if entry.function & 0x7FFF_FFFF == 0 {
             (entry.ebx, entry.edx, entry.ecx) = (word(0), word(4), word(8));
@@ -271,14 +271,19 @@ fn sysret_to_a_non_canonical_address_faults_in_the_kernel_on_intel_alone() {
 }
 
 #[test]
-fn a_null_selector_keeps_the_base_on_amd_alone() {
-    for (vendor, base) in [(AMD, 0x1234), (INTEL, 0)] {
+fn a_null_selector_keeps_the_base_on_amd_unless_announced() {
+    let clears = bit::NULL_SELECTOR_CLEARS_BASE;
+    for (vendor, announced, base) in [(AMD, false, 0x1234), (AMD, true, 0), (INTEL, false, 0)] {
         let mut guest = Guest::long_mode(|a| {
             a.xor(eax, eax).unwrap();
             a.mov(fs, eax).unwrap();
             a.hlt().unwrap();
         });
-        guest.vcpu.set_cpuid(table(vendor, None));
+        let mut cpuid = table(vendor, announced.then_some(clears));
+        if !announced {
+            cpuid.retain(|entry| entry.function != clears.word.position().0);
+        }
+        guest.vcpu.set_cpuid(cpuid);
         guest.set(Reg::Segment(SegReg::Fs, SegField::Base), 0x1234);
         guest.run_to_hlt();
         assert_eq!(guest.vcpu.reg(Reg::Segment(SegReg::Fs, SegField::Base)), base);

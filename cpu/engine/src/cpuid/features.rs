@@ -2,11 +2,14 @@
 //!
 //! A bit is here only if the feature works. A new feature is one row: in [`INTERPRETED`] if the
 //! interpreter does all of it, in [`BY_HOST`] if the host executes its instructions (it is
-//! announced then only where the host has it).
+//! announced then only where the host has it). What one vendor alone has is a row of [`AMD_ONLY`]
+//! or [`INTEL_ONLY`] besides.
 
 use std::arch::x86_64::__cpuid_count;
 
 use cpu_defs::{CpuidBit, CpuidEntry, CpuidReg, CpuidWord, cpuid_bit as bit};
+
+use super::Personality;
 
 /// Features of the interpreter.
 const INTERPRETED: &[CpuidBit] = &[
@@ -60,7 +63,30 @@ const INTERPRETED: &[CpuidBit] = &[
     bit::LONG_MODE,
     bit::LAHF_SAHF,
     bit::INVARIANT_TSC,
+    bit::ALT_MOV_CR8,
+    bit::TOPOLOGY_EXTENSIONS,
+    bit::ARAT,
+    bit::NO_NESTED_DATA_BP,
+    bit::LFENCE_SERIALIZING,
+    bit::NULL_SELECTOR_CLEARS_BASE,
+    bit::NO_SMM_CTL,
 ];
+
+/// Features that AMD's processors alone have.
+const AMD_ONLY: &[CpuidBit] = &[
+    bit::ALT_MOV_CR8,
+    bit::SSE4A,
+    bit::TOPOLOGY_EXTENSIONS,
+    bit::MMXEXT,
+    bit::CLZERO,
+    bit::NO_NESTED_DATA_BP,
+    bit::LFENCE_SERIALIZING,
+    bit::NULL_SELECTOR_CLEARS_BASE,
+    bit::NO_SMM_CTL,
+];
+
+/// Features that Intel's processors alone have.
+const INTEL_ONLY: &[CpuidBit] = &[bit::SERIALIZE];
 
 /// Features of instructions that the host executes on the guest's registers.
 const BY_HOST: &[CpuidBit] = &[
@@ -104,13 +130,17 @@ const BY_HOST: &[CpuidBit] = &[
 /// Bits of leaf 1 EDX that AMD repeats in leaf 80000001H.
 pub(super) const AMD_REPEATED: u32 = 0x0183_F3FF;
 
-/// The announced bits of one word.
-pub(super) fn word(word: CpuidWord) -> u32 {
+/// The bits of one word that a personality announces.
+pub(super) fn word(word: CpuidWord, personality: Personality) -> u32 {
     let of = |bits: &[CpuidBit]| {
         let here = bits.iter().filter(|bit| bit.word == word);
         here.fold(0, |all, bit| all | bit.mask())
     };
-    of(INTERPRETED) | (of(BY_HOST) & host_word(word))
+    let foreign = match personality {
+        Personality::Intel => of(AMD_ONLY),
+        Personality::Amd => of(INTEL_ONLY),
+    };
+    (of(INTERPRETED) | (of(BY_HOST) & host_word(word))) & !foreign
 }
 
 /// The word as the host shows it.
@@ -130,17 +160,17 @@ fn host_leaf(function: u32, index: u32) -> [u32; 4] {
 }
 
 /// Adds the announced bits to an entry.
-pub(super) fn announce(entry: &mut CpuidEntry) {
+pub(super) fn announce(entry: &mut CpuidEntry, personality: Personality) {
     for &of in CpuidWord::ALL {
         let (function, index, reg) = of.position();
         if (function, index) != (entry.function, entry.index) {
             continue;
         }
         match reg {
-            CpuidReg::Eax => entry.eax |= word(of),
-            CpuidReg::Ebx => entry.ebx |= word(of),
-            CpuidReg::Ecx => entry.ecx |= word(of),
-            CpuidReg::Edx => entry.edx |= word(of),
+            CpuidReg::Eax => entry.eax |= word(of, personality),
+            CpuidReg::Ebx => entry.ebx |= word(of, personality),
+            CpuidReg::Ecx => entry.ecx |= word(of, personality),
+            CpuidReg::Edx => entry.edx |= word(of, personality),
         }
     }
 }

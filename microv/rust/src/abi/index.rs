@@ -42,6 +42,9 @@ super::define::constants! {
     MV_PP_OP_TSC_SET_KHZ_IDX_VAL = 0x17;
     /// Extension. R10 out: address of the calling PP's shared page, 0 where none is set.
     MV_PP_OP_GET_SHARED_PAGE_GPA_IDX_VAL = 0x40;
+    /// Extension. R11: the vendor that guests see in VSs created from now on and that the supported
+    /// lists describe, 0 Intel, 1 AMD. Without the call it is the host's.
+    MV_PP_OP_SET_PERSONALITY_IDX_VAL = 0x41;
 
     MV_VM_OP_CREATE_VM_IDX_VAL = 0x0;
     MV_VM_OP_DESTROY_VM_IDX_VAL = 0x1;

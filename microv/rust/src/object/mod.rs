@@ -4,6 +4,7 @@
 //! on a VP, a VP on a VM; each is destroyed only when nothing stands on it.
 
 mod members;
+pub mod personality;
 pub mod pool;
 pub mod pp;
 pub mod presence;
@@ -26,6 +27,8 @@ use pool::{Ids, Pool};
 pub struct Machine {
     /// Open handles.
     pub handles: Handles,
+    /// Whose processor guests see.
+    pub personality: personality::Chosen,
     /// IDs of the threads that have made a hypercall and still live.
     pub pps: Ids,
     /// Guest VMs; the root VM is no object.
@@ -40,6 +43,7 @@ impl Default for Machine {
     fn default() -> Machine {
         Machine {
             handles: Handles::default(),
+            personality: personality::Chosen::default(),
             pps: Ids::new(0..MV_MAX_PPS as u16),
             vms: Pool::new(MV_ROOT_VMID as u16 + 1..MV_MAX_VMS as u16),
             vps: Pool::new(MV_MAX_PPS as u16..MV_MAX_VPS as u16),

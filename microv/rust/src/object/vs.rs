@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use cpu_engine::Vcpu;
+use cpu_engine::{Personality, Vcpu, supported_cpuid_as};
 
 use super::Vp;
 use super::presence::{Presence, Present};
@@ -59,13 +59,13 @@ pub enum Refusal {
 impl Vs {
     /// A VS in its power-on state; the caller has joined the VP's members on its behalf. The frequency
     /// counts for the first VS of a VM, others share its time-stamp counter.
-    pub fn new(id: u16, vp: Arc<Vp>, tsc_khz: u32) -> Vs {
+    pub fn new(id: u16, vp: Arc<Vp>, tsc_khz: u32, personality: Personality) -> Vs {
         let tsc = vp.vm.tsc(tsc_khz);
         let presence = Arc::new(Presence::default());
         let vcpu = Vcpu::new(
             Arc::clone(&vp.vm.memory),
             Arc::clone(&presence.kick),
-            cpu_engine::supported_cpuid(),
+            supported_cpuid_as(personality),
             tsc,
         );
         vp.vm.add_vcpu(Arc::clone(&presence));
@@ -171,7 +171,7 @@ mod tests {
         assert!(vm.members.join());
         let vp = Arc::new(Vp::new(2, vm));
         assert!(vp.members.join());
-        Vs::new(3, vp, 1000)
+        Vs::new(3, vp, 1000, Personality::of_host())
     }
 
     fn poison(vs: &Vs) {

@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use cpu_engine::SUPPORTED_MSRS;
+use cpu_defs::CpuidEntry;
+use cpu_engine::{Personality, SUPPORTED_MSRS, supported_cpuid_as};
 
 use crate::abi::index;
 use crate::abi::list::mv_rdl_t;
@@ -26,9 +27,10 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_PP_OP_GET_SHARED_PAGE_GPA_IDX_VAL => {
             Ok(Outcome::Value(call.pp.page().map_or(0, SharedPage::gpa)))
         }
+        index::MV_PP_OP_SET_PERSONALITY_IDX_VAL => set_personality(call),
         index::MV_PP_OP_CPUID_GET_SUPPORTED_IDX_VAL => cpuid_get_supported(call),
         index::MV_PP_OP_CPUID_GET_SUPPORTED_LIST_IDX_VAL => {
-            cdl::answer(call.pp.page()?, &cpu_engine::supported_cpuid())?;
+            cdl::answer(call.pp.page()?, &supported_cpuid(call))?;
             Ok(Outcome::Done)
         }
         index::MV_PP_OP_MSR_GET_SUPPORTED_IDX_VAL => msr_get_supported(call),
@@ -57,9 +59,24 @@ fn tsc_set_khz(call: &mut Call) -> OpResult {
     Ok(Outcome::Done)
 }
 
+/// R11 is 0 for Intel, 1 for AMD; VSs that exist stay as they are.
+fn set_personality(call: &Call) -> OpResult {
+    let personality = match call.regs.r11 {
+        0 => Personality::Intel,
+        1 => Personality::Amd,
+        _ => return Err(Failure::Reg1),
+    };
+    call.machine.personality.set(personality);
+    Ok(Outcome::Done)
+}
+
+fn supported_cpuid(call: &Call) -> Vec<CpuidEntry> {
+    supported_cpuid_as(call.machine.personality.get())
+}
+
 /// The first entry of the list on the page is the question and becomes the answer.
 fn cpuid_get_supported(call: &Call) -> OpResult {
-    let answered = cdl::answer_one(call.pp.page()?, &cpu_engine::supported_cpuid());
+    let answered = cdl::answer_one(call.pp.page()?, &supported_cpuid(call));
     answered.map(|()| Outcome::Done).ok_or(Failure::Unknown)
 }
 
