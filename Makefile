@@ -45,6 +45,13 @@ test-cuse: build clients ## The clients against a real /dev/kvm made by CUSE, in
 test-kill: build clients ## SIGKILL at 200 random moments
 	KVMSHIM_KILLS=200 pytest -q tests/kill
 
+WALKS ?= 1000000
+SEED ?= 1
+
+.PHONY: walks
+walks: build ## WALKS page walks of a guest against the model in tests/walk, from SEED
+	python -m tests.walk --walks $(WALKS) --seed $(SEED)
+
 .PHONY: bench
 bench: build clients ## Exits per second, start-up, instructions per second
 	python -m tools.bench
