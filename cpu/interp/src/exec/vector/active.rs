@@ -4,7 +4,7 @@
 //! SDM volume 1, "Memory Fault Suppression" of "Programming with Intel AVX-512"; volume 2,
 //! "VMASKMOV".
 
-use super::execute::{MAX_LEN, Run};
+use super::execute::{self, MAX_LEN};
 use crate::cpu::Cpu;
 use crate::mode::Rights;
 use crate::native::{Active, NativeOp};
@@ -27,7 +27,7 @@ pub(super) fn load(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
 }
 
 /// Has the instruction executed, then stores the active bytes.
-pub(super) fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp, run: Run) -> Done {
+pub(super) fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
     let active = active_bytes(cpu, native);
     if matches!(native.active, Active::Unsuppressed { .. }) {
         let gla = cpu.linear(op.seg, cpu.offset(op), u64::from(native.len), Rights::WRITE)?;
@@ -40,7 +40,7 @@ pub(super) fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp, run: Run) -> Done
             places.push(cpu.place(op.seg, gla, run.len())?);
         }
     }
-    run(cpu, native)?;
+    execute::run(cpu, native)?;
     let bytes = *cpu.native.memory();
     for (place, run) in places.into_iter().zip(runs(active)) {
         cpu.write_place(place, &bytes[run]);

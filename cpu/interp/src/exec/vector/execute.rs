@@ -12,14 +12,8 @@ use crate::native::{Active, Native, NativeOp};
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop, gp, ud};
 
-/// FOP, FIP and FDP in the FXSAVE area: MMX instructions leave them alone, the host does not.
-const X87_POINTERS: std::ops::Range<usize> = cpu_host::FOP..cpu_host::MXCSR;
-
 /// Most bytes of a memory operand.
 pub(super) const MAX_LEN: usize = 64;
-
-/// Has the host execute it.
-pub(super) type Run = fn(&mut Cpu, &NativeOp) -> Done;
 
 /// What goes with the operand in memory.
 const NO_MEMORY: u8 = 0;
@@ -48,15 +42,11 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op, native: &mut Native
     };
     match class(instruction) {
         Class::Mmx => with_memory::<{ Class::Mmx as u8 }>(memory),
-        Class::Sse if snippet.x87 => with_memory::<SSE_AND_MMX>(memory),
         Class::Sse => with_memory::<{ Class::Sse as u8 }>(memory),
         Class::Avx => with_memory::<{ Class::Avx as u8 }>(memory),
         Class::Avx512 => with_memory::<{ Class::Avx512 as u8 }>(memory),
     }
 }
-
-/// Both XMM and MMX registers.
-const SSE_AND_MMX: u8 = 4;
 
 fn with_memory<const CLASS: u8>(memory: u8) -> Handler {
     match memory {
@@ -81,34 +71,22 @@ fn handle<const CLASS: u8, const MEMORY: u8>(cpu: &mut Cpu, op: &Op) -> Done {
     let Some(native) = cpu.native.op(op.imm) else {
         return Err(Stop::Unsupported);
     };
-    let run: Run = match CLASS {
-        MMX | SSE_AND_MMX => run_mmx,
-        _ => run,
-    };
     match MEMORY {
         LOAD => load(cpu, op, &native)?,
         MASKED_LOAD => active::load(cpu, op, &native)?,
-        STORE => return store(cpu, op, &native, run),
-        MASKED_STORE => return active::store(cpu, op, &native, run),
+        STORE => return store(cpu, op, &native),
+        MASKED_STORE => return active::store(cpu, op, &native),
         _ => {}
     }
     run(cpu, &native)
 }
 
-fn run(cpu: &mut Cpu, native: &NativeOp) -> Done {
+/// Has the host execute it.
+pub(super) fn run(cpu: &mut Cpu, native: &NativeOp) -> Done {
     match cpu.run_native(&native.snippet) {
         Outcome::Done => Ok(()),
         Outcome::Faulted(number) => simd_fault(cpu, number),
     }
-}
-
-/// MMX: the host executes it with x87 registers loaded, whose pointers would be its own.
-fn run_mmx(cpu: &mut Cpu, native: &NativeOp) -> Done {
-    let mut pointers = [0; X87_POINTERS.end - X87_POINTERS.start];
-    pointers.copy_from_slice(&cpu.fpu.legacy[X87_POINTERS]);
-    let done = run(cpu, native);
-    cpu.fpu.legacy[X87_POINTERS].copy_from_slice(&pointers);
-    done
 }
 
 #[cold]
@@ -134,7 +112,7 @@ fn load(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
     Ok(())
 }
 
-fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp, run: Run) -> Done {
+fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
     let len = usize::from(native.len).min(MAX_LEN);
     let gla = operand(cpu, op, native, Rights::WRITE)?;
     let place = cpu.place(op.seg, gla, len)?;
