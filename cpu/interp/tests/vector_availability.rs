@@ -164,4 +164,11 @@ fn a_pending_x87_exception_is_raised_by_mmx() {
     machine.interp.cpu.fpu.set_u16(cpu_host::FCW, 0x37E);
     machine.interp.cpu.fpu.set_u16(FSW, 0x8081);
     assert_eq!(machine.run().vector(), Some(vector::MF));
+    let mut machine = Machine::new(|a| a.paddb(mm1, qword_ptr(machine::DATA)).unwrap());
+    machine.unmap(machine::DATA);
+    assert_eq!(machine.run().vector(), Some(vector::PF));
+    machine.restart();
+    machine.interp.cpu.fpu.set_u16(cpu_host::FCW, 0x37E);
+    machine.interp.cpu.fpu.set_u16(FSW, 0x8081);
+    assert_eq!(machine.run().vector(), Some(vector::MF));
 }

@@ -147,8 +147,12 @@ fn maskmovdqu_stores_the_bytes_whose_sign_is_set() {
     machine.set_vector(2, &[0x80, 0, 0xFF, 0x7F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     machine.set_gpr(Gpr::Rdi, NEXT - 4);
     machine.unmap(NEXT);
+    assert_eq!(machine.run().vector(), Some(vector::PF));
+    assert_eq!(machine.read::<4>(NEXT - 4), [0; 4]);
+    machine.map_again(NEXT);
+    machine.restart();
     assert_eq!(machine.run(), End::Done);
-    assert_eq!(machine.read::<4>(NEXT - 4), [1, 0, 3, 0]);
+    assert_eq!(machine.read::<16>(NEXT - 4), [1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Instructions that the host executes: operand in, snippet, operand out.
 
 use cpu_defs::{Exception, cr4, vector};
-use cpu_host::{MemoryUse, Outcome, Refusal};
+use cpu_host::{FSW, MemoryUse, Outcome, Refusal};
 use iced_x86::Instruction;
 
 use super::{Class, active, available, class, classify};
@@ -12,6 +12,8 @@ use crate::native::{Active, Native, NativeOp};
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop, gp, ud};
 
+/// FSW.ES: an unmasked x87 exception waits.
+pub(super) const ERROR_SUMMARY: u16 = 1 << 7;
 /// Most bytes of a memory operand.
 pub(super) const MAX_LEN: usize = 64;
 
@@ -71,6 +73,10 @@ fn handle<const CLASS: u8, const MEMORY: u8>(cpu: &mut Cpu, op: &Op) -> Done {
     let Some(native) = cpu.native.op(op.imm) else {
         return Err(Stop::Unsupported);
     };
+    if MEMORY != NO_MEMORY && native.snippet.x87 && cpu.fpu.u16(FSW) & ERROR_SUMMARY != 0 {
+        // Before the operand is looked at.
+        return Err(Stop::Fault(Exception::plain(vector::MF)));
+    }
     match MEMORY {
         LOAD => load(cpu, op, &native)?,
         MASKED_LOAD => active::load(cpu, op, &native)?,

@@ -81,7 +81,11 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         },
         (true, false) => |cpu, op| {
             available::avx512(cpu)?;
-            each_chosen(cpu, op, gather_element)?;
+            each_chosen(cpu, op, |cpu, op, number| {
+                gather_element(cpu, op, number)?;
+                zero_above(cpu, op, op.dst);
+                Ok(())
+            })?;
             zero_above(cpu, op, op.dst);
             Ok(())
         },

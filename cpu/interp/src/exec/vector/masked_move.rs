@@ -8,14 +8,12 @@ use cpu_host::{FSW, FTW};
 use iced_x86::{Instruction, Mnemonic};
 
 use super::available;
+use super::execute::ERROR_SUMMARY;
 use crate::cpu::Cpu;
 use crate::mode::Rights;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop};
-use crate::wide::Place;
 
-/// FSW.ES: an unmasked x87 exception waits.
-const ERROR_SUMMARY: u16 = 1 << 7;
 /// FSW.TOP.
 const TOP: u16 = 7 << 11;
 /// R0 in the FXSAVE area, and the distance of the next one.
@@ -74,16 +72,14 @@ fn maskmovdqu(cpu: &mut Cpu, op: &Op) -> Done {
     store(cpu, op, &data, &mask)
 }
 
-/// All bytes are translated before one is stored.
+/// The whole operand must be writable, whatever the mask (as on AMD's processors; the manuals leave
+/// it open for an empty mask).
 fn store(cpu: &mut Cpu, op: &Op, data: &[u8], mask: &[u8]) -> Done {
-    let start = cpu.arch.gpr(Gpr::Rdi);
-    let mut stores: Vec<(Place, u8)> = Vec::with_capacity(data.len());
+    let offset = cpu.arch.gpr(Gpr::Rdi) & op.address_mask;
+    let gla = cpu.linear(op.seg, offset, data.len() as u64, Rights::WRITE)?;
+    cpu.place(op.seg, gla, data.len())?;
     for (at, (&byte, _)) in (0..).zip(data.iter().zip(mask)).filter(|(_, (_, m))| *m >> 7 != 0) {
-        let offset = start.wrapping_add(at) & op.address_mask;
-        let gla = cpu.linear(op.seg, offset, 1, Rights::WRITE)?;
-        stores.push((cpu.place(op.seg, gla, 1)?, byte));
-    }
-    for (place, byte) in stores {
+        let place = cpu.place(op.seg, gla.wrapping_add(at), 1)?;
         cpu.write_place(place, &[byte]);
     }
     Ok(())
