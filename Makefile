@@ -56,6 +56,15 @@ walks: build ## WALKS page walks of a guest against the model in tests/walk, fro
 bench: build clients ## Exits per second, start-up, instructions per second
 	python -m tools.bench
 
+CASES ?= 1000000
+SEED ?= 1
+ORACLE ?=
+
+.PHONY: oracle
+oracle: ## Random instructions on the host and in the engine: CASES=n SEED=s ORACLE='--code Add'
+	cargo run --quiet --profile checked --package kvmshim-oracle -- \
+		--cases $(CASES) --seed $(SEED) $(ORACLE)
+
 .PHONY: gen
 gen: $(STAMP) ## Write the generated Python modules
 	cargo run --release --quiet --package kvmshim-gen -- .

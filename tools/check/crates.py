@@ -16,6 +16,7 @@ _ALLOWED: Final[dict[str, set[str]]] = {
     "microv": {"cpu-engine", "cpu-mem", "cpu-defs"},
     "kvmshim-door": {"microv"},
     "kvmshim-gen": {"microv", "kvmshim-door"},
+    "kvmshim-oracle": {"cpu-engine", "cpu-mem", "cpu-defs", "cpu-host"},
 }
 
 _KVM_CRATES: Final = {"kvm-bindings", "kvm-ioctls"}
@@ -26,6 +27,7 @@ def findings(root: Path) -> Iterator[str]:
     """A sentence for each dependency against the table."""
     manifests = [*root.glob("cpu/*/Cargo.toml"), root / "microv/rust/Cargo.toml"]
     manifests += [root / "kvmshim/door/Cargo.toml", root / "tools/gen/Cargo.toml"]
+    manifests += [root / "tools/oracle/Cargo.toml"]
     for manifest in manifests:
         content = tomllib.loads(manifest.read_text())
         name = content["package"]["name"]

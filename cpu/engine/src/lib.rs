@@ -17,8 +17,8 @@ mod translate;
 mod vcpu;
 
 pub use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, TableField};
-pub use cpu_interp::TscClock;
 pub use cpu_interp::xstate::XsaveError;
+pub use cpu_interp::{Features, FpuState, TscClock};
 pub use cpuid::{Personality, supported_cpuid, supported_cpuid_as};
 pub use error::{EntryFailure, MsrError, QueueFull, RegError};
 pub use exit::{Exit, IO_DATA_LEN, IoDirection, IoExit, MmioExit, Pending};

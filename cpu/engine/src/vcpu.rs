@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cpu_interp::{Cpu, Interp, TscClock};
+use cpu_interp::{Cpu, FpuState, Interp, TscClock};
 use cpu_mem::PhysMap;
 
 use crate::complete::Unfinished;
@@ -73,6 +73,17 @@ impl Vcpu {
         let now = cpu.tsc();
         cpu.clock = clock;
         cpu.tsc_offset = now.wrapping_sub(clock.now());
+    }
+
+    /// The x87 and vector registers.
+    #[must_use]
+    pub fn fpu(&self) -> &FpuState {
+        &self.cpu().fpu
+    }
+
+    /// The x87 and vector registers, to be changed. Reserved bits are the caller's care.
+    pub fn fpu_mut(&mut self) -> &mut FpuState {
+        &mut self.cpu_mut().fpu
     }
 
     pub(crate) fn cpu(&self) -> &Cpu {

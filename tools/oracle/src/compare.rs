@@ -1,0 +1,183 @@
+//! Finds what two outcomes differ in.
+
+use cpu_host::{FCW, FOP, FPU_DP, FPU_IP, FSW, FTW, MXCSR};
+use iced_x86::{Instruction, RflagsBits};
+
+use crate::case::{Case, LINES, Outcome, describe_end, end};
+use crate::layout::LINE;
+
+/// Names of the general registers.
+pub const GPR_NAMES: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
+];
+/// Names of the segment registers.
+pub const SEGMENT_NAMES: [&str; 6] = ["es", "cs", "ss", "ds", "fs", "gs"];
+
+const PAGE_FAULT: u32 = 14;
+/// Linux reports a fault in the upper half as one on a present page, whatever it was.
+const UPPER_HALF: u64 = 1 << 47;
+
+/// One thing in which the outcomes differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What: "rax", "zmm3", "memory".
+    pub field: String,
+    /// On the host.
+    pub native: String,
+    /// In the engine.
+    pub engine: String,
+}
+
+/// What is let pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tolerance {
+    /// Compare undefined flags, too.
+    pub strict_flags: bool,
+    /// The engine may lack instructions.
+    pub skip_unsupported: bool,
+}
+
+/// All differences.
+#[must_use]
+pub fn differences(
+    case: &Case,
+    instruction: &Instruction,
+    native: &Outcome,
+    engine: &Outcome,
+    tolerance: Tolerance,
+) -> Vec<Difference> {
+    let mut found = Found(Vec::new());
+    if engine.vector == end::UNSUPPORTED && tolerance.skip_unsupported {
+        return found.0;
+    }
+    if native.vector != engine.vector {
+        let text = |outcome: &Outcome| describe_end(outcome.vector);
+        found.add("end", text(native), text(engine));
+        if engine.vector == end::UNSUPPORTED || native.vector == end::DIED {
+            return found.0;
+        }
+    } else {
+        compare_fault(&mut found, native, engine);
+    }
+    compare_general(&mut found, case, native, engine);
+    let completed = native.vector == 1 || native.vector == 3;
+    let undefined = if completed && !tolerance.strict_flags { undefined(instruction) } else { 0 };
+    found.hex("rflags", native.rflags & !undefined, engine.rflags & !undefined);
+    compare_x87(&mut found, native, engine);
+    compare_vectors(&mut found, native, engine);
+    compare_memory(&mut found, native, engine);
+    found.0
+}
+
+struct Found(Vec<Difference>);
+
+impl Found {
+    fn add(&mut self, field: impl Into<String>, native: String, engine: String) {
+        self.0.push(Difference { field: field.into(), native, engine });
+    }
+
+    fn hex(&mut self, field: impl Into<String>, native: u64, engine: u64) {
+        if native != engine {
+            self.add(field, format!("{native:#x}"), format!("{engine:#x}"));
+        }
+    }
+
+    fn bytes(&mut self, field: impl Into<String>, native: &[u8], engine: &[u8]) {
+        if native != engine {
+            self.add(field, digits(native), digits(engine));
+        }
+    }
+}
+
+/// A little-endian number in hexadecimal digits.
+#[must_use]
+pub fn digits(bytes: &[u8]) -> String {
+    let groups = bytes
+        .rchunks(8)
+        .map(|group| group.iter().rev().map(|byte| format!("{byte:02x}")).collect::<String>());
+    groups.collect::<Vec<_>>().join("_")
+}
+
+fn compare_fault(found: &mut Found, native: &Outcome, engine: &Outcome) {
+    let mut error_codes = (native.error_code, engine.error_code);
+    if native.vector == PAGE_FAULT {
+        found.hex("cr2", native.cr2, engine.cr2);
+        if native.cr2 >= UPPER_HALF {
+            error_codes = (error_codes.0 | 1, error_codes.1 | 1);
+        }
+    }
+    if matches!(native.vector, 8 | 10..=14 | 17) {
+        found.hex("error code", error_codes.0.into(), error_codes.1.into());
+    }
+}
+
+fn compare_general(found: &mut Found, case: &Case, native: &Outcome, engine: &Outcome) {
+    let (count, mask) = if case.bits == 64 { (16, u64::MAX) } else { (8, 0xFFFF_FFFF) };
+    for (number, name) in GPR_NAMES.into_iter().enumerate().take(count) {
+        found.hex(name, native.gpr[number] & mask, engine.gpr[number] & mask);
+    }
+    found.hex("rip", native.rip & mask, engine.rip & mask);
+    for (number, name) in SEGMENT_NAMES.into_iter().enumerate() {
+        found.hex(name, native.seg[number].into(), engine.seg[number].into());
+    }
+    found.hex("fs base", native.fs_base, engine.fs_base);
+    found.hex("gs base", native.gs_base, engine.gs_base);
+}
+
+fn compare_x87(found: &mut Found, native: &Outcome, engine: &Outcome) {
+    let (a, b) = (&native.fpu, &engine.fpu);
+    for (name, at) in [("fcw", FCW), ("fsw", FSW), ("fop", FOP)] {
+        found.hex(name, a.u16(at).into(), b.u16(at).into());
+    }
+    found.hex("ftw", a.legacy[FTW].into(), b.legacy[FTW].into());
+    found.bytes("fip", &a.legacy[FPU_IP..FPU_IP + 8], &b.legacy[FPU_IP..FPU_IP + 8]);
+    found.bytes("fdp", &a.legacy[FPU_DP..FPU_DP + 8], &b.legacy[FPU_DP..FPU_DP + 8]);
+    found.hex("mxcsr", a.u32(MXCSR).into(), b.u32(MXCSR).into());
+    for number in 0..8 {
+        let at = 32 + number * 16;
+        found.bytes(format!("st{number}"), &a.legacy[at..at + 10], &b.legacy[at..at + 10]);
+    }
+}
+
+fn compare_vectors(found: &mut Found, native: &Outcome, engine: &Outcome) {
+    for (number, (a, b)) in native.fpu.zmm.iter().zip(&engine.fpu.zmm).enumerate() {
+        found.bytes(format!("zmm{number}"), a, b);
+    }
+    for (number, (&a, &b)) in native.fpu.opmask.iter().zip(&engine.fpu.opmask).enumerate() {
+        found.hex(format!("k{number}"), a, b);
+    }
+}
+
+fn compare_memory(found: &mut Found, native: &Outcome, engine: &Outcome) {
+    if native.nr_lines as usize > LINES || engine.nr_lines as usize > LINES {
+        found.hex("changed lines", native.nr_lines.into(), engine.nr_lines.into());
+        return;
+    }
+    let (mut a, mut b) = (native.changed().iter().peekable(), engine.changed().iter().peekable());
+    while let Some(number) = a.peek().into_iter().chain(b.peek()).map(|line| line.number).min() {
+        let one = a.next_if(|line| line.number == number);
+        let other = b.next_if(|line| line.number == number);
+        let text = |line: Option<&crate::case::Line>| {
+            line.map_or("unchanged".into(), |line| digits(&line.bytes))
+        };
+        if one != other {
+            let at = crate::layout::DATA + u64::from(number) * LINE as u64;
+            found.add(format!("memory {at:#x}"), text(one), text(other));
+        }
+    }
+}
+
+/// RFLAGS bits that the manuals leave undefined.
+fn undefined(instruction: &Instruction) -> u64 {
+    let bits = instruction.rflags_undefined();
+    let pairs = [
+        (RflagsBits::OF, 1 << 11),
+        (RflagsBits::SF, 1 << 7),
+        (RflagsBits::ZF, 1 << 6),
+        (RflagsBits::AF, 1 << 4),
+        (RflagsBits::CF, 1 << 0),
+        (RflagsBits::PF, 1 << 2),
+    ];
+    pairs.into_iter().filter(|(bit, _)| bits & bit != 0).fold(0, |mask, (_, flag)| mask | flag)
+}
