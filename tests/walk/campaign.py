@@ -8,6 +8,7 @@ from typing import Final
 
 from tests.walk import control as controls
 from tests.walk.control import Control
+from tests.walk.edits import Edit
 from tests.walk.machine import Machine
 from tests.walk.model import Mode
 from tests.walk.probes import Generator, Outcome, Probe, control_record, stop_record
@@ -16,7 +17,6 @@ from tests.walk.tables import World, build
 
 _RUNS: Final = 2
 """A world is run more than once, so that accessed and dirty bits are compared in between."""
-_CONTROL_CHANGES: Final = 0.02
 _REPORTS: Final = 5
 _MODES: Final = tuple(Mode)
 
@@ -67,18 +67,18 @@ def _compare_world(world: World, name: str, result: Result) -> None:
 
 def _prepare(generator: Generator) -> tuple[bytes, dict[int, _Expected]]:
     """Records, and by their number what is expected."""
-    random = generator.world.random
     records = bytearray(RECORD * (CAPACITY + 1))
     expected: dict[int, _Expected] = {}
-    for number in range(CAPACITY):
-        if random.random() < _CONTROL_CHANGES:
-            control = controls.changed(generator.world, generator.control, random)
-            generator.load(control)
-            control_record(control, records, number * RECORD)
-            continue
-        probe, outcome = generator.next()
-        probe.record(records, number * RECORD)
-        expected[number] = _Expected(probe, outcome, generator.control)
+    for number, step in zip(range(CAPACITY), generator.steps, strict=False):
+        at = number * RECORD
+        match step:
+            case Control():
+                control_record(step, records, at)
+            case Edit():
+                step.record(records, at)
+            case probe, outcome:
+                probe.record(records, at)
+                expected[number] = _Expected(probe, outcome, generator.control)
     stop_record(records, CAPACITY * RECORD)
     return bytes(records), expected
 

@@ -1,4 +1,4 @@
-"""Where things are in the guest of the walk tests. The generator leaves the first 512 KiB alone."""
+"""Where things are in the guest of the walk tests. The generator leaves what is below FIXED_END."""
 
 from typing import Final
 
@@ -12,11 +12,11 @@ STACK: Final = 0x6000
 USER_CODE: Final = 0x7000
 """The one user page among the guest's own."""
 RECORDS: Final = 0x1_0000
-FIXED_END: Final = 0x8_0000
-"""End of the linear addresses that map the guest's own pages to themselves."""
-
+RECORDS_END: Final = 0x8_0000
 TABLES: Final = 0x8_0000
 """Paging structures, one after another."""
+FIXED_END: Final = 0xC_0000
+"""End of the linear addresses that map the guest's own pages and the tables to themselves."""
 
 DATA_PAGES: Final = 16
 DATA: Final = (0x40_0000, 0x1_0040_0000, 0x1000_0040_0000)

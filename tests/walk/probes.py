@@ -7,14 +7,17 @@ from struct import pack_into
 from typing import Final
 
 from tests.walk import control as controls
-from tests.walk import layout
+from tests.walk import edits, layout
 from tests.walk.control import Control
+from tests.walk.edits import Edit
 from tests.walk.model import PAGE, Access, Fault, Found, Kind, Registers, Who, walk
 from tests.walk.program import Action, Field
 from tests.walk.tables import World
 
 _AC: Final = 1 << 18
 _RFLAGS: Final = 2
+_CONTROL_CHANGES: Final = 0.02
+_EDITS: Final = _CONTROL_CHANGES + 0.02
 _ADDRESSES: Final = (1 << 64) - 1
 _KINDS: Final = {
     Action.READ: Kind.READ,
@@ -90,32 +93,78 @@ class Generator:
         self.control = control
         self.pkru = 0
         self.registers = self._registers()
+        self.steps = self._steps()
+
+    def _steps(self) -> Iterator[Control | Edit | tuple[Probe, Outcome]]:
+        """What the program is to do, without end."""
+        while True:
+            chance = self.random.random()
+            if chance < _CONTROL_CHANGES:
+                yield self._change_control()
+            elif chance < _EDITS:
+                yield from self._edit()
+            else:
+                yield self._next(self._page())
 
     def load(self, control: Control) -> None:
         """The program loads control registers."""
         self.control = control
         self.registers = self._registers()
 
-    def next(self) -> tuple[Probe, Outcome]:
+    def _change_control(self) -> Control:
+        self.load(controls.changed(self.world, self.control, self.random))
+        return self.control
+
+    def _edit(self) -> Iterator[Edit | tuple[Probe, Outcome]]:
+        """Changes an entry on the way to a page; the page is probed before and after."""
+        world = self.world
+        page = self._page()
+        if world.mode.long and not self._canonical(page):
+            return
+        access = Access(Kind.READ, Who.SUPERVISOR, True)
+        found = walk(self.registers, world.memory, page, access).steps
+        if not found:
+            return
+        step = self.random.choice(found)
+        value = edits.of_step(world, step)
+        if value is None:
+            return
+        if before := self._expected(page):
+            yield before
+        world.memory.write(step.gpa, step.width, value)
+        forget, pcid = edits.one_page(world, self.control)
+        yield Edit(step.gpa, step.width, value, forget, pcid, page)
+        for _ in range(2):
+            if after := self._expected(page):
+                yield after
+        now = world.memory.read(step.gpa, step.width) or 0
+        forget = edits.everything(world, self.control)
+        yield Edit(step.gpa, step.width, now, forget, 0, 0)
+
+    def _next(self, page: int) -> tuple[Probe, Outcome]:
         """A probe whose outcome is known; those that would touch anything but data are dropped."""
         while True:
             if self.random.random() < 0.15:
                 self.pkru = self.random.getrandbits(32) & self.random.getrandbits(32)
                 self.registers = self._registers()
-            probe = self._probe()
-            if outcome := self._expect(probe):
-                return probe, outcome
+            if found := self._expected(page):
+                return found
+            page = self._page()
+
+    def _expected(self, page: int) -> tuple[Probe, Outcome] | None:
+        probe = self._probe(page)
+        outcome = self._expect(probe)
+        return (probe, outcome) if outcome else None
 
     def _registers(self) -> Registers:
         return controls.registers(self.world, self.control, self.pkru, self.world.memory)
 
-    def _probe(self) -> Probe:
+    def _probe(self, page: int) -> Probe:
         random = self.random
         action = random.choice(
             (Action.READ, Action.WRITE, Action.FETCH, Action(random.randrange(5)))
         )
         value = random.getrandbits(64 if self.world.mode.long else 32)
-        page = self._page()
         if action is not Action.DESCRIPTOR and random.random() < 0.05:
             return self._crossing(action, page, value)
         granule = random.randrange(0, PAGE - 16, 16)

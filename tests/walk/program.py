@@ -11,7 +11,7 @@ from tests.assembler import assemble
 from tests.walk import layout
 
 RECORD: Final = 128
-CAPACITY: Final = (layout.FIXED_END - layout.RECORDS) // RECORD - 1
+CAPACITY: Final = (layout.RECORDS_END - layout.RECORDS) // RECORD - 1
 
 
 class Action(IntEnum):
@@ -25,7 +25,22 @@ class Action(IntEnum):
     """Load FS from an LDT at the address: an implicit access."""
     CONTROL = 5
     """Load CR0, CR4, CR3 and EFER."""
-    STOP = 6
+    EDIT = 6
+    """Change an entry of the tables and forget translations."""
+    STOP = 7
+
+
+class Forget(IntEnum):
+    """How: INVPCID with this type, or otherwise."""
+
+    INVPCID_ADDRESS = 0
+    INVPCID_CONTEXT = 1
+    INVPCID_ALL = 2
+    INVPCID_NON_GLOBAL = 3
+    INVLPG = 4
+    CR3 = 5
+    PGE = 6
+    """Toggle CR4.PGE, twice."""
 
 
 class Field(IntEnum):
@@ -46,6 +61,12 @@ class Field(IntEnum):
     CR3 = 88
     CR4 = 96
     EFER = 104
+    WIDE = 32
+    """EDIT: the entry has eight bytes."""
+    FORGET = 24
+    PCID = 80
+    """EDIT: with GLA the descriptor of INVPCID."""
+    GLA = 88
 
 
 class Handler(IntEnum):
@@ -60,6 +81,7 @@ class Handler(IntEnum):
 
 _ACTIONS: Final = 0x900
 _PKE: Final = 0x40_0000
+_PGE: Final = 0x80
 
 # {r} is R or E, {word} the size of a general register. RSI is the record, RBP is CR4.
 _KERNEL: Final = """
@@ -70,6 +92,8 @@ next:
     je stop
     cmp ecx, {a.CONTROL}
     je control
+    cmp ecx, {a.EDIT}
+    je edit
     test ebp, {pke}
     jz 1f
     mov eax, [{r}si + {f.PKRU}]
@@ -117,6 +141,35 @@ control:
     mov eax, [{r}si + {f.EFER}]
     xor edx, edx
     wrmsr
+    jmp advance
+
+edit:
+    mov {r}di, [{r}si + {f.ADDRESS}]
+    mov eax, [{r}si + {f.VALUE}]
+    cmp dword ptr [{r}si + {f.WIDE}], 0
+    je 4f
+    mov ecx, [{r}si + {f.VALUE} + 4]
+    mov [{r}di + 4], ecx
+4:  mov [{r}di], eax
+    mov ecx, [{r}si + {f.FORGET}]
+    cmp ecx, {g.INVLPG}
+    je 5f
+    cmp ecx, {g.CR3}
+    je 6f
+    cmp ecx, {g.PGE}
+    je 7f
+    invpcid {r}cx, [{r}si + {f.PCID}]
+    jmp advance
+5:  mov {r}bx, [{r}si + {f.GLA}]
+    invlpg [{r}bx]
+    jmp advance
+6:  mov {r}ax, cr3
+    mov cr3, {r}ax
+    jmp advance
+7:  mov {r}ax, {r}bp
+    xor eax, {pge}
+    mov cr4, {r}ax
+    mov cr4, {r}bp
     jmp advance
 
 done:
@@ -180,6 +233,8 @@ def kernel(bits: int) -> bytes:
     source = _KERNEL.format(
         f=Field,
         a=Action,
+        g=Forget,
+        pge=_PGE,
         h=Handler,
         stack=layout.STACK,
         pke=_PKE,

@@ -21,6 +21,7 @@ class World:
     """The tables, by guest-physical page in `memory`, which holds the data pages as well.
 
     `slots`: per level the indexes at which tables have entries. `roots`: addresses for CR3.
+    `own`: tables on the way to the guest's own pages. `pools`: by level, the others.
     """
 
     random: Random
@@ -33,6 +34,8 @@ class World:
     roots: list[int] = field(default_factory=list)
     slots: list[list[int]] = field(default_factory=list)
     tables: list[int] = field(default_factory=list)
+    own: list[int] = field(default_factory=list)
+    pools: list[list[int]] = field(default_factory=list)
 
     @property
     def top(self) -> int:
@@ -57,14 +60,15 @@ def build(random: Random, mode: Mode) -> World:
     )
     _fill_data(world)
     world.slots = [_slots(world, level) for level in range(world.top + 1)]
-    own = _own_tables(world)
+    world.own = _own_tables(world)
     below: list[int] = []
     for level in range(world.top):
-        _fill(world, own[level], level, below)
+        _fill(world, world.own[level], level, below)
         below = [_table(world, level, below) for _ in range(5 - level)]
+        world.pools.append(below)
     for _ in range(3 if world.many_roots else 1):
         make = _pae_root if world.mode is Mode.PAE else _root
-        world.roots.append(make(world, own[-1], below))
+        world.roots.append(make(world, world.own[-1], below))
     return world
 
 
