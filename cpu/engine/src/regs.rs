@@ -6,12 +6,9 @@
 use cpu_defs::{Reg, SegField, SegReg, TableField, attrib, cr0, dr6, dr7, msr, rflags};
 use cpu_interp::state::{Arch, Segment, Table};
 use cpu_interp::xstate::is_xcr0;
-use cpu_interp::{Features, MSRS, MsrRefusal};
+use cpu_interp::{Features, MsrRefusal, Origin};
 
 use crate::{MsrError, RegError, Vcpu, XsaveError};
-
-/// Every MSR that [`Vcpu::msr`] and [`Vcpu::set_msr`] know.
-pub const SUPPORTED_MSRS: &[u32] = MSRS;
 
 /// Bits of the attribute field: rights, and unusable.
 const ATTRIB_BITS: u64 = 0x1_F0FF;
@@ -104,7 +101,7 @@ impl Vcpu {
     /// # Errors
     /// [`MsrError::Unknown`].
     pub fn msr(&self, index: u32) -> Result<u64, MsrError> {
-        self.cpu().read_msr(index).map_err(|_| MsrError::Unknown(index))
+        self.cpu().read_msr(index, Origin::Host).map_err(|_| MsrError::Unknown(index))
     }
 
     /// Sets an MSR. EFER takes LMA as given, unlike WRMSR.
@@ -112,7 +109,7 @@ impl Vcpu {
     /// # Errors
     /// [`MsrError`]; nothing changed.
     pub fn set_msr(&mut self, index: u32, value: u64) -> Result<(), MsrError> {
-        self.cpu_mut().write_msr(index, value).map_err(|refusal| match refusal {
+        self.cpu_mut().write_msr(index, value, Origin::Host).map_err(|refusal| match refusal {
             MsrRefusal::Unknown => MsrError::Unknown(index),
             MsrRefusal::Invalid => MsrError::Invalid(index, value),
         })?;

@@ -9,6 +9,7 @@ use cpu_mmu::{ControlRegisters, Paging, Pdptes, is_canonical};
 
 use crate::clock::TscClock;
 use crate::debug::Watch;
+use crate::exec::MsrStore;
 use crate::features::Features;
 use crate::int::Int;
 use crate::memory::Memory;
@@ -71,6 +72,8 @@ pub struct Cpu {
     pub clock: TscClock,
     /// Added to the clock by writes of the TSC.
     pub tsc_offset: u64,
+    /// MSRs that are no more than storage.
+    pub msr_store: MsrStore,
     /// Answer to a port read that is being completed.
     pub ports: PortInput,
     /// Leave the block after this instruction: a request waits, code was overwritten, or an
@@ -108,6 +111,7 @@ impl Cpu {
             features,
             clock,
             tsc_offset: 0,
+            msr_store: MsrStore::default(),
             ports: PortInput::default(),
             attention: false,
             request: None,

@@ -67,8 +67,8 @@ pub struct Table {
 #[allow(missing_docs, reason = "the names are the manual's")]
 pub struct Msrs {
     pub apic_base: u64,
+    pub tsc_adjust: u64,
     pub pat: u64,
-    pub misc_enable: u64,
     pub bios_sign_id: u64,
     pub sysenter_cs: u64,
     pub sysenter_esp: u64,
@@ -211,8 +211,8 @@ impl Msrs {
     fn at_reset() -> Self {
         Msrs {
             apic_base: msr::APIC_BASE_RESET,
+            tsc_adjust: 0,
             pat: msr::PAT_RESET,
-            misc_enable: 1,
             bios_sign_id: 0,
             sysenter_cs: 0,
             sysenter_esp: 0,

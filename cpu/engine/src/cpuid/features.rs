@@ -24,6 +24,20 @@ const INTERPRETED: &[CpuidBit] = &[
     bit::PGE,
     bit::CMOV,
     bit::PAT,
+    bit::PSE36,
+    bit::MCE,
+    bit::MCA,
+    bit::MTRR,
+    bit::TSC_ADJUST,
+    bit::SPEC_CTRL,
+    bit::STIBP,
+    bit::SSBD,
+    bit::ARCH_CAPABILITIES,
+    bit::IBPB,
+    bit::IBRS,
+    bit::AMD_STIBP,
+    bit::AMD_SSBD,
+    bit::SSB_NO,
     bit::CLFSH,
     bit::MOVBE,
     bit::POPCNT,
@@ -79,6 +93,11 @@ const AMD_ONLY: &[CpuidBit] = &[
     bit::TOPOLOGY_EXTENSIONS,
     bit::MMXEXT,
     bit::CLZERO,
+    bit::IBPB,
+    bit::IBRS,
+    bit::AMD_STIBP,
+    bit::AMD_SSBD,
+    bit::SSB_NO,
     bit::NO_NESTED_DATA_BP,
     bit::LFENCE_SERIALIZING,
     bit::NULL_SELECTOR_CLEARS_BASE,
@@ -86,7 +105,8 @@ const AMD_ONLY: &[CpuidBit] = &[
 ];
 
 /// Features that Intel's processors alone have.
-const INTEL_ONLY: &[CpuidBit] = &[bit::SERIALIZE];
+const INTEL_ONLY: &[CpuidBit] =
+    &[bit::SERIALIZE, bit::SPEC_CTRL, bit::STIBP, bit::SSBD, bit::ARCH_CAPABILITIES];
 
 /// Features of instructions that the host executes on the guest's registers.
 const BY_HOST: &[CpuidBit] = &[

@@ -47,7 +47,7 @@ use crate::native::Native;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop};
 
-pub use msr::{MSRS, MsrRefusal};
+pub use msr::{MsrRefusal, MsrStore, Origin, feature_msrs, saved_msrs};
 
 /// Every family, tried in turn when an instruction is decoded.
 const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[

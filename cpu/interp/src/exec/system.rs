@@ -161,6 +161,9 @@ fn hlt(cpu: &mut Cpu, _: &Op) -> Done {
 
 /// Serialising.
 fn cpuid(cpu: &mut Cpu, _: &Op) -> Done {
+    if cpu.cpuid_faults() {
+        return gp(0);
+    }
     let (function, index) = (cpu.get::<u32>(Gpr::Rax as u8), cpu.get::<u32>(Gpr::Rcx as u8));
     let leaf = live_cpuid(cpu, function, index);
     for (gpr, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(leaf) {

@@ -15,6 +15,15 @@ use crate::xstate;
 const DEFAULT_MAX_PHY_ADDR: u8 = 45;
 const WORDS: usize = CpuidWord::ALL.len();
 
+/// A maker of processors; others count as Intel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// Intel and those that follow it.
+    Intel,
+    /// AMD and Hygon.
+    Amd,
+}
+
 /// Decoded CPUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
@@ -23,6 +32,8 @@ pub struct Features {
     /// The vendor is AMD or Hygon. SYSCALL works outside 64-bit mode and SYSENTER does not work
     /// inside long mode; see also the uses of this field.
     pub amd: bool,
+    /// The table is empty.
+    pub hides_nothing: bool,
     /// Loading a null selector leaves the base of a data segment.
     pub null_keeps_base: bool,
     /// Bits of CR4 that can be set.
@@ -52,6 +63,7 @@ impl Features {
                 .map_or(DEFAULT_MAX_PHY_ADDR, |entry| entry.eax as u8)
                 .clamp(32, 52),
             amd,
+            hides_nothing,
             null_keeps_base: amd && !clears,
             cr4: cr4_bits(table),
             xcr0: xcr0_bits(table),
@@ -65,6 +77,12 @@ impl Features {
     #[must_use]
     pub fn has(&self, bit: CpuidBit) -> bool {
         self.words[bit.word as usize] & bit.mask() != 0
+    }
+
+    /// Whether the processor is of this vendor; one with an empty table is of every vendor.
+    #[must_use]
+    pub fn is_of(&self, vendor: Vendor) -> bool {
+        self.hides_nothing || self.amd == (vendor == Vendor::Amd)
     }
 
     /// Whether an instruction that needs all of these exists.

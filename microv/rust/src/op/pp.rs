@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use cpu_defs::CpuidEntry;
-use cpu_engine::{Personality, SUPPORTED_MSRS, supported_cpuid_as};
+use cpu_engine::{Personality, supported_cpuid_as, supported_msrs};
 
 use crate::abi::index;
 use crate::abi::list::mv_rdl_t;
@@ -83,16 +83,17 @@ fn cpuid_get_supported(call: &Call) -> OpResult {
 /// R10 = 1 where the MSR in R11[31:0] can be read and written, else 0.
 fn msr_get_supported(call: &Call) -> OpResult {
     let msr = u32::try_from(call.regs.r11).map_err(|_| Failure::Reg1)?;
-    Ok(Outcome::Value(SUPPORTED_MSRS.contains(&msr).into()))
+    Ok(Outcome::Value(supported_msrs(call.machine.personality.get()).contains(&msr).into()))
 }
 
 /// All supported MSRs from index reg1 on (MV_RDL_FLAG_ALL), or 1 and 0 for those listed.
 fn msr_get_supported_list(call: &Call) -> OpResult {
     let page = call.pp.page()?;
     let mut list: mv_rdl_t = page.read();
-    match rdl::query(&list, SUPPORTED_MSRS.len())? {
+    let supported = supported_msrs(call.machine.personality.get());
+    match rdl::query(&list, supported.len())? {
         Query::AllFrom(start) => {
-            let rest = &SUPPORTED_MSRS[start..];
+            let rest = &supported[start..];
             let count = rest.len().min(list.entries.len());
             for (entry, msr) in list.entries.iter_mut().zip(rest) {
                 (entry.reg, entry.val) = ((*msr).into(), 1);
@@ -103,7 +104,7 @@ fn msr_get_supported_list(call: &Call) -> OpResult {
         Query::Listed => {
             for entry in rdl::entries(&mut list) {
                 let msr = u32::try_from(entry.reg).map_err(|_| Failure::Unknown)?;
-                entry.val = SUPPORTED_MSRS.contains(&msr).into();
+                entry.val = supported.contains(&msr).into();
             }
         }
     }

@@ -1,22 +1,30 @@
 //! RDMSR, WRMSR, RDTSC, RDTSCP, RDPID, RDPMC, and the MSRs.
+//!
+//! Here are those that mean something to the processor; the others are rows of [`table`].
+
+mod rules;
+mod table;
 
 use cpu_defs::{Gpr, SegReg, cpuid_bit, cr0, cr4, efer, msr};
 use cpu_mmu::is_canonical;
 use iced_x86::{Instruction, Mnemonic};
 
+pub use self::rules::Origin;
+pub use self::table::MsrStore;
 use crate::cpu::Cpu;
+use crate::features::Vendor;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, gp};
 
-/// Every MSR of the processor.
-pub const MSRS: &[u32] = &[
+/// Those of this file that a client saves and restores.
+const OWN: &[u32] = &[
     msr::IA32_TSC,
+    msr::IA32_TSC_ADJUST,
     msr::IA32_APIC_BASE,
     msr::IA32_BIOS_SIGN_ID,
     msr::IA32_SYSENTER_CS,
     msr::IA32_SYSENTER_ESP,
     msr::IA32_SYSENTER_EIP,
-    msr::IA32_MISC_ENABLE,
     msr::IA32_PAT,
     msr::IA32_XSS,
     msr::EFER,
@@ -30,10 +38,30 @@ pub const MSRS: &[u32] = &[
     msr::TSC_AUX,
 ];
 
+/// The MSRs that a client of a VM of this vendor saves and restores.
+#[must_use]
+pub fn saved_msrs(vendor: Vendor) -> Vec<u32> {
+    OWN.iter().copied().chain(table::saved(vendor)).collect()
+}
+
+/// The MSRs that tell the client what the processor can do.
+#[must_use]
+pub fn feature_msrs(vendor: Vendor) -> &'static [u32] {
+    match vendor {
+        Vendor::Intel => &[msr::IA32_BIOS_SIGN_ID, msr::PLATFORM_INFO, msr::IA32_ARCH_CAPABILITIES],
+        Vendor::Amd => {
+            &[msr::IA32_BIOS_SIGN_ID, msr::PLATFORM_INFO, msr::IA32_ARCH_CAPABILITIES, msr::DE_CFG]
+        }
+    }
+}
+
 /// Bits of EFER that can be set.
 const EFER_LEGAL: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
 /// Bits of IA32_APIC_BASE that can be set: base below 2^45, enable, bootstrap processor.
 const APIC_BASE_LEGAL: u64 = 0x1FFF_FFFF_F900;
+/// IA32_BIOS_SIGN_ID, which AMD calls PATCH_LEVEL, until the host sets another.
+const INTEL_MICROCODE: u64 = 1 << 32;
+const AMD_MICROCODE: u64 = 0x0100_0065;
 
 /// Why an MSR access is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +98,19 @@ impl Cpu {
     ///
     /// # Errors
     /// [`MsrRefusal::Unknown`].
-    pub fn read_msr(&self, index: u32) -> Result<u64, MsrRefusal> {
+    pub fn read_msr(&self, index: u32, origin: Origin) -> Result<u64, MsrRefusal> {
+        self.check_announced(index, origin)?;
         let msrs = &self.arch.msrs;
         Ok(match index {
             msr::IA32_TSC => self.tsc(),
             msr::IA32_APIC_BASE => msrs.apic_base,
-            msr::IA32_BIOS_SIGN_ID => msrs.bios_sign_id,
+            msr::IA32_TSC_ADJUST => msrs.tsc_adjust,
+            msr::IA32_BIOS_SIGN_ID if msrs.bios_sign_id != 0 => msrs.bios_sign_id,
+            msr::IA32_BIOS_SIGN_ID if self.features.amd => AMD_MICROCODE,
+            msr::IA32_BIOS_SIGN_ID => INTEL_MICROCODE,
             msr::IA32_SYSENTER_CS => msrs.sysenter_cs,
             msr::IA32_SYSENTER_ESP => msrs.sysenter_esp,
             msr::IA32_SYSENTER_EIP => msrs.sysenter_eip,
-            msr::IA32_MISC_ENABLE => msrs.misc_enable,
             msr::IA32_PAT => msrs.pat,
             msr::EFER => self.arch.efer,
             msr::STAR => msrs.star,
@@ -91,15 +122,16 @@ impl Cpu {
             msr::KERNEL_GS_BASE => msrs.kernel_gs_base,
             msr::TSC_AUX => msrs.tsc_aux,
             msr::IA32_XSS => msrs.xss,
-            _ => return Err(MsrRefusal::Unknown),
+            _ => return self.msr_store.read(&self.features, index, origin),
         })
     }
 
-    /// Writes an MSR with the checks that WRMSR and the host share.
+    /// Writes an MSR. EFER is checked here as the host may set it.
     ///
     /// # Errors
     /// [`MsrRefusal`].
-    pub fn write_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefusal> {
+    pub fn write_msr(&mut self, index: u32, value: u64, origin: Origin) -> Result<(), MsrRefusal> {
+        self.check_announced(index, origin)?;
         let plain = self.plain_msr(index);
         if let Some((slot, legal)) = plain {
             if !legal(value) {
@@ -109,7 +141,25 @@ impl Cpu {
             return Ok(());
         }
         match index {
-            msr::IA32_TSC => self.tsc_offset = value.wrapping_sub(self.clock.now()),
+            msr::IA32_TSC => {
+                let moved = value.wrapping_sub(self.tsc());
+                self.tsc_offset = self.tsc_offset.wrapping_add(moved);
+                if origin == Origin::Guest {
+                    let adjust = &mut self.arch.msrs.tsc_adjust;
+                    *adjust = adjust.wrapping_add(moved);
+                }
+            }
+            msr::IA32_TSC_ADJUST => {
+                let adjust = &mut self.arch.msrs.tsc_adjust;
+                let moved = value.wrapping_sub(*adjust);
+                *adjust = value;
+                if origin == Origin::Guest {
+                    self.tsc_offset = self.tsc_offset.wrapping_add(moved);
+                }
+            }
+            // A guest asks for the revision by writing zero first.
+            msr::IA32_BIOS_SIGN_ID if origin == Origin::Guest => {}
+            msr::IA32_BIOS_SIGN_ID => self.arch.msrs.bios_sign_id = value,
             msr::FS_BASE => self.set_base(SegReg::Fs, value)?,
             msr::GS_BASE => self.set_base(SegReg::Gs, value)?,
             msr::EFER => {
@@ -119,9 +169,30 @@ impl Cpu {
                 self.arch.efer = value;
                 self.refresh_control();
             }
-            _ => return Err(MsrRefusal::Unknown),
+            _ => return self.msr_store.write(&self.features, index, value, origin),
         }
         Ok(())
+    }
+
+    /// A guest sees an MSR of a feature only with the feature.
+    fn check_announced(&self, index: u32, origin: Origin) -> Result<(), MsrRefusal> {
+        let has = |bits: &[_]| bits.iter().any(|&bit| self.features.has(bit));
+        let exists = match index {
+            msr::IA32_TSC_ADJUST => has(&[cpuid_bit::TSC_ADJUST]),
+            msr::TSC_AUX => has(&[cpuid_bit::RDTSCP, cpuid_bit::RDPID]),
+            msr::IA32_XSS => has(&[cpuid_bit::XSAVES]),
+            _ => true,
+        };
+        if exists || origin == Origin::Host { Ok(()) } else { Err(MsrRefusal::Unknown) }
+    }
+
+    /// CPUID outside ring 0 raises #GP, as the guest has asked for.
+    pub(super) fn cpuid_faults(&self) -> bool {
+        let enabled = self
+            .msr_store
+            .read(&self.features, msr::MISC_FEATURES_ENABLES, Origin::Guest)
+            .is_ok_and(|value| value & 1 != 0);
+        self.arch.cpl != 0 && enabled
     }
 
     /// An MSR that is storage, with the rule for its values.
@@ -136,12 +207,10 @@ impl Cpu {
         let msrs = &mut self.arch.msrs;
         Some(match index {
             msr::IA32_APIC_BASE => (&mut msrs.apic_base, |value| value & !APIC_BASE_LEGAL == 0),
-            msr::IA32_BIOS_SIGN_ID => (&mut msrs.bios_sign_id, any),
             msr::IA32_SYSENTER_CS => (&mut msrs.sysenter_cs, any),
             msr::IA32_SYSENTER_ESP => (&mut msrs.sysenter_esp, canonical),
             msr::IA32_SYSENTER_EIP => (&mut msrs.sysenter_eip, canonical),
-            msr::IA32_MISC_ENABLE => (&mut msrs.misc_enable, any),
-            msr::IA32_PAT => (&mut msrs.pat, is_pat),
+            msr::IA32_PAT => (&mut msrs.pat, rules::is_pat),
             msr::STAR => (&mut msrs.star, any),
             msr::LSTAR => (&mut msrs.lstar, canonical),
             msr::CSTAR => (&mut msrs.cstar, canonical),
@@ -172,11 +241,6 @@ impl Cpu {
     }
 }
 
-/// Memory types 0, 1, 4, 5, 6 and 7 in each of eight fields.
-fn is_pat(value: u64) -> bool {
-    value.to_le_bytes().into_iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
-}
-
 fn msr_index(cpu: &Cpu) -> u32 {
     cpu.get(Gpr::Rcx as u8)
 }
@@ -190,7 +254,7 @@ fn rdmsr(cpu: &mut Cpu, _: &Op) -> Done {
     if cpu.arch.cpl != 0 {
         return gp(0);
     }
-    let Ok(value) = cpu.read_msr(msr_index(cpu)) else {
+    let Ok(value) = cpu.read_msr(msr_index(cpu), Origin::Guest) else {
         return gp(0);
     };
     set_pair(cpu, value);
@@ -210,7 +274,7 @@ fn wrmsr(cpu: &mut Cpu, _: &Op) -> Done {
         };
         value = allowed;
     }
-    cpu.write_msr(index, value).or_else(|_| gp(0))
+    cpu.write_msr(index, value, Origin::Guest).or_else(|_| gp(0))
 }
 
 fn check_tsc(cpu: &Cpu) -> Done {
