@@ -1,63 +1,18 @@
 //! The run loop: requests of other threads, pending events, execution, exits.
-//!
-//! SDM volume 3, "Priority Among Concurrent Events": injected exception, NMI, interrupt.
 
-use cpu_defs::{Exception, rflags};
+use cpu_interp::Outcome;
 use cpu_interp::state::Shadow;
-use cpu_interp::{Outcome, Stop};
 
-use crate::{Exit, QueueFull, Vcpu};
-
-/// Events given by the host and not yet delivered.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Events {
-    exception: Option<Exception>,
-    nmi: bool,
-    interrupt: Option<u8>,
-}
-
-impl Events {
-    fn any(&self) -> bool {
-        self.exception.is_some() || self.nmi || self.interrupt.is_some()
-    }
-}
+use crate::{Exit, Vcpu};
 
 impl Vcpu {
-    /// Queues an external interrupt; it is delivered as soon as the guest can take it.
-    ///
-    /// # Errors
-    /// [`QueueFull`] while another one waits.
-    pub fn queue_interrupt(&mut self, vector: u8) -> Result<(), QueueFull> {
-        if self.events.interrupt.is_some() {
-            return Err(QueueFull);
-        }
-        self.events.interrupt = Some(vector);
-        Ok(())
-    }
-
-    /// The external interrupt that still waits.
-    #[must_use]
-    pub fn queued_interrupt(&self) -> Option<u8> {
-        self.events.interrupt
-    }
-
-    /// Has an exception delivered before the next instruction. Replaces one still waiting.
-    pub fn inject_exception(&mut self, vector: u8, error_code: Option<u32>) {
-        self.events.exception = Some(Exception { vector, error_code, payload: None });
-    }
-
-    /// Queues an NMI; it is delivered as soon as NMIs are not blocked.
-    pub fn inject_nmi(&mut self) {
-        self.events.nmi = true;
-    }
-
     /// The guest could take an external interrupt now: RFLAGS.IF, no shadow of STI or MOV SS, no
     /// event and no unfinished instruction waiting.
     #[must_use]
     pub fn interruptible(&self) -> bool {
-        let arch = &self.cpu().arch;
-        let open = arch.rflags & rflags::IF != 0 && arch.shadow == Shadow::None;
-        open && !self.events.any() && self.unfinished.is_none()
+        let cpu = self.cpu();
+        let open = cpu.interrupts_enabled() && cpu.arch.shadow == Shadow::None;
+        open && !self.queue.any() && self.unfinished.is_none()
     }
 
     /// Executes until an exit. With `window` also leaves as soon as the guest is
@@ -83,7 +38,7 @@ impl Vcpu {
             if window && self.interruptible() {
                 return Exit::InterruptWindow;
             }
-            let waiting = self.events.any();
+            let waiting = self.queue.any();
             self.cpu_mut().watch_interrupt_flag = window || waiting;
             match self.interp.run(|| kick.any()) {
                 Outcome::Boundary => {}
@@ -121,26 +76,5 @@ impl Vcpu {
             self.interp.flush();
             self.kick.ack_flush();
         }
-    }
-
-    fn deliver_events(&mut self) -> Result<(), Stop> {
-        self.cpu_mut().deliver_debug_traps()?;
-        if let Some(exception) = self.events.exception.take() {
-            self.cpu_mut().deliver_exception(exception)?;
-        }
-        let arch = &self.cpu().arch;
-        if arch.shadow != Shadow::None {
-            return Ok(());
-        }
-        if self.events.nmi && !arch.nmi_blocked {
-            self.events.nmi = false;
-            self.cpu_mut().deliver_nmi()?;
-        }
-        let open = self.cpu().arch.rflags & rflags::IF != 0;
-        if open && let Some(vector) = self.events.interrupt.take() {
-            self.cpu_mut().deliver_interrupt(vector)?;
-        }
-        // The pushes may have met a breakpoint.
-        self.cpu_mut().deliver_debug_traps()
     }
 }

@@ -6,14 +6,14 @@ use cpu_interp::{Cpu, FpuState, Interp, TscClock};
 use cpu_mem::PhysMap;
 
 use crate::complete::Unfinished;
-use crate::run::Events;
+use crate::events::Queue;
 use crate::{CpuidEntry, Kick};
 
 /// One virtual processor.
 pub struct Vcpu {
     pub(crate) interp: Interp,
     pub(crate) kick: Arc<Kick>,
-    pub(crate) events: Events,
+    pub(crate) queue: Queue,
     pub(crate) unfinished: Option<Unfinished>,
     /// The host has set a control register since the guest last ran.
     pub(crate) paging_changed: bool,
@@ -29,7 +29,7 @@ impl Vcpu {
         Vcpu {
             interp: Interp::new(Cpu::new(mem, cpuid, tsc)),
             kick,
-            events: Events::default(),
+            queue: Queue::default(),
             unfinished: None,
             paging_changed: false,
         }
@@ -44,7 +44,7 @@ impl Vcpu {
         cpu.memory.mmio.forget_reads();
         cpu.memory.mmio.forget_writes();
         cpu.ports.clear();
-        self.events = Events::default();
+        self.queue = Queue::default();
         self.unfinished = None;
     }
 

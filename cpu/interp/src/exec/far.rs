@@ -6,6 +6,7 @@
 use cpu_defs::{Gpr, SegReg, attrib, attrib::system_type, vector};
 use iced_x86::{Code, Instruction, Mnemonic};
 
+use super::frame::on_new_stack;
 use super::task::Switch;
 use crate::access::SS;
 use crate::cpu::Cpu;
@@ -220,21 +221,27 @@ fn call_gate(cpu: &mut Cpu, call_gate: CallGate, cs: u16, rip: u64) -> Done {
         } else {
             cpu.stack_segment(stack, level, vector::TS, 0)?
         };
-        if cpu.mode.long {
-            // The frame is pushed with the 64-bit stack of the new code.
-            cpu.load_code_segment(code, selector, level)?;
-        }
+        enter_long_code(cpu, code, selector, level)?;
         cpu.switch_stack(level, segment, pointer);
-        cpu.push_sized(size, u64::from(old_ss))?;
-        cpu.push_sized(size, old_rsp)?;
-        for parameter in parameters.into_iter().rev() {
-            cpu.push_sized(size, parameter)?;
-        }
+        let outer = [u64::from(old_ss), old_rsp].into_iter();
+        let frame = outer.chain(parameters.into_iter().rev()).chain([u64::from(cs), rip]);
+        let stack = if cpu.mode.long { 0 } else { stack };
+        push_all(cpu, size, frame).map_err(|stop| on_new_stack(stop, stack, 0))?;
+    } else {
+        enter_long_code(cpu, code, selector, level)?;
+        push_all(cpu, size, [u64::from(cs), rip].into_iter())?;
     }
-    cpu.push_sized(size, u64::from(cs))?;
-    cpu.push_sized(size, rip)?;
     cpu.load_code_segment(code, selector, level)?;
     cpu.enter_code(offset)
+}
+
+/// In long mode the frame is pushed with the 64-bit stack of the code behind the gate.
+fn enter_long_code(cpu: &mut Cpu, code: Descriptor, selector: u16, level: u8) -> Done {
+    if cpu.mode.long { cpu.load_code_segment(code, selector, level) } else { Ok(()) }
+}
+
+fn push_all(cpu: &mut Cpu, size: u8, mut values: impl Iterator<Item = u64>) -> Done {
+    values.try_for_each(|value| cpu.push_sized(size, value))
 }
 
 /// The parameters that the gate copies, lowest address first.

@@ -1,6 +1,6 @@
 //! Stack frames of far transfers, and the segments that change with them.
 
-use cpu_defs::{SegReg, attrib, vector};
+use cpu_defs::{Exception, SegReg, attrib, vector};
 
 use super::segment::null_stack;
 use crate::cpu::Cpu;
@@ -123,5 +123,27 @@ impl Cpu {
             }
         }
         self.refresh();
+    }
+}
+
+/// Sets the EXT bit in an error code of zero: an event was being delivered.
+pub(super) fn with_ext(stop: Stop, ext: u32) -> Stop {
+    match stop {
+        Stop::Fault(Exception {
+            vector: vector @ (vector::SS | vector::GP | vector::AC),
+            error_code: Some(0),
+            ..
+        }) => Stop::Fault(Exception::with_code(vector, ext)),
+        other => other,
+    }
+}
+
+/// A stack violation on the stack of another privilege level names its segment.
+pub(super) fn on_new_stack(stop: Stop, selector: u16, ext: u32) -> Stop {
+    match stop {
+        Stop::Fault(Exception { vector: vector::SS, error_code: Some(0), .. }) => {
+            selector_fault(vector::SS, selector, ext)
+        }
+        other => other,
     }
 }

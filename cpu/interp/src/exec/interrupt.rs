@@ -6,6 +6,7 @@
 use cpu_defs::{Exception, SegReg, attrib, attrib::system_type, dr6, dr7, rflags, vector};
 use iced_x86::{Instruction, Mnemonic};
 
+use super::frame::{on_new_stack, with_ext};
 use super::segment::null_stack;
 use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
@@ -103,6 +104,28 @@ impl Cpu {
         }
     }
 
+    /// Delivers INT n, whose delivery was begun and not finished; RIP is still at the instruction of
+    /// `len` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::deliver_interrupt`].
+    pub fn deliver_software_interrupt(&mut self, vector: u8, len: u8) -> Done {
+        let outcome = self.undoing(|cpu| {
+            cpu.arch.set_rip(cpu.arch.rip().wrapping_add(u64::from(len)));
+            cpu.deliver(Exception::plain(vector), EventKind::Software)
+        });
+        match outcome {
+            Err(Stop::Fault(exception)) => self.deliver_exception(exception),
+            other => self.without_devices(other),
+        }
+    }
+
+    /// Whether an external interrupt would be taken, were it not for a shadow.
+    #[must_use]
+    pub fn interrupts_enabled(&self) -> bool {
+        self.arch.rflags & rflags::IF != 0
+    }
+
     /// Delivers an NMI and blocks further ones until IRET.
     ///
     /// # Errors
@@ -164,10 +187,12 @@ impl Cpu {
             if !cpu.mode.protected {
                 return cpu.deliver_real(event.vector, kind);
             }
-            if cpu.mode.long {
-                return cpu.deliver_long(event, kind);
-            }
-            cpu.deliver_protected(event, kind)
+            let outcome = if cpu.mode.long {
+                cpu.deliver_long(event, kind)
+            } else {
+                cpu.deliver_protected(event, kind)
+            };
+            outcome.map_err(|stop| with_ext(stop, kind.ext()))
         })
     }
 
@@ -208,13 +233,11 @@ impl Cpu {
             let segment = self.stack_segment(stack, level, vector::TS, kind.ext())?;
             self.arch.rflags &= !rflags::VM;
             self.switch_stack(level, segment, pointer);
-            if was_v86 {
-                self.push_v86_segments(size)?;
-            }
-            self.push_sized(size, u64::from(return_to.ss))?;
-            self.push_sized(size, return_to.rsp)?;
+            self.push_outer_frame(size, &return_to, was_v86, event.error_code)
+                .map_err(|stop| on_new_stack(stop, stack, kind.ext()))?;
+        } else {
+            return_to.push_code(self, size, event.error_code)?;
         }
-        return_to.push_code(self, size, event.error_code)?;
         self.load_code_segment(code, selector, level)?;
         self.enter_code(gate.gate_offset(wide))?;
         self.clear_flags_for(gate);
@@ -300,6 +323,21 @@ impl Cpu {
         if gate.kind() & 1 == 0 {
             self.arch.rflags &= !rflags::IF;
         }
+    }
+
+    fn push_outer_frame(
+        &mut self,
+        size: u8,
+        return_to: &ReturnState,
+        from_v86: bool,
+        error_code: Option<u32>,
+    ) -> Done {
+        if from_v86 {
+            self.push_v86_segments(size)?;
+        }
+        self.push_sized(size, u64::from(return_to.ss))?;
+        self.push_sized(size, return_to.rsp)?;
+        return_to.push_code(self, size, error_code)
     }
 
     /// The data segments of virtual-8086 mode go to the stack and become null.

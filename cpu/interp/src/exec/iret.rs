@@ -20,6 +20,8 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
 }
 
 fn iret(cpu: &mut Cpu, op: &Op) -> Done {
+    // Even if it faults.
+    cpu.arch.nmi_blocked = false;
     cpu.undoing(|cpu| {
         if !cpu.mode.protected {
             iret_real(cpu, op.size)?;
@@ -31,7 +33,6 @@ fn iret(cpu: &mut Cpu, op: &Op) -> Done {
         } else {
             iret_protected(cpu, op.size)?;
         }
-        cpu.arch.nmi_blocked = false;
         // Serialising: code written by others is looked at anew.
         cpu.epoch = cpu.epoch.wrapping_add(1);
         // IF may be set and NMIs are unblocked.

@@ -6,8 +6,9 @@
 //! their descriptors. From then on the registers are those of the new task
 //! ([`Cpu::task_switched`]); what its LDT and segment selectors raise is raised in it.
 
-use cpu_defs::{Exception, SegReg, attrib, attrib::system_type, cr0, dr6, dr7, rflags, vector};
+use cpu_defs::{SegReg, attrib, attrib::system_type, cr0, dr6, dr7, rflags, vector};
 
+use super::frame::with_ext;
 use super::tss::{Format, Image, SEGMENTS};
 use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
@@ -234,15 +235,5 @@ impl Cpu {
     fn mark_available(&mut self, selector: u16) -> Done {
         let descriptor = self.descriptor_at(self.gdt_entry(selector))?;
         self.mark_free(descriptor)
-    }
-}
-
-/// The EXT bit in an error code of zero: an event was being delivered.
-fn with_ext(stop: Stop, ext: u32) -> Stop {
-    match stop {
-        Stop::Fault(Exception { vector, error_code: Some(0), .. }) => {
-            Stop::Fault(Exception::with_code(vector, ext))
-        }
-        other => other,
     }
 }
