@@ -3,6 +3,7 @@
 use cpu_defs::Exception;
 use iced_x86::{Code, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
+use super::length::is_too_long;
 use crate::exec;
 use crate::features::Features;
 use crate::int::{HIGH_BYTE, RIP, ZERO};
@@ -36,8 +37,10 @@ pub(crate) fn decode_one(
     let instruction = decoder.decode();
     match decoder.last_error() {
         DecoderError::None => {}
-        DecoderError::NoMoreBytes if bytes.len() < MAX_LEN => return Decoded::Truncated,
-        DecoderError::NoMoreBytes => return Decoded::Fault(Exception::gp(0)),
+        DecoderError::NoMoreBytes => return Decoded::Truncated,
+        _ if is_too_long(bytes, bits, features.decoder_options()) => {
+            return Decoded::Fault(Exception::gp(0));
+        }
         _ => return Decoded::Fault(Exception::ud()),
     }
     let mut op = digest(&instruction);
