@@ -219,6 +219,16 @@ class Processor(Guest):
         segments = (es, ds, fs, gs) if v86 else None
         return Trap(vector, code, rip, cs, rflags, old_rsp, old_ss, segments)
 
+    def resume(self, trap: Trap) -> None:
+        """Puts back what a handler's IRET would, for the next run."""
+        frame = (5 if self.mode.long else 3) * (8 if self.mode.long else 4)
+        code = 0 if trap.error_code is None else frame // (5 if self.mode.long else 3)
+        rsp = self.reg("rsp") + frame + code if trap.rsp is None else trap.rsp
+        self.set(rip=trap.rip, rflags=trap.rflags, rsp=rsp)
+        self.set_segment("cs", trap.cs)
+        if trap.ss is not None:
+            self.set_segment("ss", trap.ss)
+
     def words(self, gpa: int, size_bytes: int, count: int) -> list[int]:
         """Little-endian words in memory; zeros behind its end."""
         raw = bytes(self.memory[gpa : gpa + size_bytes * count]).ljust(size_bytes * count, b"\0")
