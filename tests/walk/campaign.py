@@ -113,15 +113,13 @@ def _kind_of(world: World, wanted: _Expected) -> tuple[str, str, str]:
 def _report(generator: Generator, wanted: _Expected, found: Outcome) -> str:
     """The probe, the registers, and the entries on the way as they are after the run."""
     world, probe = generator.world, wanted.probe
-    generator.pkru = probe.pkru
-    generator.load(wanted.control)
     lines = [
         f"{probe}",
         f"  {world.mode} physical bits {world.physical_bits} 1 GiB pages {world.pages_1g} "
         f"Intel {world.intel} {wanted.control} PKRU {probe.pkru:#x}",
         f"  address {probe.address:#x} expected {wanted.outcome}, found {found}",
     ]
-    for walked in generator.walks(probe):
+    for walked in generator.walks(probe, wanted.control):
         lines += [f"    {step.name} at {step.gpa:#x}: {step.raw:#x}" for step in walked.steps]
     return "\n".join(lines)
 

@@ -135,7 +135,8 @@ class Generator:
         forget, pcid = edits.one_page(world, self.control)
         yield Edit(step.gpa, step.width, value, forget, pcid, page)
         for _ in range(2):
-            if after := self._expected(page):
+            # The page after it has not been forgotten.
+            if after := self._expected(page, alone=True):
                 yield after
         now = world.memory.read(step.gpa, step.width) or 0
         forget = edits.everything(world, self.control)
@@ -151,21 +152,21 @@ class Generator:
                 return found
             page = self._page()
 
-    def _expected(self, page: int) -> tuple[Probe, Outcome] | None:
-        probe = self._probe(page)
+    def _expected(self, page: int, *, alone: bool = False) -> tuple[Probe, Outcome] | None:
+        probe = self._probe(page, alone)
         outcome = self._expect(probe)
         return (probe, outcome) if outcome else None
 
     def _registers(self) -> Registers:
         return controls.registers(self.world, self.control, self.pkru, self.world.memory)
 
-    def _probe(self, page: int) -> Probe:
+    def _probe(self, page: int, alone: bool) -> Probe:
         random = self.random
         action = random.choice(
             (Action.READ, Action.WRITE, Action.FETCH, Action(random.randrange(5)))
         )
         value = random.getrandbits(64 if self.world.mode.long else 32)
-        if action is not Action.DESCRIPTOR and random.random() < 0.05:
+        if not alone and action is not Action.DESCRIPTOR and random.random() < 0.05:
             return self._crossing(action, page, value)
         granule = random.randrange(0, PAGE - 16, 16)
         offset = granule + (8 if action in (Action.WRITE, Action.MODIFY) else 0)
@@ -264,10 +265,12 @@ class Generator:
                 return Outcome(3, result=probe.address + sum(length for _, length in places))
         return Outcome(13, _DESCRIPTOR_FAULT)
 
-    def walks(self, probe: Probe) -> list[Found | Fault]:
+    def walks(self, probe: Probe, control: Control) -> list[Found | Fault]:
         """The walks of a probe as they would be now, for a report."""
+        memory = self.world.memory
+        registers = controls.registers(self.world, control, probe.pkru, memory)
         parts = _parts(probe.address, self._size)
-        return [walk(self.registers, self.world.memory, at, probe.access) for at, _ in parts]
+        return [walk(registers, memory, at, probe.access) for at, _ in parts]
 
 
 def _parts(address: int, size: int) -> Iterator[tuple[int, int]]:

@@ -4,9 +4,9 @@ mod guest;
 mod rings;
 
 use cpu_defs::{Gpr, Reg, cr4};
-use guest::{Guest, PML4};
+use guest::{Guest, PML4, descriptor};
 use iced_x86::code_asm::*;
-use rings::{exception, supervisor};
+use rings::{GDT, exception, supervisor};
 
 const GP: u64 = 13;
 const PML5: u64 = 0x10_8000;
@@ -61,10 +61,13 @@ fn msrs_and_table_bases_take_57_bits_in_either_mode() {
         a.mov(ecx, LSTAR).unwrap();
         a.wrmsr().unwrap();
         a.lgdt(fword_ptr(rsi)).unwrap();
+        a.mov(rax, HIGH).unwrap();
+        a.wrfsbase(rax).unwrap();
         a.hlt().unwrap();
     };
     for start in [supervisor as fn(u64, _) -> Guest, |_, program| five_levels(program)] {
         let mut guest = start(0, program);
+        guest.set(Reg::Cr4, guest.vcpu.reg(Reg::Cr4) | cr4::FSGSBASE);
         guest.set_gpr(Gpr::Rsi, 0x3000);
         guest.write_u64(0x3002, HIGH);
         guest.run_to_hlt();
@@ -107,5 +110,21 @@ fn the_last_canonical_byte_is_where_the_width_says() {
         guest.set_gpr(Gpr::Rsi, last);
         guest.run_to_hlt();
         assert_eq!(exception(&guest), Some((GP, 0)));
+    }
+}
+
+#[test]
+fn an_ldt_or_tss_whose_base_is_not_canonical_is_refused() {
+    const SELECTOR: u64 = 0x20;
+    for (kind, opcode) in [(0x82, 0xD0), (0x89, 0xD8)] {
+        for (base, refused) in [(HIGH, false), (1 << 60, true)] {
+            let mut guest = supervisor(0, |a| a.db(&[0x0F, 0x00, opcode, 0xF4]).unwrap());
+            guest.write_u64(GDT + SELECTOR, descriptor(0, 0xFFF, kind, 0));
+            guest.write_u64(GDT + SELECTOR + 8, base >> 32);
+            guest.set(Reg::Gdtr(cpu_defs::TableField::Limit), 0x2F);
+            guest.set_gpr(Gpr::Rax, SELECTOR);
+            guest.run_to_hlt();
+            assert_eq!(exception(&guest), refused.then_some((GP, SELECTOR)), "{base:#x}");
+        }
     }
 }

@@ -265,7 +265,9 @@ impl Cpu {
             return Ok(Span { first, second: None });
         }
         let next = last & !OFFSET_MASK;
-        let next = if self.mode.long { next } else { next & 0xFFFF_FFFF };
+        // System tables have wide addresses in compatibility mode as well.
+        let wide = self.mode.code64 || (self.mode.long && seg == FLAT);
+        let next = if wide { next } else { next & 0xFFFF_FFFF };
         let second = self.site(next, access)?;
         Ok(Span { first, second: Some((first_len, second)) })
     }

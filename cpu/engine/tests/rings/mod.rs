@@ -6,7 +6,7 @@ use iced_x86::code_asm::CodeAssembler;
 
 use crate::guest::{Guest, PAGE_TABLE, assemble, descriptor, long_gate};
 
-const GDT: u64 = 0x5000;
+pub const GDT: u64 = 0x5000;
 pub const IDT: u64 = 0x6000;
 const TSS: u64 = 0x7000;
 const HANDLERS: u64 = 0x9000;

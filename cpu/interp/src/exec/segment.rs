@@ -265,7 +265,11 @@ fn system_descriptor(
         return Err(selector_fault(vector::NP, selector, 0));
     }
     let upper = if cpu.mode.long { cpu.wide_descriptor_upper(selector)? << 32 } else { 0 };
-    Ok((descriptor, descriptor.base() | upper))
+    let base = descriptor.base() | upper;
+    if cpu.mode.long && !cpu.is_canonical_base(base) {
+        return Err(selector_fault(vector::GP, selector, 0));
+    }
+    Ok((descriptor, base))
 }
 
 fn store_system_selector<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {

@@ -41,7 +41,7 @@ fn read<T: Int>(cpu: &mut Cpu, op: &Op, segment: usize) -> Done {
 fn write<T: Int>(cpu: &mut Cpu, op: &Op, segment: usize) -> Done {
     check(cpu)?;
     let base = cpu.get::<T>(op.dst).to_u64();
-    if !cpu.mode.is_canonical(base) {
+    if !cpu.is_canonical_base(base) {
         return gp(0);
     }
     cpu.arch.seg[segment].base = base;

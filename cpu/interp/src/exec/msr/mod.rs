@@ -231,10 +231,15 @@ impl Cpu {
         Ok(())
     }
 
-    /// WRMSR of EFER: LMA is read-only, LME fixed while paging is on.
+    /// WRMSR of EFER: LMA is read-only, LME fixed while paging is on. LME and NXE are bits of
+    /// features, as in KVM; the host may set them regardless.
     fn guest_efer(&self, value: u64) -> Option<u64> {
         let paging = self.arch.cr0 & cr0::PG != 0;
         if paging && (value ^ self.arch.efer) & efer::LME != 0 {
+            return None;
+        }
+        let hidden = |bits, feature| value & bits != 0 && !self.features.has(feature);
+        if hidden(efer::LME, cpuid_bit::LONG_MODE) || hidden(efer::NXE, cpuid_bit::NX) {
             return None;
         }
         Some((value & !efer::LMA) | (self.arch.efer & efer::LMA))
