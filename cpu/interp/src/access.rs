@@ -222,6 +222,13 @@ impl Cpu {
         Ok(())
     }
 
+    /// Checks that `len` bytes (at most a page) can be loaded, without loading.
+    pub(crate) fn probe_read(&mut self, seg: u8, offset: u64, len: usize) -> Done {
+        let gla = self.linear(seg, offset, len as u64, Rights::READ)?;
+        let access = Access { kind: AccessKind::Read, privilege: self.mode.privilege };
+        self.translate_span(seg, gla, len, access).map(|_| ())
+    }
+
     /// Checks that `len` bytes (at most a page) can be stored, without storing.
     pub(crate) fn probe_write(&mut self, seg: u8, offset: u64, len: usize) -> Done {
         let gla = self.linear(seg, offset, len as u64, Rights::WRITE)?;

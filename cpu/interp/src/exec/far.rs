@@ -60,7 +60,9 @@ fn jmp_far(cpu: &mut Cpu, op: &Op) -> Done {
     let (selector, offset) = target(cpu, op)?;
     cpu.undoing(|cpu| {
         if !cpu.mode.has_descriptors() {
-            return enter_real(cpu, selector, offset);
+            let segment = cpu.real_code(selector, offset)?;
+            cpu.enter_real(segment, offset);
+            return Ok(());
         }
         match far_target(cpu, selector)? {
             Target::Code(code) => {
@@ -84,15 +86,17 @@ fn call_far(cpu: &mut Cpu, op: &Op) -> Done {
     cpu.undoing(|cpu| {
         let (cs, rip) = (cpu.arch.segment(SegReg::Cs).selector, cpu.arch.rip());
         if !cpu.mode.has_descriptors() {
-            cpu.push_sized(op.size, u64::from(cs))?;
-            cpu.push_sized(op.size, rip)?;
-            return enter_real(cpu, selector, offset);
+            let segment = cpu.real_segment(*cpu.arch.segment(SegReg::Cs), selector);
+            let check = |cpu: &mut Cpu| cpu.real_code(selector, offset).map(|_| ());
+            cpu.push_frame(op.size, &[u64::from(cs), rip], check)?;
+            cpu.enter_real(segment, offset);
+            return Ok(());
         }
         match far_target(cpu, selector)? {
             Target::Code(code) => {
                 let level = cpu.arch.cpl;
-                cpu.push_sized(op.size, u64::from(cs))?;
-                cpu.push_sized(op.size, rip)?;
+                let frame = [u64::from(cs), rip];
+                cpu.push_frame(op.size, &frame, |cpu| cpu.check_entry(code, offset))?;
                 cpu.load_code_segment(code, selector, level)?;
                 cpu.enter_code(offset)
             }
@@ -100,13 +104,6 @@ fn call_far(cpu: &mut Cpu, op: &Op) -> Done {
             Target::Task(task) => cpu.far_to_task(task, selector, Switch::Nested),
         }
     })
-}
-
-fn enter_real(cpu: &mut Cpu, selector: u16, offset: u64) -> Done {
-    let cs = SegReg::Cs as usize;
-    cpu.arch.seg[cs] = cpu.real_segment(cpu.arch.seg[cs], selector);
-    cpu.refresh();
-    cpu.enter_code(offset)
 }
 
 /// What a far selector names.
@@ -223,13 +220,15 @@ fn call_gate(cpu: &mut Cpu, call_gate: CallGate, cs: u16, rip: u64) -> Done {
         };
         enter_long_code(cpu, code, selector, level)?;
         cpu.switch_stack(level, segment, pointer);
-        let outer = [u64::from(old_ss), old_rsp].into_iter();
-        let frame = outer.chain(parameters.into_iter().rev()).chain([u64::from(cs), rip]);
+        let mut frame = vec![u64::from(old_ss), old_rsp];
+        frame.extend(parameters.into_iter().rev());
+        frame.extend([u64::from(cs), rip]);
         let stack = if cpu.mode.long { 0 } else { stack };
-        push_all(cpu, size, frame).map_err(|stop| on_new_stack(stop, stack, 0))?;
+        cpu.push_frame(size, &frame, |cpu| cpu.check_entry(code, offset))
+            .map_err(|stop| on_new_stack(stop, stack, 0))?;
     } else {
         enter_long_code(cpu, code, selector, level)?;
-        push_all(cpu, size, [u64::from(cs), rip].into_iter())?;
+        cpu.push_frame(size, &[u64::from(cs), rip], |cpu| cpu.check_entry(code, offset))?;
     }
     cpu.load_code_segment(code, selector, level)?;
     cpu.enter_code(offset)
@@ -238,10 +237,6 @@ fn call_gate(cpu: &mut Cpu, call_gate: CallGate, cs: u16, rip: u64) -> Done {
 /// In long mode the frame is pushed with the 64-bit stack of the code behind the gate.
 fn enter_long_code(cpu: &mut Cpu, code: Descriptor, selector: u16, level: u8) -> Done {
     if cpu.mode.long { cpu.load_code_segment(code, selector, level) } else { Ok(()) }
-}
-
-fn push_all(cpu: &mut Cpu, size: u8, mut values: impl Iterator<Item = u64>) -> Done {
-    values.try_for_each(|value| cpu.push_sized(size, value))
 }
 
 /// The parameters that the gate copies, lowest address first.
@@ -268,7 +263,9 @@ fn ret_far(cpu: &mut Cpu, op: &Op) -> Done {
         let selector = cpu.pop_sized(op.size)? as u16;
         if !cpu.mode.has_descriptors() {
             cpu.release_stack(op.imm);
-            return enter_real(cpu, selector, rip);
+            let segment = cpu.real_code(selector, rip)?;
+            cpu.enter_real(segment, rip);
+            return Ok(());
         }
         let code = cpu.return_code_segment(selector)?;
         let level = selector as u8 & 3;

@@ -18,6 +18,43 @@ impl Cpu {
         }
     }
 
+    /// Pushes all of a frame, the first value to the highest address, or nothing: `check` is asked
+    /// in between, when it is known that the stack holds the frame.
+    pub(super) fn push_frame(
+        &mut self,
+        size: u8,
+        values: &[u64],
+        check: impl FnOnce(&mut Self) -> Done,
+    ) -> Done {
+        self.probe_pushes(usize::from(size), values.len())?;
+        check(self)?;
+        values.iter().try_for_each(|&value| self.push_sized(size, value))
+    }
+
+    /// Checks a target in a code segment that is about to be loaded, and marks that accessed.
+    pub(super) fn check_entry(&mut self, code: Descriptor, rip: u64) -> Done {
+        let code64 = self.mode.long && code.attrib() & attrib::L != 0;
+        let legal =
+            if code64 { self.mode.is_canonical(rip) } else { rip <= u64::from(code.limit()) };
+        if !legal {
+            return gp(0);
+        }
+        self.mark_accessed(code).map(|_| ())
+    }
+
+    /// The segment and target of a far transfer without descriptors, checked.
+    pub(super) fn real_code(&self, selector: u16, rip: u64) -> Result<Segment, Stop> {
+        let segment = self.real_segment(*self.arch.segment(SegReg::Cs), selector);
+        if rip > u64::from(segment.limit) { gp(0) } else { Ok(segment) }
+    }
+
+    /// Goes there.
+    pub(super) fn enter_real(&mut self, segment: Segment, rip: u64) {
+        self.arch.seg[SegReg::Cs as usize] = segment;
+        self.arch.set_rip(rip);
+        self.refresh();
+    }
+
     /// Pops 2, 4 or 8 bytes.
     pub(super) fn pop_sized(&mut self, size: u8) -> Result<u64, Stop> {
         match size {

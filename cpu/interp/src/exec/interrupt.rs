@@ -36,6 +36,8 @@ impl EventKind {
 /// IDT bit of error codes.
 const IN_IDT: u32 = 2;
 const SS: usize = SegReg::Ss as usize;
+/// In the order in which an interrupt of virtual-8086 mode pushes them.
+const DATA_SEGMENTS: [SegReg; 4] = [SegReg::Gs, SegReg::Fs, SegReg::Ds, SegReg::Es];
 
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {
@@ -202,14 +204,15 @@ impl Cpu {
             return gp(gate_code(vector, kind));
         }
         let entry: u32 = self.read_system(self.arch.idtr.base.wrapping_add(u64::from(at)))?;
-        self.push(self.arch.rflags as u16)?;
-        self.push(self.arch.segment(SegReg::Cs).selector)?;
-        self.push(self.arch.rip() as u16)?;
-        let cs = &mut self.arch.seg[SegReg::Cs as usize];
-        *cs = cs.with_real_selector((entry >> 16) as u16);
+        let offset = u64::from(entry & 0xFFFF);
+        let cs = *self.arch.segment(SegReg::Cs);
+        let segment = cs.with_real_selector((entry >> 16) as u16);
+        let beyond = offset > u64::from(segment.limit);
+        let frame = [self.arch.rflags, u64::from(cs.selector), self.arch.rip()];
+        self.push_frame(2, &frame, |_| if beyond { gp(0) } else { Ok(()) })?;
         self.arch.rflags &= !(rflags::IF | rflags::TF | rflags::AC | rflags::RF);
-        self.refresh();
-        self.enter_code(u64::from(entry & 0xFFFF))
+        self.enter_real(segment, offset);
+        Ok(())
     }
 
     fn deliver_protected(&mut self, event: Exception, kind: EventKind) -> Done {
@@ -219,7 +222,7 @@ impl Cpu {
             return self.event_to_task(gate, kind.ext(), event.error_code);
         }
         let wide = gate.kind() & 8 != 0;
-        let size = if wide { 4 } else { 2 };
+        let (size, offset) = (if wide { 4 } else { 2 }, gate.gate_offset(wide));
         let (code, selector) = self.interrupt_code(gate, kind.ext())?;
         let was_v86 = self.mode.v86;
         let inner = !code.is_conforming() && code.dpl() < self.arch.cpl;
@@ -233,13 +236,18 @@ impl Cpu {
             let segment = self.stack_segment(stack, level, vector::TS, kind.ext())?;
             self.arch.rflags &= !rflags::VM;
             self.switch_stack(level, segment, pointer);
-            self.push_outer_frame(size, &return_to, was_v86, event.error_code)
+            let frame = return_to.frame(true, event.error_code);
+            self.push_frame(size, &frame, |cpu| cpu.check_entry(code, offset))
                 .map_err(|stop| on_new_stack(stop, stack, kind.ext()))?;
+            if was_v86 {
+                self.drop_v86_segments();
+            }
         } else {
-            return_to.push_code(self, size, event.error_code)?;
+            let frame = return_to.frame(false, event.error_code);
+            self.push_frame(size, &frame, |cpu| cpu.check_entry(code, offset))?;
         }
         self.load_code_segment(code, selector, level)?;
-        self.enter_code(gate.gate_offset(wide))?;
+        self.enter_code(offset)?;
         self.clear_flags_for(gate);
         Ok(())
     }
@@ -266,10 +274,10 @@ impl Cpu {
             self.refresh();
         }
         self.set_stack_pointer(pointer & !0xF);
-        self.push(u64::from(return_to.ss))?;
-        self.push(return_to.rsp)?;
-        return_to.push_code(self, 8, event.error_code)?;
-        self.enter_code(gate.gate_offset(true) | high << 32)?;
+        let offset = gate.gate_offset(true) | high << 32;
+        let frame = return_to.frame(true, event.error_code);
+        self.push_frame(8, &frame, |cpu| cpu.check_entry(code, offset))?;
+        self.enter_code(offset)?;
         self.clear_flags_for(gate);
         Ok(())
     }
@@ -325,34 +333,19 @@ impl Cpu {
         }
     }
 
-    fn push_outer_frame(
-        &mut self,
-        size: u8,
-        return_to: &ReturnState,
-        from_v86: bool,
-        error_code: Option<u32>,
-    ) -> Done {
-        if from_v86 {
-            self.push_v86_segments(size)?;
-        }
-        self.push_sized(size, u64::from(return_to.ss))?;
-        self.push_sized(size, return_to.rsp)?;
-        return_to.push_code(self, size, error_code)
-    }
-
-    /// The data segments of virtual-8086 mode go to the stack and become null.
-    fn push_v86_segments(&mut self, size: u8) -> Done {
-        for reg in [SegReg::Gs, SegReg::Fs, SegReg::Ds, SegReg::Es] {
+    /// The data segments of virtual-8086 mode become null.
+    fn drop_v86_segments(&mut self) {
+        for reg in DATA_SEGMENTS {
             let old = self.arch.seg[reg as usize];
-            self.push_sized(size, u64::from(old.selector))?;
             self.arch.seg[reg as usize] = Segment { selector: 0, unusable: true, ..old };
         }
-        Ok(())
     }
 }
 
 /// What a handler will return to.
 struct ReturnState {
+    /// The data segments of virtual-8086 mode.
+    data: Option<[u16; 4]>,
     ss: u16,
     rsp: u64,
     flags: u64,
@@ -371,6 +364,7 @@ impl ReturnState {
         let fault = kind == EventKind::Exception && !trap;
         let flags = cpu.arch.rflags;
         ReturnState {
+            data: cpu.mode.v86.then(|| DATA_SEGMENTS.map(|reg| cpu.arch.segment(reg).selector)),
             ss: cpu.arch.seg[SS].selector,
             rsp: cpu.arch.gpr(cpu_defs::Gpr::Rsp),
             flags: if fault { flags | rflags::RF } else { flags },
@@ -379,11 +373,16 @@ impl ReturnState {
         }
     }
 
-    fn push_code(&self, cpu: &mut Cpu, size: u8, error_code: Option<u32>) -> Done {
-        cpu.push_sized(size, self.flags)?;
-        cpu.push_sized(size, u64::from(self.cs))?;
-        cpu.push_sized(size, self.rip)?;
-        error_code.map_or(Ok(()), |code| cpu.push_sized(size, u64::from(code)))
+    /// In the order of pushing; `with_stack` also for the stack to return to.
+    fn frame(&self, with_stack: bool, error_code: Option<u32>) -> Vec<u64> {
+        let mut frame = Vec::with_capacity(10);
+        if with_stack {
+            frame.extend(self.data.into_iter().flatten().map(u64::from));
+            frame.extend([u64::from(self.ss), self.rsp]);
+        }
+        frame.extend([self.flags, u64::from(self.cs), self.rip]);
+        frame.extend(error_code.map(u64::from));
+        frame
     }
 }
 

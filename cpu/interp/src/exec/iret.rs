@@ -56,10 +56,8 @@ fn iret_real(cpu: &mut Cpu, size: u8) -> Done {
     if flag == InterruptFlag::Virtual {
         cpu.check_virtual_flags(flags)?;
     }
-    let cs = SegReg::Cs as usize;
-    cpu.arch.seg[cs] = cpu.real_segment(cpu.arch.seg[cs], selector);
-    cpu.refresh();
-    cpu.enter_code(rip)?;
+    let segment = cpu.real_code(selector, rip)?;
+    cpu.enter_real(segment, rip);
     if flag == InterruptFlag::Virtual {
         cpu.load_virtual_flags(flags);
     } else {

@@ -75,6 +75,16 @@ impl Cpu {
         Ok(())
     }
 
+    /// Checks that `count` pushes of `size` bytes succeed.
+    pub(super) fn probe_pushes(&mut self, size: usize, count: usize) -> Done {
+        let mut at = self.stack_pointer();
+        for _ in 0..count {
+            at = at.wrapping_sub(size as u64) & self.mode.stack_mask;
+            self.probe_write(SS, at, size)?;
+        }
+        Ok(())
+    }
+
     /// Reads from the stack, `depth` bytes above its top.
     #[inline(always)]
     pub(super) fn stack_read<T: Int>(&mut self, depth: u64) -> Result<T, Stop> {
@@ -147,10 +157,7 @@ fn pop<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 
 fn pusha<T: Int>(cpu: &mut Cpu, _: &Op) -> Done {
     cpu.undoing(|cpu| {
-        let lowest = cpu.stack_pointer().wrapping_sub(8 * T::SIZE as u64) & cpu.mode.stack_mask;
-        if lowest < cpu.stack_pointer() {
-            cpu.probe_write(SS, lowest, 8 * T::SIZE)?;
-        }
+        cpu.probe_pushes(T::SIZE, 8)?;
         let saved: [T; 8] = std::array::from_fn(|number| cpu.get(number as u8));
         saved.into_iter().try_for_each(|value| cpu.push(value))
     })
@@ -171,21 +178,28 @@ fn popa<T: Int>(cpu: &mut Cpu, _: &Op) -> Done {
 /// Nesting levels above zero copy the frame pointers of the enclosing procedures.
 fn enter<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     let level = op.src & 31;
+    let mask = cpu.mode.stack_mask;
+    let size = T::SIZE as u64;
+    let pushes = if level == 0 { 1 } else { u64::from(level) + 1 };
+    let top = cpu.stack_pointer().wrapping_sub(pushes * size).wrapping_sub(op.imm);
+    let outer = |depth: u8| cpu.arch.gpr(Gpr::Rbp).wrapping_sub(u64::from(depth) * size) & mask;
+    let outer: [u64; 32] = std::array::from_fn(|depth| outer(depth as u8));
+    let copied = outer.get(1..usize::from(level)).unwrap_or_default();
+    cpu.probe_pushes(T::SIZE, pushes as usize)?;
+    copied.iter().try_for_each(|&at| cpu.probe_read(SS, at, T::SIZE))?;
+    // The new frame must be writable, as a push there would find out.
+    cpu.probe_write(SS, top & mask, T::SIZE)?;
     cpu.undoing(|cpu| {
         cpu.push(cpu.get::<T>(RBP))?;
         let frame = cpu.arch.gpr(Gpr::Rsp);
-        for depth in 1..level {
-            let outer = cpu.arch.gpr(Gpr::Rbp).wrapping_sub(u64::from(depth) * T::SIZE as u64);
-            let value: T = cpu.read(SS, outer & cpu.mode.stack_mask)?;
+        for &at in copied {
+            let value: T = cpu.read(SS, at)?;
             cpu.push(value)?;
         }
         if level > 0 {
             cpu.push(T::from_u64(frame))?;
         }
-        let top = cpu.stack_pointer().wrapping_sub(op.imm);
         cpu.set_stack_pointer(top);
-        // The new frame must be writable, as a push there would find out.
-        cpu.probe_write(SS, cpu.stack_pointer(), T::SIZE)?;
         cpu.set(RBP, T::from_u64(frame));
         Ok(())
     })

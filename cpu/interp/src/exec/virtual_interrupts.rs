@@ -107,14 +107,15 @@ impl Cpu {
             let virtual_flag = cpu.iopl() < 3;
             let flags = if virtual_flag { cpu.virtual_flags() } else { cpu.arch.rflags };
             let entry: u32 = cpu.read_system(4 * u64::from(vector))?;
-            cpu.push(flags as u16)?;
-            cpu.push(cpu.arch.segment(SegReg::Cs).selector)?;
-            cpu.push(cpu.arch.rip() as u16)?;
+            let (selector, offset) = ((entry >> 16) as u16, u64::from(entry & 0xFFFF));
+            let cs = cpu.arch.segment(SegReg::Cs).selector;
+            let segment = cpu.real_code(selector, offset)?;
+            cpu.push_frame(2, &[flags, u64::from(cs), cpu.arch.rip()], |_| Ok(()))?;
             let masked = if virtual_flag { rflags::VIF } else { rflags::IF };
             cpu.arch.rflags &= !(masked | rflags::TF | rflags::RF);
             cpu.inhibit_trap = true;
-            cpu.load_segment(SegReg::Cs as u8, (entry >> 16) as u16)?;
-            cpu.enter_code(u64::from(entry & 0xFFFF))
+            cpu.enter_real(segment, offset);
+            Ok(())
         })
     }
 }
