@@ -3,7 +3,7 @@
 mod guest;
 
 use cpu_defs::{Gpr, Reg, SegField, SegReg, TableField};
-use cpu_engine::{Exit, IoDirection};
+use cpu_engine::{Exit, IoDirection, Personality, supported_cpuid_as};
 use guest::{Guest, START, descriptor, gate};
 use iced_x86::code_asm::*;
 
@@ -243,6 +243,25 @@ fn loading_ss_delays_the_traps_by_one_instruction() {
     guest.set(Reg::Rflags, 2 | TF);
     assert_eq!(next_trap(&mut guest).1, DR6_NONE | BS);
     assert_eq!(guest.gpr(Gpr::Rbx), 1);
+}
+
+#[test]
+fn an_instruction_breakpoint_after_a_load_of_ss_is_lost_on_intel_processors() {
+    let program = |a: &mut CodeAssembler| {
+        a.mov(ss, eax).unwrap();
+        a.inc(ebx).unwrap();
+        a.hlt().unwrap();
+    };
+    for (personality, fires) in [(Personality::Intel, false), (Personality::Amd, true)] {
+        let mut guest = with_breakpoint(machine(program), START + 2, enable(EXECUTE, 0));
+        guest.vcpu.set_cpuid(supported_cpuid_as(personality));
+        guest.set_gpr(Gpr::Rax, 0x10);
+        if fires {
+            assert_eq!(next_trap(&mut guest), (START + 2, DR6_NONE | 1));
+        } else {
+            no_trap(&mut guest);
+        }
+    }
 }
 
 #[test]

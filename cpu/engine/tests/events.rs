@@ -267,3 +267,51 @@ fn violations_without_a_segment_show_only_ext() {
         assert_eq!(stacked(&guest, 0), code);
     }
 }
+
+#[test]
+fn sti_and_loads_of_ss_hold_back_interrupts_and_nmis_for_one_instruction() {
+    type Program = fn(&mut CodeAssembler);
+    let sti: Program = |a| a.sti().unwrap();
+    let mov_ss: Program = |a| a.mov(ss, eax).unwrap();
+    let pop_ss: Program = |a| {
+        a.push(eax).unwrap();
+        a.pop(ss).unwrap();
+    };
+    let lss: Program = |a| a.db(&[0x0F, 0xB2, 0x23]).unwrap();
+    // The instruction, IF before it, whether the INC behind it is executed first.
+    for (number, (program, flags, held_back)) in [
+        (sti, 2, true),
+        (sti, 0x202, false),
+        (mov_ss, 0x202, true),
+        (pop_ss, 0x202, true),
+        (lss, 0x202, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for nmi in [false, true] {
+            let mut guest = machine(|a| {
+                program(a);
+                a.inc(ecx).unwrap();
+                a.inc(ecx).unwrap();
+                a.hlt().unwrap();
+            });
+            guest.set(Reg::Rflags, flags);
+            guest.set_gpr(Gpr::Rax, u64::from(DATA));
+            guest.set_gpr(Gpr::Rbx, 0xB000);
+            guest.load(0xB000, &[0, 0x10, 0, 0, DATA as u8, 0]);
+            // Up to the instruction, so that the event arrives with its shadow.
+            let until = if number == 3 { 2 } else { 1 };
+            for _ in 0..until {
+                assert_eq!(guest.vcpu.step(), None);
+            }
+            if nmi {
+                guest.vcpu.inject_nmi();
+            } else {
+                guest.vcpu.queue_interrupt(0x40).expect("nothing is queued");
+            }
+            assert_eq!(vector(&mut guest), if nmi { 2 } else { 0x40 });
+            assert_eq!(guest.gpr(Gpr::Rcx), u64::from(held_back), "case {number}");
+        }
+    }
+}

@@ -97,10 +97,11 @@ impl Cpu {
     }
 
     /// #DB of a breakpoint at the next instruction. RF suppresses it, and so does a load of SS
-    /// before.
+    /// before on Intel processors.
     pub(crate) fn code_breakpoint(&self) -> Option<Stop> {
         let resumed = self.arch.rflags & rflags::RF != 0;
-        if !self.watch.code || resumed || self.arch.shadow == Shadow::MovSs {
+        let held_back = self.arch.shadow == Shadow::MovSs && !self.features.amd;
+        if !self.watch.code || resumed || held_back {
             return None;
         }
         let at = self.linear_rip();
