@@ -15,6 +15,7 @@
 mod arena;
 mod emit;
 mod features;
+mod mmx;
 mod random;
 mod rewrite;
 mod sigfpe;

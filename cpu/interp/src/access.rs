@@ -245,9 +245,38 @@ impl Cpu {
         len: usize,
         access: Access,
     ) -> Result<Span, Stop> {
-        if access.privilege == Privilege::UserAligned && gla & (alignment(len) - 1) != 0 {
-            return Err(Stop::Fault(Exception::with_code(vector::AC, 0)));
+        if access.privilege == Privilege::UserAligned {
+            self.check_alignment(seg, gla, len, alignment(len))?;
         }
+        self.unaligned_span(seg, gla, len, access)
+    }
+
+    /// #AC if an explicit access is to be aligned and the address is no multiple of `to`, a power
+    /// of two. An address that is not canonical comes first.
+    pub(crate) fn check_alignment(&self, seg: u8, gla: u64, len: usize, to: u64) -> Done {
+        if self.mode.privilege != Privilege::UserAligned || gla & (to - 1) == 0 {
+            return Ok(());
+        }
+        self.check_canonical(seg, gla, len)?;
+        Err(Stop::Fault(Exception::with_code(vector::AC, 0)))
+    }
+
+    fn check_canonical(&self, seg: u8, gla: u64, len: usize) -> Done {
+        let last = gla.wrapping_add(len as u64 - 1);
+        if self.mode.long && !(self.mode.is_canonical(gla) && self.mode.is_canonical(last)) {
+            return Err(address_fault(seg));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::span`], of an operand whose alignment does not matter or has been checked.
+    pub(crate) fn unaligned_span(
+        &mut self,
+        seg: u8,
+        gla: u64,
+        len: usize,
+        access: Access,
+    ) -> Result<Span, Stop> {
         let span = self.translate_span(seg, gla, len, access)?;
         if seg != FLAT {
             self.note_access(gla, len, access);
@@ -262,10 +291,8 @@ impl Cpu {
         len: usize,
         access: Access,
     ) -> Result<Span, Stop> {
+        self.check_canonical(seg, gla, len)?;
         let last = gla.wrapping_add(len as u64 - 1);
-        if self.mode.long && !(self.mode.is_canonical(gla) && self.mode.is_canonical(last)) {
-            return Err(address_fault(seg));
-        }
         let first = self.site(gla, access)?;
         let first_len = PAGE_SIZE - (gla & OFFSET_MASK) as usize;
         if first_len >= len {

@@ -1,6 +1,7 @@
 //! Operands of up to 64 bytes: loads and stores that are no single word.
 //!
-//! A store is translated first ([`Cpu::place`]) and made later, when nothing can stop it any more.
+//! What #AC asks of a vector depends on the instruction, so the caller checks that first
+//! ([`Cpu::check_alignment`]). A store is translated first ([`Cpu::place`]) and made later, when nothing can stop it any more.
 
 use cpu_mem::{HostPage, PAGE_SIZE};
 use cpu_mmu::{Access, AccessKind};
@@ -32,7 +33,7 @@ impl Cpu {
             return Ok(());
         }
         let access = Access { kind: AccessKind::Read, privilege };
-        let span = self.span(seg, gla, bytes.len(), access)?;
+        let span = self.unaligned_span(seg, gla, bytes.len(), access)?;
         self.read_parts(span, bytes)
     }
 
@@ -46,7 +47,7 @@ impl Cpu {
             return Ok(Place::Page(page, offset));
         }
         let access = Access { kind: AccessKind::Write, privilege };
-        Ok(Place::Span(self.span(seg, gla, len, access)?))
+        Ok(Place::Span(self.unaligned_span(seg, gla, len, access)?))
     }
 
     /// Makes a store that has been translated with this length.

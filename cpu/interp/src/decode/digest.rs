@@ -1,7 +1,9 @@
 //! Turns a decoded instruction into an [`Op`]: operand places, address parts, handler.
 
 use cpu_defs::Exception;
-use iced_x86::{Code, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{
+    Code, CodeSize, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register,
+};
 
 use super::length::is_too_long;
 use crate::exec;
@@ -112,7 +114,7 @@ fn operand(instruction: &Instruction, number: u32, op: &mut Op) -> u8 {
         kind => match string_address_mask(kind) {
             Some(mask) => {
                 op.address_mask = mask;
-                op.seg = segment_number(instruction.memory_segment());
+                op.seg = segment_number(memory_segment(instruction));
                 MEM
             }
             None => {
@@ -125,7 +127,7 @@ fn operand(instruction: &Instruction, number: u32, op: &mut Op) -> u8 {
 
 fn memory_operand(instruction: &Instruction, op: &mut Op) {
     let (base, index) = (instruction.memory_base(), instruction.memory_index());
-    op.seg = segment_number(instruction.memory_segment());
+    op.seg = segment_number(memory_segment(instruction));
     op.disp = instruction.memory_displacement64();
     op.scale = instruction.memory_index_scale().trailing_zeros() as u8;
     if instruction.is_ip_rel_memory_operand() {
@@ -171,6 +173,20 @@ fn register_number(register: Register) -> u8 {
         // The decoder counts AH to BH between BL and SPL.
         byte if byte.is_gpr8() && byte.number() >= 8 => byte.number() as u8 - 4,
         other => other.number() as u8,
+    }
+}
+
+/// The segment of the memory operand. 64-bit code ignores the prefixes of ES, CS, SS and DS, which
+/// would decide between #SS and #GP.
+fn memory_segment(instruction: &Instruction) -> Register {
+    let prefix = instruction.segment_prefix();
+    let ignored = matches!(prefix, Register::ES | Register::CS | Register::SS | Register::DS);
+    if !ignored || instruction.code_size() != CodeSize::Code64 {
+        return instruction.memory_segment();
+    }
+    match instruction.memory_base() {
+        Register::RSP | Register::RBP | Register::ESP | Register::EBP => Register::SS,
+        _ => Register::DS,
     }
 }
 

@@ -4,7 +4,7 @@
 //! SDM volume 1, "Memory Fault Suppression" of "Programming with Intel AVX-512"; volume 2,
 //! "VMASKMOV".
 
-use super::execute::{self, MAX_LEN};
+use super::execute::{self, MAX_LEN, vector_alignment};
 use crate::cpu::Cpu;
 use crate::mode::Rights;
 use crate::native::{Active, NativeOp};
@@ -30,8 +30,10 @@ pub(super) fn load(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
 pub(super) fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
     let active = active_bytes(cpu, native);
     if matches!(native.active, Active::Unsuppressed { .. }) {
-        let gla = cpu.linear(op.seg, cpu.offset(op), u64::from(native.len), Rights::WRITE)?;
-        cpu.place(op.seg, gla, usize::from(native.len))?;
+        let len = usize::from(native.len);
+        let gla = cpu.linear(op.seg, cpu.offset(op), len as u64, Rights::WRITE)?;
+        cpu.check_alignment(op.seg, gla, len, vector_alignment(len))?;
+        cpu.place(op.seg, gla, len)?;
     }
     let mut places: Vec<Place> = Vec::new();
     if let Some(start) = operand(cpu, op, native, active, Rights::WRITE)? {
@@ -65,7 +67,22 @@ fn operand(
     let len = 64 - u64::from(active.leading_zeros()) - first;
     let from = cpu.offset(op).wrapping_add(first) & op.address_mask;
     let gla = cpu.linear(op.seg, from, len, need)?.wrapping_sub(first);
-    if gla & u64::from(native.misaligned) != 0 { gp(0) } else { Ok(Some(gla)) }
+    if gla & u64::from(native.misaligned) != 0 {
+        return gp(0);
+    }
+    // The first active byte is that of an element.
+    cpu.check_alignment(op.seg, gla.wrapping_add(first), len as usize, alignment(native))?;
+    Ok(Some(gla))
+}
+
+/// What #AC asks: elements must be aligned, but not those of VMASKMOV.
+fn alignment(native: &NativeOp) -> u64 {
+    u64::from(match native.active {
+        Active::Mask { granule, .. }
+        | Active::Repeated { granule, .. }
+        | Active::Compressed { granule, .. } => granule.max(1),
+        Active::All | Active::Unsuppressed { .. } | Active::Signs { .. } => 1,
+    })
 }
 
 /// Bit n: byte n of the memory operand is touched.

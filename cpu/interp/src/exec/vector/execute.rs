@@ -1,7 +1,7 @@
 //! Instructions that the host executes: operand in, snippet, operand out.
 
 use cpu_defs::{Exception, cr4, vector};
-use cpu_host::{FSW, MemoryUse, Outcome, Refusal};
+use cpu_host::{MemoryUse, Outcome, Refusal};
 use iced_x86::Instruction;
 
 use super::{Class, active, available, class, classify};
@@ -12,8 +12,6 @@ use crate::native::{Active, Native, NativeOp};
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop, gp, ud};
 
-/// FSW.ES: an unmasked x87 exception waits.
-pub(super) const ERROR_SUMMARY: u16 = 1 << 7;
 /// Most bytes of a memory operand.
 pub(super) const MAX_LEN: usize = 64;
 
@@ -73,7 +71,7 @@ fn handle<const CLASS: u8, const MEMORY: u8>(cpu: &mut Cpu, op: &Op) -> Done {
     let Some(native) = cpu.native.op(op.imm) else {
         return Err(Stop::Unsupported);
     };
-    if MEMORY != NO_MEMORY && native.snippet.x87 && cpu.fpu.u16(FSW) & ERROR_SUMMARY != 0 {
+    if MEMORY != NO_MEMORY && native.snippet.x87 && cpu.fpu.x87_error() {
         // Before the operand is looked at.
         return Err(Stop::Fault(Exception::plain(vector::MF)));
     }
@@ -91,7 +89,13 @@ fn handle<const CLASS: u8, const MEMORY: u8>(cpu: &mut Cpu, op: &Op) -> Done {
 pub(super) fn run(cpu: &mut Cpu, native: &NativeOp) -> Done {
     match cpu.run_native(&native.snippet) {
         Outcome::Done => Ok(()),
-        Outcome::Faulted(number) => simd_fault(cpu, number),
+        Outcome::Faulted(number) => {
+            if number == vector::XM && native.snippet.x87 {
+                // As on AMD's processors, the transition to MMX state is not undone.
+                cpu.fpu.enter_mmx();
+            }
+            simd_fault(cpu, number)
+        }
     }
 }
 
@@ -106,7 +110,17 @@ fn simd_fault(cpu: &Cpu, number: u8) -> Done {
 /// Linear address of the memory operand.
 fn operand(cpu: &Cpu, op: &Op, native: &NativeOp, need: u8) -> Result<u64, Stop> {
     let gla = cpu.linear(op.seg, cpu.offset(op), u64::from(native.len), need)?;
-    if gla & u64::from(native.misaligned) != 0 { gp(0) } else { Ok(gla) }
+    if gla & u64::from(native.misaligned) != 0 {
+        return gp(0);
+    }
+    let len = usize::from(native.len);
+    cpu.check_alignment(op.seg, gla, len, vector_alignment(len))?;
+    Ok(gla)
+}
+
+/// What #AC asks of a vector of `len` bytes, a power of two.
+pub(super) fn vector_alignment(len: usize) -> u64 {
+    len.clamp(1, 16) as u64
 }
 
 fn load(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {

@@ -5,6 +5,7 @@
 //! stopped. Destination, index and mask of a gather must differ (AVX2), destination and index
 //! (AVX-512).
 
+use cpu_defs::rflags;
 use iced_x86::{EncodingKind, Instruction, Mnemonic, OpKind, Register};
 
 use super::available;
@@ -83,7 +84,11 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
             available::avx512(cpu)?;
             each_chosen(cpu, op, |cpu, op, number| {
                 gather_element(cpu, op, number)?;
-                zero_above(cpu, op, op.dst);
+                // A destination of half the indexes' width is cleared at the end only.
+                let shape = Shape::of(op);
+                if shape.index <= shape.element {
+                    zero_above(cpu, op, op.dst);
+                }
                 Ok(())
             })?;
             zero_above(cpu, op, op.dst);
@@ -98,11 +103,24 @@ fn each_chosen(cpu: &mut Cpu, op: &Op, element: fn(&mut Cpu, &Op, usize) -> Done
     let opmask = usize::from(op.third & 7);
     let (mask, data) = (cpu.fpu.opmask[opmask], cpu.fpu.zmm[usize::from(op.dst & 31)]);
     let done = each_chosen_until_fault(cpu, op, element);
+    let progress = cpu.fpu.opmask[opmask] != mask;
     if leaves_for_device(cpu, done) {
         cpu.fpu.opmask[opmask] = mask;
         cpu.fpu.zmm[usize::from(op.dst & 31)] = data;
+        return done;
     }
-    done
+    fault_or_trap(cpu, op, done, progress)
+}
+
+/// With single steps, a fault after an element that was done waits: the step ends before the
+/// element that faults.
+fn fault_or_trap(cpu: &mut Cpu, op: &Op, done: Done, progress: bool) -> Done {
+    if !matches!(done, Err(Stop::Fault(_))) || !progress || cpu.arch.rflags & rflags::TF == 0 {
+        return done;
+    }
+    cpu.arch.set_rip(cpu.arch.rip().wrapping_sub(u64::from(op.len)));
+    cpu.attention = true;
+    Ok(())
 }
 
 /// The instruction will run again from its start, and repeat its device accesses: those it has
@@ -135,10 +153,18 @@ fn gather_by_signs(cpu: &mut Cpu, op: &Op) -> Done {
     let (data, mask) = (usize::from(op.dst & 31), usize::from(op.third & 31));
     let before = (cpu.fpu.zmm[data], cpu.fpu.zmm[mask]);
     let done = gather_by_signs_until_fault(cpu, op);
+    let progress = signs(&cpu.fpu.zmm[mask], op) != signs(&before.1, op);
     if leaves_for_device(cpu, done) {
         (cpu.fpu.zmm[data], cpu.fpu.zmm[mask]) = before;
+        return done;
     }
-    done
+    fault_or_trap(cpu, op, done, progress)
+}
+
+/// Which elements the mask chooses.
+fn signs(mask: &[u8; 64], op: &Op) -> [bool; 64] {
+    let element = Shape::of(op).element.max(1);
+    std::array::from_fn(|at| at % element == element - 1 && mask[at] >> 7 != 0)
 }
 
 fn gather_by_signs_until_fault(cpu: &mut Cpu, op: &Op) -> Done {
