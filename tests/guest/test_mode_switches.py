@@ -133,7 +133,7 @@ def _through_long_mode(levels: int) -> Processor:
     return cpu
 
 
-@pytest.mark.parametrize("levels", [4])
+@pytest.mark.parametrize("levels", [4, 5])
 def test_a_guest_goes_through_every_mode(levels: int) -> None:
     with _through_long_mode(levels) as cpu:
         lme, lma = int(Efer.LME), int(Efer.LMA)
