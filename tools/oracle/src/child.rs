@@ -13,7 +13,7 @@ use std::arch::x86_64::__cpuid_count;
 use std::arch::{asm, naked_asm};
 use std::ptr;
 
-use cpu_host::FpuState;
+use cpu_host::{FOP, FPU_DP, FPU_IP, FpuState};
 
 use crate::case::{CODE_LEN, Case, LINES, Outcome, writable_line};
 use crate::layout::{CODE, CODE_PAGES, DATA, DATA_PAGES, IMAGE, LINE, LOCALS, PAGE, Page};
@@ -349,6 +349,9 @@ unsafe fn store_fpu(child: &Child, fpu: &FpuState, area: *mut u8) {
     // SAFETY: the caller's area has all components.
     unsafe {
         ptr::copy_nonoverlapping(fpu.legacy.as_ptr(), area, HARDWARE_LEGACY);
+        area.add(FOP).cast::<u16>().write_unaligned(fpu.pointers.opcode);
+        area.add(FPU_IP).cast::<u64>().write_unaligned(fpu.pointers.ip);
+        area.add(FPU_DP).cast::<u64>().write_unaligned(fpu.pointers.dp);
         area.add(XSTATE_BV).cast::<u64>().write_unaligned(child.components);
         for (number, zmm) in fpu.zmm.iter().enumerate() {
             for (part, at) in zmm_parts(child, number) {
@@ -376,6 +379,9 @@ unsafe fn fetch_fpu(child: &Child, area: *const u8, fpu: &mut FpuState) {
         if valid & 1 != 0 {
             ptr::copy_nonoverlapping(area, fpu.legacy.as_mut_ptr(), 160);
         }
+        fpu.pointers.opcode = area.add(FOP).cast::<u16>().read_unaligned();
+        fpu.pointers.ip = area.add(FPU_IP).cast::<u64>().read_unaligned();
+        fpu.pointers.dp = area.add(FPU_DP).cast::<u64>().read_unaligned();
         for (number, zmm) in fpu.zmm.iter_mut().enumerate() {
             zmm.fill(0);
             for (part, at) in zmm_parts(child, number) {

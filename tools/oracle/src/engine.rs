@@ -134,6 +134,8 @@ impl Engine {
             memory.write_u64(LDT + index * 8, local.descriptor());
         }
         memory.write_u64(TSS + 4, KERNEL + STACK_TOP);
+        // The I/O permission map is behind the limit: no port is open.
+        memory.write_u64(TSS + 96, 0xFFFF << 48);
         self.descriptors = LOCALS.iter().map(crate::layout::Local::descriptor).collect();
     }
 

@@ -33,6 +33,7 @@ pub const EXCLUDED: &[(&[Mnemonic], &str)] = &[
         &[Mnemonic::Monitor, Mnemonic::Mwait, Mnemonic::Monitorx, Mnemonic::Mwaitx],
         "treated as KVM does, not as the processor",
     ),
+    (&[Mnemonic::Int1], "hypervisors that see #DB change where it is reported"),
     (&[Mnemonic::Xgetbv], "XINUSE depends on the history of the host"),
     (
         &[Mnemonic::Xbegin, Mnemonic::Xend, Mnemonic::Xabort, Mnemonic::Xtest],

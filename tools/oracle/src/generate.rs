@@ -4,7 +4,7 @@
 //! the form in them: so prefixes, redundant encodings and operands come in every combination.
 
 use iced_x86::{Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction};
-use iced_x86::{MandatoryPrefix, OpCodeInfo, OpCodeTableKind};
+use iced_x86::{MandatoryPrefix, OpCodeInfo, OpCodeOperandKind, OpCodeTableKind};
 
 use crate::aim;
 use crate::case::{CODE_LEN, Case, POKES, Poke};
@@ -62,6 +62,11 @@ pub fn case_with(
     let mut case = blank(bits);
     case.code = bytes;
     case.len = len.clamp(1, CODE_LEN) as u32;
+    // What follows an instruction would run, too.
+    let decoded = instruction_of(&case, amd);
+    if !decoded.is_invalid() {
+        case.len = decoded.len() as u32;
+    }
     place(&mut case, random);
     case.rflags = PLAIN_FLAGS | random.next() & STATUS;
     case.rflags |= if random.chance(25) { DF } else { 0 };
@@ -270,7 +275,8 @@ fn write_prefixes(
         writer.push(random.pick(&[0x64, 0x65, 0x2E, 0x36, 0x3E, 0x26]));
     }
     let other_address = info.address_size() != 0 && info.address_size() != bits;
-    if other_address || random.chance(8) {
+    let vsib = (0..info.op_count()).any(|number| is_vsib(info.op_kind(number)));
+    if other_address || (vsib && bits == 16) || random.chance(8) {
         writer.push(0x67);
     }
     if !legacy {
@@ -297,6 +303,19 @@ fn write_prefixes(
     mandatory.into_iter().for_each(|prefix| writer.push(prefix));
 }
 
+fn is_vsib(kind: OpCodeOperandKind) -> bool {
+    use OpCodeOperandKind as Kind;
+    matches!(
+        kind,
+        Kind::mem_vsib32x
+            | Kind::mem_vsib64x
+            | Kind::mem_vsib32y
+            | Kind::mem_vsib64y
+            | Kind::mem_vsib32z
+            | Kind::mem_vsib64z
+    )
+}
+
 fn write_legacy_opcode(writer: &mut Writer, info: &OpCodeInfo, bits: u32, random: &mut Random) {
     let wide = info.operand_size() == 64 && !info.default_op_size64();
     if bits == 64 && (wide || random.chance(40)) {
@@ -320,7 +339,7 @@ fn write_opcode(writer: &mut Writer, info: &OpCodeInfo, random: &mut Random) {
         return;
     }
     let in_opcode = (0..info.op_count()).any(|number| {
-        use iced_x86::OpCodeOperandKind as Kind;
+        use OpCodeOperandKind as Kind;
         matches!(
             info.op_kind(number),
             Kind::r8_opcode

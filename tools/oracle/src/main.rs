@@ -32,6 +32,7 @@ use arguments::Arguments;
 use bench::Bench;
 use case::{CODE_LEN, Case};
 use forms::{EXCLUDED, Form, Processors};
+use iced_x86::Mnemonic;
 use random::Random;
 
 /// Percent of cases that are random bytes.
@@ -156,7 +157,14 @@ impl Run {
 
     /// Mutated bytes may be something that both processors do not have in common.
     fn comparable(&self, case: &Case) -> bool {
-        let code = generate::instruction_of(case, self.processors.amd()).code();
+        let instruction = generate::instruction_of(case, self.processors.amd());
+        let code = instruction.code();
+        let repeats = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+        let loops = matches!(code.mnemonic(), Mnemonic::Loope | Mnemonic::Loopne);
+        if loops && repeats {
+            // Reserved; AMD's processors loop as the prefix says.
+            return false;
+        }
         let software_interrupt = case.code.contains(&0xCD) && case.code.contains(&0x80);
         !software_interrupt
             && (code == iced_x86::Code::INVALID

@@ -1,6 +1,6 @@
 //! Random x87 and vector state.
 
-use cpu_host::{FCW, FOP, FPU_DP, FPU_IP, FSW, FTW, FpuState, MXCSR};
+use cpu_host::{FCW, FSW, FTW, FpuState, MXCSR};
 
 use crate::random::Random;
 
@@ -61,9 +61,9 @@ fn random_x87(fpu: &mut FpuState, random: &mut Random) {
     };
     // AMD's processors keep the pointers only while an unmasked exception waits.
     if status & PENDING != 0 {
-        fpu.set_u16(FOP, random.next() as u16 & 0x7FF);
-        fpu.legacy[FPU_IP..FPU_IP + 8].copy_from_slice(&(random.next() >> 17).to_le_bytes());
-        fpu.legacy[FPU_DP..FPU_DP + 8].copy_from_slice(&(random.next() >> 17).to_le_bytes());
+        fpu.pointers.opcode = random.next() as u16 & 0x7FF;
+        fpu.pointers.ip = random.next() >> 17;
+        fpu.pointers.dp = random.next() >> 17;
     }
     for number in 0..8 {
         let at = ST0 + number * 16;
