@@ -89,7 +89,7 @@ impl Interp {
         };
         let ops = &self.blocks.block(block).ops;
         let in_segment = cpu.mode.code64 || {
-            let end = cpu.arch.rip() + self.blocks.block(block).len_bytes();
+            let end = cpu.arch.rip().saturating_add(self.blocks.block(block).len_bytes());
             end - 1 <= u64::from(cpu.arch.segment(SegReg::Cs).limit)
         };
         if single || limit == 1 || !in_segment {
@@ -108,7 +108,7 @@ impl Interp {
     fn run_single(&mut self, block: u32) -> Option<Outcome> {
         let cpu = &mut self.cpu;
         let op = self.blocks.block(block).ops[0];
-        let last = cpu.arch.rip() + u64::from(op.len) - 1;
+        let last = cpu.arch.rip().saturating_add(u64::from(op.len) - 1);
         if !cpu.mode.code64 && last > u64::from(cpu.arch.segment(SegReg::Cs).limit) {
             return self.after_stop(Stop::Fault(Exception::gp(0)));
         }
