@@ -65,6 +65,17 @@ oracle: ## Random instructions on the host and in the engine: CASES=n SEED=s ORA
 	cargo run --quiet --profile checked --package kvmshim-oracle -- \
 		--cases $(CASES) --seed $(SEED) $(ORACLE)
 
+RUNS ?= 100000
+
+.PHONY: fuzz
+fuzz: ## Raw bytes as guest code in every mode: RUNS=n SEED=s
+	RAW_BYTES_RUNS=$(RUNS) RAW_BYTES_SEED=$(SEED) \
+		cargo test --quiet --package cpu-engine --test raw_bytes
+
+.PHONY: coverage
+coverage: ## Lines and handlers of the interpreter that the Rust tests and the oracle reach
+	python3 -m tools.coverage
+
 .PHONY: gen
 gen: $(STAMP) ## Write the generated Python modules
 	cargo run --release --quiet --package kvmshim-gen -- .
