@@ -55,6 +55,9 @@ pub enum PointerForm {
 impl FpuState {
     /// FNINIT: control, status, tags and pointers; the registers' contents stay.
     pub fn init_x87(&mut self) {
+        // They are kept by their distance from the top, which becomes the first one.
+        let top = usize::from(self.u16(FSW) >> 11 & 7);
+        self.legacy[ST0..X87_LEN].rotate_right(top * ST_PITCH);
         self.legacy[..MXCSR].fill(0);
         self.set_u16(FCW, FCW_INIT);
         self.pointers = X87Pointers::default();

@@ -8,9 +8,10 @@ use cpu_defs::{Gpr, SegReg};
 use cpu_mmu::{Access, AccessKind};
 use iced_x86::{Code, Instruction, Mnemonic, Register};
 
+use super::undefined;
 use crate::cpu::Cpu;
 use crate::mode::Rights;
-use crate::op::{Handler, Op};
+use crate::op::{Handler, Op, Rep};
 use crate::stop::{Done, gp, ud};
 
 /// Bytes in a cache line.
@@ -30,6 +31,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
             if cpu.arch.cpl != 0 { ud() } else { Ok(()) }
         },
         Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb => look_at_line,
+        Mnemonic::Clzero if op.rep != Rep::Once => undefined,
         Mnemonic::Clzero => {
             op.address_mask = match instruction.code() {
                 Code::Clzerow => 0xFFFF,

@@ -68,7 +68,7 @@ fn write_port<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 fn ins<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     let left = cpu.iterations(op);
     if left == 0 {
-        return Ok(());
+        return check_port(cpu, cpu.get(Gpr::Rdx as u8), T::SIZE as u8);
     }
     if cpu.ports.is_active() {
         return store_input::<T>(cpu, op, left);
@@ -108,12 +108,12 @@ fn store_input<T: Int>(cpu: &mut Cpu, op: &Op, mut left: u64) -> Done {
 }
 
 fn outs<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
-    if cpu.iterations(op) == 0 {
-        return Ok(());
-    }
     let port = cpu.get(Gpr::Rdx as u8);
     let size = T::SIZE as u8;
     check_port(cpu, port, size)?;
+    if cpu.iterations(op) == 0 {
+        return Ok(());
+    }
     let value: T = cpu.read(op.seg, cpu.string_offset(Gpr::Rsi, op))?;
     cpu.advance_string(Gpr::Rsi, op, u64::from(size));
     if cpu.count_iterations(op, 1) {

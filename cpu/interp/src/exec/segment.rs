@@ -348,11 +348,11 @@ fn arpl(cpu: &mut Cpu, op: &Op) -> Done {
         return ud();
     }
     let wanted = cpu.get::<u16>(op.src) & 3;
-    let mut raised = false;
-    cpu.update(op, |selector: u16| {
-        raised = selector & 3 < wanted;
-        if raised { selector & !3 | wanted } else { selector }
-    })?;
+    let selector: u16 = cpu.load(op, op.dst)?;
+    let raised = selector & 3 < wanted;
+    if raised {
+        cpu.store(op, op.dst, selector & !3 | wanted)?;
+    }
     cpu.set_zero(raised);
     Ok(())
 }

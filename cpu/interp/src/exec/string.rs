@@ -74,9 +74,13 @@ impl Cpu {
     }
 
     /// Goes back to the start of a string instruction that has iterations left. RF keeps an
-    /// instruction breakpoint from firing at each of them.
+    /// instruction breakpoint from firing at each of them; AMD's processors do
+    /// not set it in a single-step trap.
     pub(super) fn resume_string(&mut self, op: &Op) {
-        self.arch.rflags |= rflags::RF;
+        let shown = !self.features.amd || self.arch.rflags & rflags::TF == 0;
+        if shown {
+            self.arch.rflags |= rflags::RF;
+        }
         self.arch.set_rip(self.arch.rip().wrapping_sub(u64::from(op.len)));
         self.attention = true;
     }

@@ -132,11 +132,14 @@ fn sysenter(cpu: &mut Cpu, _: &Op) -> Done {
 }
 
 fn sysexit(cpu: &mut Cpu, op: &Op) -> Done {
+    if cpu.arch.cpl != 0 {
+        return gp(0);
+    }
     if cpu.mode.long && cpu.features.amd {
         return ud();
     }
     let cs = cpu.arch.msrs.sysenter_cs as u16;
-    if !cpu.mode.protected || cs & !3 == 0 || cpu.arch.cpl != 0 {
+    if !cpu.mode.protected || cs & !3 == 0 {
         return gp(0);
     }
     let (rip, rsp) = (cpu.arch.gpr(Gpr::Rdx), cpu.arch.gpr(Gpr::Rcx));

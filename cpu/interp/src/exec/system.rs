@@ -70,10 +70,13 @@ pub(super) fn set_system_operand(cpu: &mut Cpu, register: u8, value: u64) {
 
 /// DR4 and DR5 are DR6 and DR7, unless CR4.DE says that they do not exist.
 fn debug_register(cpu: &mut Cpu, number: u8) -> Result<u8, Stop> {
-    if matches!(number, 4 | 5) && cpu.arch.cr4 & cr4::DE != 0 || number > 7 {
+    if number > 7 {
         return ud();
     }
     ring0(cpu)?;
+    if matches!(number, 4 | 5) && cpu.arch.cr4 & cr4::DE != 0 {
+        return ud();
+    }
     if cpu.arch.dr7 & dr7::GD != 0 {
         return Err(Stop::Fault(Exception::debug(dr6::BD)));
     }
