@@ -1,9 +1,9 @@
 //! Finds what two outcomes differ in.
 
 use cpu_host::{FCW, FSW, FTW, MXCSR};
-use iced_x86::{Code, Instruction, RflagsBits};
+use iced_x86::{Code, Instruction, Mnemonic, RflagsBits};
 
-use crate::case::{Case, LINES, Outcome, describe_end, end};
+use crate::case::{Case, LINES, Line, Outcome, describe_end, end};
 use crate::layout::LINE;
 
 /// Names of the general registers.
@@ -19,8 +19,8 @@ const PAGE_FAULT: u32 = 14;
 const ERROR_SUMMARY: u16 = 0x80;
 /// CF, PF, AF, ZF, SF, OF.
 const STATUS: u64 = 0x8D5;
-/// Linux reports a fault in the upper half as one on a present page, whatever it was.
-const UPPER_HALF: u64 = 1 << 47;
+/// Linux reports a fault above the user's half as one on a present page, whatever it was.
+const UPPER_HALF: u64 = (1 << 47) - 0x1000;
 
 /// One thing in which the outcomes differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn differences(
     tolerance: Tolerance,
 ) -> Vec<Difference> {
     let mut found = Found(Vec::new());
-    if both_refuse(case, instruction, native, engine) {
+    if both_refuse(case, instruction, native, engine) || both_fault(instruction, native, engine) {
         return found.0;
     }
     if engine.vector == end::UNSUPPORTED && tolerance.skip_unsupported {
@@ -65,7 +65,7 @@ pub fn differences(
             return found.0;
         }
     } else {
-        compare_fault(&mut found, native, engine);
+        compare_fault(&mut found, instruction, native, engine);
     }
     compare_general(&mut found, case, instruction, native, engine);
     let completed = native.vector == 1 || native.vector == 3;
@@ -77,7 +77,8 @@ pub fn differences(
     found.hex("rflags", native.rflags & !undefined, engine.rflags & !undefined);
     compare_x87(&mut found, native, engine);
     compare_vectors(&mut found, native, engine);
-    compare_memory(&mut found, native, engine);
+    let saves = instruction.op_code().is_save_restore();
+    compare_memory(&mut found, native, engine, saves);
     found.0
 }
 
@@ -88,6 +89,23 @@ fn both_refuse(case: &Case, instruction: &Instruction, native: &Outcome, engine:
     let refused = |outcome: &Outcome| matches!(outcome.vector, 6 | 13);
     let prefixes = case.code.iter().take_while(|byte| PREFIXES.contains(byte)).count();
     instruction.is_invalid() && prefixes >= 2 && refused(native) && refused(engine)
+}
+
+/// Returns, calls, ENTER and PUSHA that have several things wrong at a time report another one.
+fn both_fault(instruction: &Instruction, native: &Outcome, engine: &Outcome) -> bool {
+    let fault = |outcome: &Outcome| matches!(outcome.vector, 10..=14 | 17);
+    let several = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Retf
+            | Mnemonic::Iret
+            | Mnemonic::Iretd
+            | Mnemonic::Iretq
+            | Mnemonic::Call
+            | Mnemonic::Enter
+            | Mnemonic::Pusha
+            | Mnemonic::Pushad
+    );
+    several && fault(native) && fault(engine)
 }
 
 struct Found(Vec<Difference>);
@@ -119,10 +137,12 @@ pub fn digits(bytes: &[u8]) -> String {
     groups.collect::<Vec<_>>().join("_")
 }
 
-fn compare_fault(found: &mut Found, native: &Outcome, engine: &Outcome) {
+fn compare_fault(found: &mut Found, instruction: &Instruction, native: &Outcome, engine: &Outcome) {
     let mut error_codes = (native.error_code, engine.error_code);
     if native.vector == PAGE_FAULT {
-        found.hex("cr2", native.cr2, engine.cr2);
+        if !instruction.op_code().is_save_restore() {
+            found.hex("cr2", native.cr2, engine.cr2);
+        }
         if native.cr2 >= UPPER_HALF {
             error_codes = (error_codes.0 | 1, error_codes.1 | 1);
         }
@@ -198,7 +218,7 @@ fn compare_vectors(found: &mut Found, native: &Outcome, engine: &Outcome) {
     }
 }
 
-fn compare_memory(found: &mut Found, native: &Outcome, engine: &Outcome) {
+fn compare_memory(found: &mut Found, native: &Outcome, engine: &Outcome, saves: bool) {
     if native.nr_lines as usize > LINES || engine.nr_lines as usize > LINES {
         found.hex("changed lines", native.nr_lines.into(), engine.nr_lines.into());
         return;
@@ -207,14 +227,21 @@ fn compare_memory(found: &mut Found, native: &Outcome, engine: &Outcome) {
     while let Some(number) = a.peek().into_iter().chain(b.peek()).map(|line| line.number).min() {
         let one = a.next_if(|line| line.number == number);
         let other = b.next_if(|line| line.number == number);
-        let text = |line: Option<&crate::case::Line>| {
-            line.map_or("unchanged".into(), |line| digits(&line.bytes))
-        };
-        if one != other {
+        let text =
+            |line: Option<&Line>| line.map_or("unchanged".into(), |line| digits(&line.bytes));
+        let equal = one == other
+            || saves && one.zip(other).is_some_and(|(one, other)| same_but_mask(one, other));
+        if !equal {
             let at = crate::layout::DATA + u64::from(number) * LINE as u64;
             found.add(format!("memory {at:#x}"), text(one), text(other));
         }
     }
+}
+
+/// Whether lines differ in MXCSR_MASK alone, which says what the processor has.
+fn same_but_mask(one: &Line, other: &Line) -> bool {
+    let words = one.bytes.chunks_exact(4).zip(other.bytes.chunks_exact(4));
+    words.into_iter().all(|(a, b)| a == b || (a == [0xFF, 0xFF, 2, 0] && b == [0xFF, 0xFF, 0, 0]))
 }
 
 /// RFLAGS bits that the manuals leave undefined.
