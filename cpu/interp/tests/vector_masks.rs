@@ -256,3 +256,22 @@ fn gathers_whose_registers_coincide_are_undefined() {
         assert_eq!(Machine::with_code(code).run().vector(), Some(vector::UD), "{code:02x?}");
     }
 }
+
+#[test]
+fn a_single_step_ends_before_the_element_that_faults() {
+    let mut machine = Machine::new(|a| {
+        a.vpgatherqd(xmm1.k1(), dword_ptr(rsi + xmm2 * 1)).unwrap();
+    });
+    machine.set_gpr(Gpr::Rsi, DATA);
+    machine.write(DATA, &counting::<8>());
+    machine.set_vector(2, &dwords::<16>(&[0, 0, PAGE as u32, 0]));
+    machine.set_vector(1, &[0xEE; 64]);
+    machine.set_mask(1, 3);
+    machine.unmap(NEXT);
+    machine.interp.cpu.arch.rflags |= cpu_defs::rflags::TF;
+    let End::Fault { vector: number, rip, .. } = machine.run() else { panic!("no trap") };
+    assert_eq!((number, rip, machine.mask(1)), (vector::DB, machine::START, 2));
+    // Half a register: cleared above when it is done.
+    assert_eq!(machine.vector::<16>(1)[..4], [1, 2, 3, 4]);
+    assert_eq!(machine.vector::<64>(1)[4..], [0xEE; 60]);
+}

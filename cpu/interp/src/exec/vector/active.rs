@@ -4,12 +4,12 @@
 //! SDM volume 1, "Memory Fault Suppression" of "Programming with Intel AVX-512"; volume 2,
 //! "VMASKMOV".
 
-use super::execute::{self, MAX_LEN, vector_alignment};
+use super::execute::{self, MAX_LEN, check_aligned, vector_alignment};
 use crate::cpu::Cpu;
 use crate::mode::Rights;
 use crate::native::{Active, NativeOp};
 use crate::op::Op;
-use crate::stop::{Done, Stop, gp};
+use crate::stop::{Done, Stop};
 use crate::wide::Place;
 
 /// Loads the active bytes; the others are zero in the host's operand, which ignores them.
@@ -65,11 +65,10 @@ fn operand(
     }
     let first = u64::from(active.trailing_zeros());
     let len = 64 - u64::from(active.leading_zeros()) - first;
-    let from = cpu.offset(op).wrapping_add(first) & op.address_mask;
-    let gla = cpu.linear(op.seg, from, len, need)?.wrapping_sub(first);
-    if gla & u64::from(native.misaligned) != 0 {
-        return gp(0);
-    }
+    let offset = cpu.offset(op);
+    check_aligned(cpu, op, native, offset)?;
+    // The operand's end does not wrap at the address size.
+    let gla = cpu.linear(op.seg, offset.wrapping_add(first), len, need)?.wrapping_sub(first);
     // The first active byte is that of an element.
     cpu.check_alignment(op.seg, gla.wrapping_add(first), len as usize, alignment(native))?;
     Ok(Some(gla))

@@ -1,6 +1,6 @@
 //! Instructions that the host executes: operand in, snippet, operand out.
 
-use cpu_defs::{Exception, cr4, vector};
+use cpu_defs::{Exception, SegReg, cr4, vector};
 use cpu_host::{MemoryUse, Outcome, Refusal};
 use iced_x86::Instruction;
 
@@ -109,13 +109,20 @@ fn simd_fault(cpu: &Cpu, number: u8) -> Done {
 
 /// Linear address of the memory operand.
 fn operand(cpu: &Cpu, op: &Op, native: &NativeOp, need: u8) -> Result<u64, Stop> {
-    let gla = cpu.linear(op.seg, cpu.offset(op), u64::from(native.len), need)?;
-    if gla & u64::from(native.misaligned) != 0 {
-        return gp(0);
-    }
+    let offset = cpu.offset(op);
+    check_aligned(cpu, op, native, offset)?;
+    let gla = cpu.linear(op.seg, offset, u64::from(native.len), need)?;
     let len = usize::from(native.len);
     cpu.check_alignment(op.seg, gla, len, vector_alignment(len))?;
     Ok(gla)
+}
+
+/// #GP(0) if the operand must be aligned and is not: before segment checks, which may be #SS.
+pub(super) fn check_aligned(cpu: &Cpu, op: &Op, native: &NativeOp, offset: u64) -> Done {
+    let base = cpu.arch.seg[usize::from(op.seg & 7)].base;
+    let flat = cpu.mode.code64 && op.seg < SegReg::Fs as u8;
+    let gla = if flat { offset } else { base.wrapping_add(offset) };
+    if gla & u64::from(native.misaligned) != 0 { gp(0) } else { Ok(()) }
 }
 
 /// What #AC asks of a vector of `len` bytes, a power of two.

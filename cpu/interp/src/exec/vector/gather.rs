@@ -78,31 +78,29 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
     Some(match (evex, scatter) {
         (true, true) => |cpu, op| {
             available::avx512(cpu)?;
-            each_chosen(cpu, op, scatter_element)
+            each_chosen(cpu, op, scatter_element, |_, _| {})
         },
         (true, false) => |cpu, op| {
             available::avx512(cpu)?;
-            each_chosen(cpu, op, |cpu, op, number| {
-                gather_element(cpu, op, number)?;
-                // A destination of half the indexes' width is cleared at the end only.
-                let shape = Shape::of(op);
-                if shape.index <= shape.element {
-                    zero_above(cpu, op, op.dst);
-                }
-                Ok(())
-            })?;
-            zero_above(cpu, op, op.dst);
-            Ok(())
+            each_chosen(cpu, op, gather_and_clear, |cpu, op| zero_above(cpu, op, op.dst))
         },
         _ => gather_by_signs,
     })
 }
 
 /// AVX-512: the mask register is cleared bit by bit, and as a whole at the end.
-fn each_chosen(cpu: &mut Cpu, op: &Op, element: fn(&mut Cpu, &Op, usize) -> Done) -> Done {
+fn each_chosen(
+    cpu: &mut Cpu,
+    op: &Op,
+    element: fn(&mut Cpu, &Op, usize) -> Done,
+    finish: fn(&mut Cpu, &Op),
+) -> Done {
     let opmask = usize::from(op.third & 7);
     let (mask, data) = (cpu.fpu.opmask[opmask], cpu.fpu.zmm[usize::from(op.dst & 31)]);
     let done = each_chosen_until_fault(cpu, op, element);
+    if done.is_ok() {
+        finish(cpu, op);
+    }
     let progress = cpu.fpu.opmask[opmask] != mask;
     if leaves_for_device(cpu, done) {
         cpu.fpu.opmask[opmask] = mask;
@@ -201,6 +199,17 @@ fn element_address(cpu: &Cpu, op: &Op, number: usize, need: u8) -> Result<u64, S
     let scaled = (index as u64) << (op.scale & 3);
     let offset = base.wrapping_add(scaled).wrapping_add(op.disp) & op.address_mask;
     cpu.linear(op.seg, offset, shape.element as u64, need)
+}
+
+/// Gathers an element of AVX-512. A destination of half the indexes' width is cleared above at the
+/// end only.
+fn gather_and_clear(cpu: &mut Cpu, op: &Op, number: usize) -> Done {
+    gather_element(cpu, op, number)?;
+    let shape = Shape::of(op);
+    if shape.index <= shape.element {
+        zero_above(cpu, op, op.dst);
+    }
+    Ok(())
 }
 
 fn gather_element(cpu: &mut Cpu, op: &Op, number: usize) -> Done {
