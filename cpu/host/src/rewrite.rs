@@ -3,7 +3,7 @@
 
 use iced_x86::{
     Code, CodeSize, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction,
-    InstructionInfoFactory, OpAccess, OpKind, Register,
+    InstructionInfoFactory, OpAccess, OpKind, Register, RflagsBits,
 };
 
 use crate::features::host_has;
@@ -17,6 +17,14 @@ pub(crate) const STATE: Register = Register::RDI;
 const EXPLICIT: Register = Register::R8;
 /// Host register of each cell of [`crate::Exchange::gpr`]: an explicit operand and implicit ones.
 pub(crate) const CELLS: [Register; 4] = [EXPLICIT, Register::RAX, Register::RDX, Register::RCX];
+
+/// The decoder's bits of the status flags; beside them it has C0 to C3 of x87.
+const STATUS_FLAGS: u32 = RflagsBits::OF
+    | RflagsBits::SF
+    | RflagsBits::ZF
+    | RflagsBits::AF
+    | RflagsBits::CF
+    | RflagsBits::PF;
 
 /// Why an instruction is not executed by the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +102,8 @@ pub(crate) fn rewrite(guest: &Instruction) -> Result<Rewritten, Refusal> {
         masks: Vec::new(),
         gprs: Vec::new(),
         x87: false,
-        reads_flags: encoded.rflags_read() != 0,
-        writes_flags: encoded.rflags_modified() != 0,
+        reads_flags: encoded.rflags_read() & STATUS_FLAGS != 0,
+        writes_flags: encoded.rflags_modified() & STATUS_FLAGS != 0,
     };
     collect_registers(&encoded, explicit, &mut rewritten)?;
     Ok(rewritten)

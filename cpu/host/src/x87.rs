@@ -24,6 +24,13 @@ const EXCEPTIONS: u16 = 0x3F;
 /// FSW: error summary, and busy, which repeats it.
 const ERROR_SUMMARY: u16 = 0x80;
 const BUSY: u16 = 0x8000;
+/// Tags of the full tag word.
+const TAG_VALID: u16 = 0;
+const TAG_ZERO: u16 = 1;
+const TAG_SPECIAL: u16 = 2;
+const TAG_EMPTY: u16 = 3;
+/// FSW: top of stack.
+const TOP_SHIFT: u32 = 11;
 /// Bits of FOP.
 const OPCODE: u16 = 0x7FF;
 
@@ -55,9 +62,7 @@ pub enum PointerForm {
 impl FpuState {
     /// FNINIT: control, status, tags and pointers; the registers' contents stay.
     pub fn init_x87(&mut self) {
-        // They are kept by their distance from the top, which becomes the first one.
-        let top = usize::from(self.u16(FSW) >> 11 & 7);
-        self.legacy[ST0..X87_LEN].rotate_right(top * ST_PITCH);
+        self.turn_stack(0);
         self.legacy[..MXCSR].fill(0);
         self.set_u16(FCW, FCW_INIT);
         self.pointers = X87Pointers::default();
@@ -83,6 +88,20 @@ impl FpuState {
     #[must_use]
     pub fn x87_error(&self) -> bool {
         self.u16(FSW) & ERROR_SUMMARY != 0
+    }
+
+    /// FLDENV: control, status with a new top of stack, and the full tag word; the registers'
+    /// contents stay where they are beneath the stack.
+    pub fn set_environment(&mut self, control: u16, status: u16, tags: u16) {
+        self.turn_stack(top(status));
+        self.set_control_status(control, status);
+        self.set_full_tags(tags);
+    }
+
+    /// Reorders the registers, which are kept from the top of stack on, for another top.
+    fn turn_stack(&mut self, new_top: usize) {
+        let by = (new_top + ST_COUNT - top(self.u16(FSW))) % ST_COUNT;
+        self.legacy[ST0..X87_LEN].rotate_left(by * ST_PITCH);
     }
 
     /// Sets control and status word: unknown control bits are dropped, the error summary is
@@ -132,6 +151,27 @@ impl FpuState {
         }
     }
 
+    /// The tag word with two bits a register: valid, zero, special or empty.
+    #[must_use]
+    pub fn full_tags(&self) -> u16 {
+        let top = top(self.u16(FSW));
+        (0..ST_COUNT).fold(0, |tags, register| {
+            let tag = if self.legacy[FTW] >> register & 1 == 0 {
+                TAG_EMPTY
+            } else {
+                tag(&self.st(register + ST_COUNT - top))
+            };
+            tags | tag << (2 * register)
+        })
+    }
+
+    fn set_full_tags(&mut self, tags: u16) {
+        self.legacy[FTW] = (0..ST_COUNT).fold(0, |abridged, register| {
+            let empty = tags >> (2 * register) & TAG_EMPTY == TAG_EMPTY;
+            abridged | u8::from(!empty) << register
+        });
+    }
+
     /// ST(`number`) as 80 bits.
     #[must_use]
     pub fn st(&self, number: usize) -> [u8; ST_LEN] {
@@ -143,5 +183,21 @@ impl FpuState {
     pub fn set_st(&mut self, number: usize, value: &[u8; ST_LEN]) {
         let at = ST0 + (number % ST_COUNT) * ST_PITCH;
         self.legacy[at..at + ST_LEN].copy_from_slice(value);
+    }
+}
+
+fn top(status: u16) -> usize {
+    usize::from(status >> TOP_SHIFT & 7)
+}
+
+/// The tag of a register's contents: special are infinities, NaNs, denormals and what is no
+/// number since the 80387.
+fn tag(value: &[u8; ST_LEN]) -> u16 {
+    let exponent = u16::from_le_bytes([value[8], value[9]]) & 0x7FFF;
+    let integer_bit = value[7] & 0x80 != 0;
+    match exponent {
+        0 if value[..8] == [0; 8] => TAG_ZERO,
+        1..=0x7FFE if integer_bit => TAG_VALID,
+        _ => TAG_SPECIAL,
     }
 }

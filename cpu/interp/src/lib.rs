@@ -7,9 +7,7 @@
 //! Laws: a faulting instruction changes nothing; a device access leaves at an instruction (or
 //! string iteration) boundary; overwritten code is never executed from the cache.
 //!
-//! Vector instructions are executed by the host on the guest's registers, see `cpu-host`.
-//!
-//! Not here: x87 arithmetic. It ends in [`run::Outcome::Unsupported`].
+//! Vector and x87 instructions are executed by the host on the guest's registers, see `cpu-host`.
 #![forbid(unsafe_code)]
 
 mod access;

@@ -52,6 +52,8 @@ pub struct Op {
     pub third: u8,
     /// Operand size in bytes where the handler is not generic over it.
     pub size: u8,
+    /// FOP, of an x87 instruction.
+    pub fop: u16,
     /// Length in bytes.
     pub len: u8,
     /// LOCK prefix (or XCHG with memory).

@@ -56,6 +56,10 @@ const INTERPRETED: &[CpuidBit] = &[
     bit::CLZERO,
     bit::WBNOINVD,
     bit::FXSR,
+    bit::FFXSR,
+    bit::XSAVE_ERPTR,
+    bit::FDP_EXCPTN_ONLY,
+    bit::ZERO_FCS_FDS,
     bit::SMEP,
     bit::INVPCID,
     bit::SMAP,
@@ -88,6 +92,8 @@ const INTERPRETED: &[CpuidBit] = &[
 
 /// Features that AMD's processors alone have.
 const AMD_ONLY: &[CpuidBit] = &[
+    bit::FFXSR,
+    bit::XSAVE_ERPTR,
     bit::ALT_MOV_CR8,
     bit::SSE4A,
     bit::TOPOLOGY_EXTENSIONS,
@@ -105,13 +111,21 @@ const AMD_ONLY: &[CpuidBit] = &[
 ];
 
 /// Features that Intel's processors alone have.
-const INTEL_ONLY: &[CpuidBit] =
-    &[bit::SERIALIZE, bit::SPEC_CTRL, bit::STIBP, bit::SSBD, bit::ARCH_CAPABILITIES];
+const INTEL_ONLY: &[CpuidBit] = &[
+    bit::SERIALIZE,
+    bit::SPEC_CTRL,
+    bit::STIBP,
+    bit::SSBD,
+    bit::ARCH_CAPABILITIES,
+    bit::FDP_EXCPTN_ONLY,
+    bit::ZERO_FCS_FDS,
+];
 
 /// Features of instructions that the host executes on the guest's registers.
 const BY_HOST: &[CpuidBit] = &[
     bit::RDRAND,
     bit::RDSEED,
+    bit::FPU,
     bit::MMX,
     bit::SSE,
     bit::SSE2,

@@ -10,6 +10,7 @@ mod areas;
 mod control;
 mod exchange;
 mod faults;
+mod mxcsr;
 
 use cpu_defs::{Gpr, Reg, cr4};
 use guest::Guest;

@@ -46,6 +46,7 @@ pub(crate) fn decode_one(
         _ => return Decoded::Fault(Exception::ud()),
     }
     let mut op = digest(&instruction);
+    op.fop = exec::x87_opcode(bytes);
     op.run = exec::select(&instruction, &mut op, features, native);
     Decoded::Op { op, last: ends_block(&instruction) }
 }
@@ -64,6 +65,7 @@ fn digest(instruction: &Instruction) -> Op {
         src: NONE,
         third: NONE,
         size: 0,
+        fop: 0,
         len: instruction.len() as u8,
         lock: instruction.has_lock_prefix(),
         rep: repeat(instruction),

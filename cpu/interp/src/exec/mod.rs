@@ -10,7 +10,6 @@ mod control;
 mod crc;
 mod far;
 mod flags;
-mod fpu;
 mod frame;
 mod fxsave;
 mod interrupt;
@@ -21,6 +20,7 @@ mod logic;
 mod moves;
 mod msr;
 mod muldiv;
+mod mxcsr;
 mod place;
 mod protection_keys;
 mod random;
@@ -28,6 +28,8 @@ mod segment;
 mod segment_base;
 mod shift;
 mod stack;
+#[cfg(test)]
+mod state_coverage;
 mod string;
 mod syscall;
 mod system;
@@ -35,6 +37,7 @@ mod task;
 mod tss;
 mod vector;
 mod virtual_interrupts;
+mod x87;
 mod xcr;
 mod xsave;
 
@@ -46,6 +49,8 @@ use crate::features::Features;
 use crate::native::Native;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop};
+
+pub(crate) use x87::opcode as x87_opcode;
 
 pub use msr::{MsrRefusal, MsrStore, Origin, feature_msrs, saved_msrs};
 
@@ -79,7 +84,7 @@ const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     xcr::select,
     xsave::select,
     fxsave::select,
-    fpu::select,
+    mxcsr::select,
 ];
 
 /// The handler of an instruction. May adapt `op` to what the handler wants.
@@ -95,6 +100,9 @@ pub(crate) fn select(
         return undefined;
     }
     if let Some(handler) = vector::select(instruction, op, native) {
+        return handler;
+    }
+    if let Some(handler) = x87::select(instruction, op, native) {
         return handler;
     }
     for family in FAMILIES {

@@ -55,7 +55,7 @@ pub fn feature_msrs(vendor: Vendor) -> &'static [u32] {
     }
 }
 
-/// Bits of EFER that can be set.
+/// Bits of EFER that can be set; FFXSR where it is announced.
 const EFER_LEGAL: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
 /// Bits of IA32_APIC_BASE that can be set: base below 2^45, enable, bootstrap processor.
 const APIC_BASE_LEGAL: u64 = 0x1FFF_FFFF_F900;
@@ -163,7 +163,8 @@ impl Cpu {
             msr::FS_BASE => self.set_base(SegReg::Fs, value)?,
             msr::GS_BASE => self.set_base(SegReg::Gs, value)?,
             msr::EFER => {
-                if value & !EFER_LEGAL != 0 {
+                let ffxsr = if self.features.has(cpuid_bit::FFXSR) { efer::FFXSR } else { 0 };
+                if value & !(EFER_LEGAL | ffxsr) != 0 {
                     return Err(MsrRefusal::Invalid);
                 }
                 self.arch.efer = value;
