@@ -167,11 +167,11 @@ def test_64_bit_code_adds_the_bases_of_fs_and_gs_whatever_the_limit(name: str) -
         ("mov eax, [rbx]", _GP),
         ("mov [rbx], eax", _GP),
         ("add [rbx], eax", _GP),
-        ("mov eax, ss:[rbx]", _SS),
+        ("mov eax, ss:[rbx]", _GP),
         ("mov rbp, rbx; mov eax, [rbp]", _SS),
         ("mov rsp, rbx; mov eax, [rsp]", _SS),
         ("mov rsp, rbx; pop rax", _SS),
-        ("mov rbp, rbx; mov eax, ds:[rbp]", _GP),
+        ("mov rbp, rbx; mov eax, ds:[rbp]", _SS),
         ("mov rbp, rbx; mov eax, fs:[rbp]", _GP),
         ("mov rsi, rbx; lodsd", _GP),
         ("mov rdi, rbx; stosd", _GP),
@@ -182,7 +182,10 @@ def test_64_bit_code_adds_the_bases_of_fs_and_gs_whatever_the_limit(name: str) -
     ],
 )
 def test_an_address_that_is_not_canonical(code: str, vector: int, address: int) -> None:
-    """The last byte counts too: an access may begin on the last canonical address."""
+    """The register decides, not a prefix of SS or DS, which 64-bit code ignores.
+
+    The last byte counts too: an access may begin on the last canonical address.
+    """
     with Processor(LONG64, code) as cpu:
         for handled in (_SS, _GP):
             handler = layout.HANDLERS + handled

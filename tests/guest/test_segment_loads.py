@@ -157,10 +157,10 @@ def _nearly_legal(rng: random.Random, name: str, mode: Mode, cpl: int) -> tuple[
     """
     if name in ("jmp far", "call far") and rng.random() < 0.5:
         raw, rpl = _legal_gate(rng, name, mode, cpl)
-        flips = (40, 41, 42, 43, 45, 46, 47)
+        flips = [40, 41, 42, 43, 45, 46, 47]
     else:
         raw, rpl = _legal_segment(rng, name, cpl)
-        flips = (40, 41, 42, 43, 44, 45, 46, 47, 53, 54, 55)
+        flips = [40, 41, 42, 43, 44, 45, 46, 47, 53, 54, 55]
     if rng.random() < 0.4:
         raw ^= 1 << rng.choice(flips)
     return raw, rpl
