@@ -289,3 +289,14 @@ fn a_null_selector_keeps_the_base_on_amd_unless_announced() {
         assert_eq!(guest.vcpu.reg(Reg::Segment(SegReg::Fs, SegField::Base)), base);
     }
 }
+
+#[test]
+fn opcode_90_with_rex_b_exchanges_even_behind_a_repeat_prefix() {
+    let guest = run(|a| {
+        a.mov(rax, 1_u64).unwrap();
+        a.mov(r8, 2_u64).unwrap();
+        a.db(&[0xF3, 0x41, 0x90]).unwrap();
+        a.hlt().unwrap();
+    });
+    assert_eq!((guest.gpr(Gpr::Rax), guest.gpr(Gpr::R8)), (2, 1));
+}

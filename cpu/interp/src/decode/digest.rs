@@ -15,6 +15,10 @@ use crate::op::{IMM, MEM, NONE, Op, Rep};
 /// Longest legal instruction in bytes.
 pub(crate) const MAX_LEN: usize = 15;
 
+/// F3, and a prefix that 64-bit code ignores.
+const REP: u8 = 0xF3;
+const DS_OVERRIDE: u8 = 0x3E;
+
 /// What the bytes at a position are.
 pub(crate) enum Decoded {
     /// An instruction; `last` if no other may follow it in its block.
@@ -45,10 +49,23 @@ pub(crate) fn decode_one(
         }
         _ => return Decoded::Fault(Exception::ud()),
     }
+    if is_exchange_with_r8(&instruction, bytes, bits) {
+        let mut plain = [0; MAX_LEN];
+        let plain = &mut plain[..instruction.len()];
+        plain.copy_from_slice(&bytes[..instruction.len()]);
+        plain.iter_mut().filter(|byte| **byte == REP).for_each(|byte| *byte = DS_OVERRIDE);
+        return decode_one(plain, bits, features, native);
+    }
     let mut op = digest(&instruction);
     op.fop = exec::x87_opcode(bytes);
     op.run = exec::select(&instruction, &mut op, features, native);
     Decoded::Op { op, last: ends_block(&instruction) }
+}
+
+/// With REX.B, opcode 90H is XCHG with R8 even behind F3, which has no meaning then.
+fn is_exchange_with_r8(instruction: &Instruction, bytes: &[u8], bits: u8) -> bool {
+    let rex = instruction.len().checked_sub(2).and_then(|at| bytes.get(at));
+    instruction.code() == Code::Pause && bits == 64 && rex.is_some_and(|rex| rex & 0xF1 == 0x41)
 }
 
 fn digest(instruction: &Instruction) -> Op {
