@@ -145,7 +145,7 @@ pub fn digits(bytes: &[u8]) -> String {
 fn compare_fault(found: &mut Found, instruction: &Instruction, native: &Outcome, engine: &Outcome) {
     let mut error_codes = (native.error_code, engine.error_code);
     if native.vector == PAGE_FAULT {
-        if !instruction.op_code().is_save_restore() {
+        if !has_save_area(instruction) {
             found.hex("cr2", native.cr2, engine.cr2);
         }
         if native.cr2 >= UPPER_HALF {
@@ -155,6 +155,14 @@ fn compare_fault(found: &mut Found, instruction: &Instruction, native: &Outcome,
     if matches!(native.vector, 8 | 10..=14 | 17) {
         found.hex("error code", error_codes.0.into(), error_codes.1.into());
     }
+}
+
+fn has_save_area(instruction: &Instruction) -> bool {
+    instruction.op_code().is_save_restore()
+        || matches!(
+            instruction.mnemonic(),
+            Mnemonic::Fnsave | Mnemonic::Frstor | Mnemonic::Fnstenv | Mnemonic::Fldenv
+        )
 }
 
 fn is_popa(instruction: &Instruction) -> bool {
