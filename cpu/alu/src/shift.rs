@@ -54,6 +54,9 @@ pub fn shld<W: Width>(dst: W, src: W, count: u8, flags: u32) -> (W, u32) {
     }
     let before_last = double_left(dst, src, count - 1);
     let result = double_left(dst, src, count);
+    if count > W::BITS {
+        return (result, AF | of_result(result));
+    }
     (result, double_shift_flags(before_last.sign(), before_last, result))
 }
 
@@ -66,7 +69,8 @@ pub fn shrd<W: Width>(dst: W, src: W, count: u8, flags: u32) -> (W, u32) {
     }
     let before_last = double_right(dst, src, count - 1);
     let result = double_right(dst, src, count);
-    (result, double_shift_flags(before_last.to_u64() & 1 != 0, before_last, result))
+    let carry = count <= W::BITS && before_last.to_u64() & 1 != 0;
+    (result, double_shift_flags(carry, before_last, result))
 }
 
 /// The top operand of `dst:src:src` shifted left. Counts of 64-bit operands stay below the

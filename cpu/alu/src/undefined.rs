@@ -1,9 +1,8 @@
 //! The flags that the instruction reference leaves undefined, for comparison with a processor.
 //!
 //! The functions of this crate give what an AMD processor of the Zen 5 generation gives, measured,
-//! but for BSF and BSR (which leave their undefined flags alone here) and for double shifts by more
-//! than the operand size. Other generations and makers differ; programs do not depend on these
-//! flags.
+//! but for BSF and BSR (which leave their undefined flags alone here). Other generations and makers
+//! differ; programs do not depend on these flags.
 //!
 //! Masks of [`crate::flags::STATUS`] bits. Counts are masked counts ([`crate::Width::mask_count`]).
 

@@ -2,7 +2,9 @@
 
 mod guest;
 
-use cpu_defs::{CpuidBit, CpuidEntry, CpuidReg, Gpr, Reg, SegField, SegReg, cpuid_bit as bit, msr};
+use cpu_defs::{
+    CpuidBit, CpuidEntry, CpuidReg, Gpr, Reg, SegField, SegReg, TableField, cpuid_bit as bit, msr,
+};
 use cpu_engine::{Exit, Personality, supported_cpuid_as};
 use guest::{Guest, RAM, START};
 use iced_x86::code_asm::*;
@@ -299,4 +301,53 @@ fn opcode_90_with_rex_b_exchanges_even_behind_a_repeat_prefix() {
         a.hlt().unwrap();
     });
     assert_eq!((guest.gpr(Gpr::Rax), guest.gpr(Gpr::R8)), (2, 1));
+}
+
+#[test]
+fn a_repeat_prefix_turns_loope_round_on_amd_alone() {
+    // REPNE LOOPE +1 over INC EAX, with ZF clear; HLT.
+    let code = [0xF2, 0xE1, 0x01, 0x40, 0xF4];
+    for (vendor, counted) in [(AMD, 0), (INTEL, 1)] {
+        let mut guest = Guest::protected_mode(|a| a.db(&code).unwrap());
+        guest.vcpu.set_cpuid(table(vendor, None));
+        guest.set_gpr(Gpr::Rcx, 5);
+        guest.run_to_hlt();
+        assert_eq!(guest.gpr(Gpr::Rax), counted);
+    }
+}
+
+#[test]
+fn lar_shows_the_upper_limit_bits() {
+    let mut guest = Guest::protected_mode(|a| {
+        a.mov(eax, 8).unwrap();
+        a.lar(ebx, eax).unwrap();
+        a.hlt().unwrap();
+    });
+    guest.set(Reg::Gdtr(TableField::Base), DATA);
+    guest.set(Reg::Gdtr(TableField::Limit), 15);
+    guest.write_u64(DATA + 8, guest::descriptor(0x1234_5678, 0xA_FFFF, 0x93, 0xC));
+    guest.run_to_hlt();
+    assert_eq!(guest.gpr(Gpr::Rbx), 0x00CA_9300);
+}
+
+#[test]
+fn arpl_that_changes_nothing_stores_nothing() {
+    let mut guest = Guest::protected_mode(|a| {
+        a.arpl(word_ptr(ebx).cs(), ax).unwrap();
+        a.hlt().unwrap();
+    });
+    guest.set_gpr(Gpr::Rbx, DATA);
+    guest.load(DATA, &[3, 0]);
+    guest.run_to_hlt();
+    assert_eq!(guest.vcpu.reg(Reg::Rflags) & 0x40, 0);
+}
+
+#[test]
+fn clzero_with_a_repeat_prefix_is_undefined() {
+    let mut guest = Guest::protected_mode(|a| a.db(&[0xF2, 0x0F, 0x01, 0xFC]).unwrap());
+    guest.vcpu.set_cpuid(table(AMD, Some(bit::CLZERO)));
+    guest.set_gpr(Gpr::Rax, DATA);
+    guest.load(DATA, &[1]);
+    assert_eq!(guest.run(), Exit::Shutdown);
+    assert_eq!(guest.read::<1>(DATA), [1]);
 }

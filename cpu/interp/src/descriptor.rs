@@ -21,6 +21,11 @@ impl Descriptor {
         u16::from((self.raw >> 40) as u8) | ((self.raw >> 52) as u16 & 0xF) << 12
     }
 
+    /// The upper half without the base, as LAR shows it: rights, and bits 19:16 of the limit.
+    pub(crate) fn rights(self) -> u64 {
+        self.raw >> 32 & 0xFF_FF00
+    }
+
     pub(crate) fn dpl(self) -> u8 {
         (self.raw >> 45) as u8 & 3
     }

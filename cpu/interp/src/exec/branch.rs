@@ -10,7 +10,7 @@ use super::moves::condition_number;
 use super::place::by_size;
 use crate::cpu::Cpu;
 use crate::int::Int;
-use crate::op::{Handler, Op};
+use crate::op::{Handler, Op, Rep};
 use crate::stop::{Done, gp};
 
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
@@ -134,7 +134,13 @@ fn call_indirect<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 
 #[inline(always)]
 fn call<T: Int>(cpu: &mut Cpu, target: T) -> Done {
-    check_target(cpu, target.to_u64())?;
+    if let Err(stop) = check_target(cpu, target.to_u64()) {
+        if cpu.features.amd {
+            // The stack's faults come first.
+            cpu.probe_pushes(T::SIZE, 1)?;
+        }
+        return Err(stop);
+    }
     cpu.push(T::from_u64(cpu.arch.rip()))?;
     cpu.arch.set_rip(target.to_u64());
     Ok(())
@@ -164,13 +170,22 @@ fn loop_<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 }
 
 fn loope<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
-    let equal = Condition::E.holds(cpu.status());
-    count::<T>(cpu, op, equal)
+    loop_while::<T>(cpu, op, Rep::WhileEqual)
 }
 
 fn loopne<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
+    loop_while::<T>(cpu, op, Rep::WhileNotEqual)
+}
+
+/// On AMD's processors a repeat prefix says which ZF goes on, whatever the opcode.
+fn loop_while<T: Int>(cpu: &mut Cpu, op: &Op, opcode: Rep) -> Done {
+    let goes_on = match op.rep {
+        Rep::Once => opcode,
+        _ if !cpu.features.amd => opcode,
+        prefix => prefix,
+    };
     let equal = Condition::E.holds(cpu.status());
-    count::<T>(cpu, op, !equal)
+    count::<T>(cpu, op, equal == (goes_on == Rep::WhileEqual))
 }
 
 fn jcxz<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {

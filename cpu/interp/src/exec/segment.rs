@@ -296,9 +296,7 @@ fn lar<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     let Some(descriptor) = inspected(cpu, op, legal)? else {
         return Ok(());
     };
-    let rights = u64::from(descriptor.attrib()) << 8;
-    let rights = (rights & 0xFF00) | (rights & 0xF0_0000);
-    cpu.set(op.dst, T::from_u64(rights));
+    cpu.set(op.dst, T::from_u64(descriptor.rights()));
     Ok(())
 }
 

@@ -136,7 +136,7 @@ fn sysexit(cpu: &mut Cpu, op: &Op) -> Done {
         return gp(0);
     }
     if cpu.mode.long && cpu.features.amd {
-        return ud();
+        return if cpu.arch.cpl != 0 { gp(0) } else { ud() };
     }
     let cs = cpu.arch.msrs.sysenter_cs as u16;
     if !cpu.mode.protected || cs & !3 == 0 {

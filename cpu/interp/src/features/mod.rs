@@ -99,6 +99,9 @@ impl Features {
             Code::Mov_r32_cr | Code::Mov_cr_r32 | Code::Mov_r64_cr | Code::Mov_cr_r64 => {
                 !instruction.has_lock_prefix() || self.has(bit::ALT_MOV_CR8)
             }
+            Code::Clzerow | Code::Clzerod | Code::Clzeroq => {
+                !instruction.has_rep_prefix() && !instruction.has_repne_prefix()
+            }
             // The prefetches of 3DNow! need memory.
             Code::Reservednop_rm16_r16_0F0D
             | Code::Reservednop_rm32_r32_0F0D

@@ -219,7 +219,7 @@ impl MsrStore {
         let slot = self.values.get_mut(place).ok_or(MsrRefusal::Unknown)?;
         let write = Write { features, index, value, old: *slot, origin };
         let (legal, stored) = match row.kind {
-            Constant(constant) => (origin == Origin::Host && value == constant, *slot),
+            Constant(_) => (false, *slot),
             Ignored(_) => (true, *slot),
             Command(rule) => (rule(write), *slot),
             Stored(_, rule, dropped) => (rule(write), value & !dropped),
