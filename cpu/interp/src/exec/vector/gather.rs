@@ -201,14 +201,12 @@ fn element_address(cpu: &Cpu, op: &Op, number: usize, need: u8) -> Result<u64, S
     cpu.linear(op.seg, offset, shape.element as u64, need)
 }
 
-/// Gathers an element of AVX-512. A destination of half the indexes' width is cleared above at the
-/// end only.
+/// Gathers an element of AVX-512, which clears the destination above the wider of data and indexes.
 fn gather_and_clear(cpu: &mut Cpu, op: &Op, number: usize) -> Done {
     gather_element(cpu, op, number)?;
     let shape = Shape::of(op);
-    if shape.index <= shape.element {
-        zero_above(cpu, op, op.dst);
-    }
+    let width = shape.count * shape.index.max(shape.element);
+    cpu.fpu.zmm[usize::from(op.dst & 31)][width..].fill(0);
     Ok(())
 }
 
