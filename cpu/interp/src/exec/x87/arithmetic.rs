@@ -5,12 +5,12 @@
 
 use cpu_defs::{Exception, vector};
 use cpu_host::{FCW, FSW, MemoryUse, Outcome, Refusal};
+use cpu_mmu::AccessKind;
 use iced_x86::Instruction;
 
-use super::{check_waiting, note};
+use super::{check_waiting, note, operand};
 use crate::cpu::Cpu;
 use crate::exec::{undefined, unsupported};
-use crate::mode::Rights;
 use crate::native::{Active, Native, NativeOp};
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop};
@@ -55,9 +55,9 @@ fn run(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
 fn load(cpu: &mut Cpu, op: &Op) -> Done {
     let native = begin(cpu, op)?;
     let len = usize::from(native.len).min(MAX_LEN);
-    let gla = cpu.linear(op.seg, cpu.offset(op), len as u64, Rights::READ)?;
+    let span = operand(cpu, op, len, AccessKind::Read)?;
     let mut bytes = [0; MAX_LEN];
-    cpu.read_bytes(op.seg, gla, &mut bytes[..len])?;
+    cpu.read_parts(span, &mut bytes[..len])?;
     cpu.native.memory()[..MAX_LEN].copy_from_slice(&bytes);
     run(cpu, op, &native)
 }
@@ -65,12 +65,11 @@ fn load(cpu: &mut Cpu, op: &Op) -> Done {
 fn store(cpu: &mut Cpu, op: &Op) -> Done {
     let native = begin(cpu, op)?;
     let len = usize::from(native.len).min(MAX_LEN);
-    let gla = cpu.linear(op.seg, cpu.offset(op), len as u64, Rights::WRITE)?;
-    let place = cpu.place(op.seg, gla, len)?;
+    let span = operand(cpu, op, len, AccessKind::Write)?;
     run(cpu, op, &native)?;
     if cpu.fpu.u16(FSW) & !cpu.fpu.u16(FCW) & STORE_EXCEPTIONS == 0 {
         let bytes = *cpu.native.memory();
-        cpu.write_place(place, &bytes[..len]);
+        cpu.write_parts(span, &bytes[..len]);
     }
     Ok(())
 }

@@ -5,11 +5,11 @@
 //! the linear address it was.
 
 use cpu_host::{FCW, FSW, X87Pointers};
+use cpu_mmu::AccessKind;
 use iced_x86::{Code, Instruction};
 
-use super::{check_available, check_waiting};
+use super::{check_available, check_waiting, operand};
 use crate::cpu::Cpu;
-use crate::mode::Rights;
 use crate::op::{Handler, Op};
 use crate::stop::Done;
 
@@ -111,22 +111,21 @@ fn take_environment(cpu: &mut Cpu, format: Format, bytes: &[u8]) {
 
 /// Stores the environment and, if they fit, the registers, as one operand.
 fn store(cpu: &mut Cpu, op: &Op, format: Format, len: usize) -> Done {
-    let gla = cpu.linear(op.seg, cpu.offset(op), len as u64, Rights::WRITE)?;
-    let place = cpu.place(op.seg, gla, len)?;
+    let span = operand(cpu, op, len, AccessKind::Write)?;
     let mut bytes = [0; MAX_LEN];
     let (environment, registers) = bytes[..len].split_at_mut(format.len());
     put_environment(cpu, format, environment);
     for (number, register) in registers.chunks_exact_mut(ST_LEN).enumerate() {
         register.copy_from_slice(&cpu.fpu.st(number));
     }
-    cpu.write_place(place, &bytes[..len]);
+    cpu.write_parts(span, &bytes[..len]);
     Ok(())
 }
 
 fn load(cpu: &mut Cpu, op: &Op, format: Format, len: usize) -> Done {
-    let gla = cpu.linear(op.seg, cpu.offset(op), len as u64, Rights::READ)?;
+    let span = operand(cpu, op, len, AccessKind::Read)?;
     let mut bytes = [0; MAX_LEN];
-    cpu.read_bytes(op.seg, gla, &mut bytes[..len])?;
+    cpu.read_parts(span, &mut bytes[..len])?;
     let (environment, registers) = bytes[..len].split_at(format.len());
     take_environment(cpu, format, environment);
     for (number, register) in registers.chunks_exact(ST_LEN).enumerate() {

@@ -12,9 +12,12 @@ mod control;
 mod environment;
 
 use cpu_defs::{Exception, SegReg, cpuid_bit as bit, cr0, vector};
+use cpu_mmu::{Access, AccessKind};
 use iced_x86::{CpuidFeature, Instruction};
 
+use crate::access::Span;
 use crate::cpu::Cpu;
+use crate::mode::Rights;
 use crate::native::Native;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop};
@@ -66,6 +69,13 @@ fn raise_pending(cpu: &Cpu) -> Done {
         return Err(Stop::Fault(Exception::plain(vector::MF)));
     }
     Ok(())
+}
+
+/// The translated memory operand, aligned where that is asked for.
+fn operand(cpu: &mut Cpu, op: &Op, len: usize, kind: AccessKind) -> Result<Span, Stop> {
+    let need = if kind == AccessKind::Write { Rights::WRITE } else { Rights::READ };
+    let gla = cpu.linear(op.seg, cpu.offset(op), len as u64, need)?;
+    cpu.span(op.seg, gla, len, Access { kind, privilege: cpu.mode.privilege })
 }
 
 /// Notes the instruction that has just been executed, and its memory operand.
