@@ -45,8 +45,8 @@ test-cuse: build clients ## The clients against a real /dev/kvm made by CUSE, in
 test-kill: build clients ## SIGKILL at 200 random moments
 	KVMSHIM_KILLS=200 pytest -q tests/kill
 
-WALKS ?= 1000000
 SEED ?= 1
+WALKS ?= 1000000
 
 .PHONY: walks
 walks: build ## WALKS page walks of a guest against the model in tests/walk, from SEED
@@ -57,7 +57,6 @@ bench: build clients ## Exits per second, start-up, instructions per second
 	python -m tools.bench
 
 CASES ?= 1000000
-SEED ?= 1
 ORACLE ?=
 
 .PHONY: oracle

@@ -4,6 +4,7 @@ mod guest;
 mod rings;
 
 use cpu_defs::{Gpr, Reg, cr4};
+use cpu_engine::Personality;
 use guest::{Guest, PML4, descriptor};
 use iced_x86::code_asm::*;
 use rings::{GDT, exception, supervisor};
@@ -61,13 +62,10 @@ fn msrs_and_table_bases_take_57_bits_in_either_mode() {
         a.mov(ecx, LSTAR).unwrap();
         a.wrmsr().unwrap();
         a.lgdt(fword_ptr(rsi)).unwrap();
-        a.mov(rax, HIGH).unwrap();
-        a.wrfsbase(rax).unwrap();
         a.hlt().unwrap();
     };
     for start in [supervisor as fn(u64, _) -> Guest, |_, program| five_levels(program)] {
         let mut guest = start(0, program);
-        guest.set(Reg::Cr4, guest.vcpu.reg(Reg::Cr4) | cr4::FSGSBASE);
         guest.set_gpr(Gpr::Rsi, 0x3000);
         guest.write_u64(0x3002, HIGH);
         guest.run_to_hlt();
@@ -79,6 +77,27 @@ fn msrs_and_table_bases_take_57_bits_in_either_mode() {
     guest.vcpu.set_cpuid(narrow);
     guest.run_to_hlt();
     assert_eq!(exception(&guest), Some((GP, 0)));
+}
+
+#[test]
+fn wrfsbase_takes_57_bits_in_four_levels_only_on_intel() {
+    let program = |a: &mut CodeAssembler| {
+        a.mov(rax, HIGH).unwrap();
+        a.wrfsbase(rax).unwrap();
+        a.hlt().unwrap();
+    };
+    for (personality, five, expected) in [
+        (Personality::Amd, false, Some((GP, 0))),
+        (Personality::Amd, true, None),
+        (Personality::Intel, false, None),
+        (Personality::Intel, true, None),
+    ] {
+        let mut guest = if five { five_levels(program) } else { supervisor(0, program) };
+        guest.vcpu.set_cpuid(cpu_engine::supported_cpuid_as(personality));
+        guest.set(Reg::Cr4, guest.vcpu.reg(Reg::Cr4) | cr4::FSGSBASE);
+        guest.run_to_hlt();
+        assert_eq!(exception(&guest), expected, "{personality:?}, five levels: {five}");
+    }
 }
 
 #[test]

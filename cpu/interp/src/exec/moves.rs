@@ -25,7 +25,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         Mnemonic::Movzx => by_size!(op.size, movzx, u16),
         Mnemonic::Movsx if source_size == 1 => by_size!(op.size, movsx, u8),
         Mnemonic::Movsx => by_size!(op.size, movsx, u16),
-        Mnemonic::Movsxd if source_size == 2 => by_size!(op.size, movsx, u16),
+        Mnemonic::Movsxd if op.size == 2 => movsxd_16,
         Mnemonic::Movsxd => by_size!(op.size, movsx, u32),
         Mnemonic::Lea => by_size!(op.size, lea),
         Mnemonic::Xchg => {
@@ -144,6 +144,11 @@ fn movsx<T: Int, S: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     let value = cpu.load::<S>(op, op.src)?;
     cpu.set(op.dst, T::from_u64(value.to_i64() as u64));
     Ok(())
+}
+
+/// Without REX.W and with 66H nothing is extended; AMD reads 32 bits all the same.
+fn movsxd_16(cpu: &mut Cpu, op: &Op) -> Done {
+    if cpu.features.amd { movsx::<u16, u32>(cpu, op) } else { movsx::<u16, u16>(cpu, op) }
 }
 
 fn lea<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {

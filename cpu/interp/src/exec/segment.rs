@@ -191,7 +191,8 @@ fn mov_from_segment<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 }
 
 fn pop_segment<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
-    let selector = cpu.stack_read::<u16>(0)?;
+    // The whole operand is read, though only its low half counts.
+    let selector = cpu.stack_read::<T>(0)?.to_u64() as u16;
     let after = cpu.stack_pointer().wrapping_add(T::SIZE as u64);
     // The width of the old stack segment counts.
     let mask = cpu.mode.stack_mask;

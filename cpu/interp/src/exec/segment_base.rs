@@ -41,7 +41,12 @@ fn read<T: Int>(cpu: &mut Cpu, op: &Op, segment: usize) -> Done {
 fn write<T: Int>(cpu: &mut Cpu, op: &Op, segment: usize) -> Done {
     check(cpu)?;
     let base = cpu.get::<T>(op.dst).to_u64();
-    if !cpu.is_canonical_base(base) {
+    // AMD looks at the width that is switched on, Intel at the one that could be.
+    let canonical = match cpu.features.amd {
+        true => cpu.mode.is_canonical(base),
+        false => cpu.is_canonical_base(base),
+    };
+    if !canonical {
         return gp(0);
     }
     cpu.arch.seg[segment].base = base;

@@ -10,6 +10,7 @@ use super::place::by_size;
 use crate::access::SS;
 use crate::cpu::Cpu;
 use crate::int::Int;
+use crate::mode::Rights;
 use crate::op::{Handler, IMM, MEM, Op};
 use crate::stop::{Done, Stop};
 
@@ -187,7 +188,9 @@ fn enter<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     let copied = outer.get(1..usize::from(level)).unwrap_or_default();
     cpu.probe_pushes(T::SIZE, pushes as usize)?;
     copied.iter().try_for_each(|&at| cpu.probe_read(SS, at, T::SIZE))?;
-    // The new frame must be writable, as a push there would find out.
+    // The new frame must be writable and aligned, as a push there would find out.
+    let gla = cpu.linear(SS, top & mask, size, Rights::WRITE)?;
+    cpu.check_alignment(SS, gla, T::SIZE, size)?;
     cpu.probe_write(SS, top & mask, T::SIZE)?;
     cpu.undoing(|cpu| {
         cpu.push(cpu.get::<T>(RBP))?;
