@@ -439,7 +439,7 @@ fn alignment(len: usize) -> u64 {
 
 /// #SS(0) for the stack segment, #GP(0) for the others.
 #[cold]
-fn address_fault(seg: u8) -> Stop {
+pub(crate) fn address_fault(seg: u8) -> Stop {
     let vector = if seg == SS { vector::SS } else { vector::GP };
     Stop::Fault(Exception::with_code(vector, 0))
 }

@@ -2,7 +2,7 @@
 
 mod machine;
 
-use cpu_defs::{Gpr, vector};
+use cpu_defs::{Gpr, SegReg, vector};
 use cpu_interp::Request;
 use iced_x86::code_asm::*;
 use machine::{DATA, DEVICE, End, Machine, counting, dwords};
@@ -32,6 +32,30 @@ fn a_masked_load_suppresses_faults_of_elements_left_out() {
     machine.set_mask(1, 0x1F);
     assert_eq!(machine.run().vector(), Some(vector::PF));
     assert_eq!(machine.interp.cpu.arch.cr2, NEXT);
+}
+
+#[test]
+fn elements_are_judged_one_by_one_at_the_end_of_a_segment() {
+    let mut machine = Machine::new(|a| {
+        a.vmovdqu32(zmm1.k1(), zmmword_ptr(rsi)).unwrap();
+    });
+    let run = |machine: &mut Machine, mask: u64| {
+        machine.restart();
+        machine.set_mask(1, mask);
+        let arch = &mut machine.interp.cpu.arch;
+        arch.seg[SegReg::Cs as usize].attrib = 0xC09B;
+        arch.seg[SegReg::Ds as usize].limit = (NEXT + 3) as u32;
+        machine.interp.cpu.refresh();
+        machine.run().vector()
+    };
+    machine.set_gpr(Gpr::Rsi, NEXT - 4);
+    machine.unmap(NEXT);
+    assert_eq!(run(&mut machine, 0b001), None);
+    assert_eq!(run(&mut machine, 0b111), Some(vector::PF), "the second element precedes");
+    assert_eq!(run(&mut machine, 0b101), Some(vector::GP));
+    machine.map_again(NEXT);
+    assert_eq!(run(&mut machine, 0b011), None);
+    assert_eq!(run(&mut machine, 0b111), Some(vector::GP));
 }
 
 #[test]

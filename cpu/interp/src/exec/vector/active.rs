@@ -4,7 +4,10 @@
 //! SDM volume 1, "Memory Fault Suppression" of "Programming with Intel AVX-512"; volume 2,
 //! "VMASKMOV".
 
+use cpu_mmu::{Access, AccessKind};
+
 use super::execute::{self, MAX_LEN, check_aligned, vector_alignment};
+use crate::access::address_fault;
 use crate::cpu::Cpu;
 use crate::mode::Rights;
 use crate::native::{Active, NativeOp};
@@ -54,7 +57,7 @@ pub(super) fn store(cpu: &mut Cpu, op: &Op, native: &NativeOp) -> Done {
 /// active bytes must be inside of the segment. Alignment is not asked of an operand without active
 /// bytes (AMD's processors).
 fn operand(
-    cpu: &Cpu,
+    cpu: &mut Cpu,
     op: &Op,
     native: &NativeOp,
     active: u64,
@@ -68,10 +71,46 @@ fn operand(
     let offset = cpu.offset(op);
     check_aligned(cpu, op, native, offset)?;
     // The operand's end does not wrap at the address size.
-    let gla = cpu.linear(op.seg, offset.wrapping_add(first), len, need)?.wrapping_sub(first);
+    let Ok(gla) = cpu.linear(op.seg, offset.wrapping_add(first), len, need) else {
+        return Err(first_fault(cpu, op, native, active, need));
+    };
     // The first active byte is that of an element.
-    cpu.check_alignment(op.seg, gla.wrapping_add(first), len as usize, alignment(native))?;
-    Ok(Some(gla))
+    cpu.check_alignment(op.seg, gla, len as usize, alignment(native))?;
+    Ok(Some(gla.wrapping_sub(first)))
+}
+
+/// Why an operand that leaves its segment faults: elements are judged one by one, so that a page
+/// fault of one that is inside comes before.
+#[cold]
+fn first_fault(cpu: &mut Cpu, op: &Op, native: &NativeOp, active: u64, need: u8) -> Stop {
+    let step = element(native);
+    let kind = if need & Rights::WRITE != 0 { AccessKind::Write } else { AccessKind::Read };
+    let access = Access { kind, privilege: cpu.mode.privilege };
+    let start = cpu.offset(op);
+    for at in (0..MAX_LEN).step_by(step).filter(|at| active >> at & 1 != 0) {
+        // The operand's end does not wrap at the address size.
+        let done =
+            cpu.linear(op.seg, start.wrapping_add(at as u64), step as u64, need).and_then(|gla| {
+                cpu.check_alignment(op.seg, gla, step, alignment(native))?;
+                cpu.unaligned_span(op.seg, gla, step, access)
+            });
+        if let Err(stop) = done {
+            return stop;
+        }
+    }
+    address_fault(op.seg)
+}
+
+/// Bytes of an element, by which the mask counts.
+fn element(native: &NativeOp) -> usize {
+    usize::from(match native.active {
+        Active::Mask { granule, .. }
+        | Active::Unsuppressed { granule, .. }
+        | Active::Repeated { granule, .. }
+        | Active::Compressed { granule, .. }
+        | Active::Signs { granule, .. } => granule.max(1),
+        Active::All => 1,
+    })
 }
 
 /// What #AC asks: elements must be aligned, but not those of VMASKMOV.
