@@ -204,6 +204,20 @@ fn clzero_clears_the_line_around_the_address() {
 }
 
 #[test]
+fn clzero_wants_the_whole_line_in_the_segment() {
+    for (limit, faults) in [(127, false), (126, true)] {
+        let mut guest = Guest::protected_mode(|a| {
+            a.clzero().unwrap();
+            a.hlt().unwrap();
+        });
+        guest.vcpu.set_cpuid(table(AMD, Some(bit::CLZERO)));
+        guest.set(Reg::Segment(SegReg::Ds, SegField::Limit), DATA + limit);
+        guest.set_gpr(Gpr::Rax, DATA + 64 + 17);
+        assert_eq!(guest.run() == Exit::Shutdown, faults, "limit {limit}");
+    }
+}
+
+#[test]
 fn flushing_a_line_of_a_device_does_not_touch_the_device() {
     let mut guest = Guest::protected_mode(|a| {
         a.clflush(byte_ptr(eax)).unwrap();

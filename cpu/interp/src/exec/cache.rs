@@ -6,7 +6,7 @@
 
 use cpu_defs::{Gpr, SegReg};
 use cpu_mmu::{Access, AccessKind};
-use iced_x86::{Code, Instruction, Mnemonic, Register};
+use iced_x86::{Code, CodeSize, Instruction, Mnemonic, Register};
 
 use super::undefined;
 use crate::cpu::Cpu;
@@ -41,6 +41,8 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
             op.base = Gpr::Rax as u8;
             op.seg = match instruction.segment_prefix() {
                 Register::None => SegReg::Ds as u8,
+                // Without effect in 64-bit mode: an address that is not canonical is #GP.
+                Register::SS if instruction.code_size() == CodeSize::Code64 => SegReg::Ds as u8,
                 segment => segment.number() as u8,
             };
             clzero
@@ -69,6 +71,11 @@ fn look_at_line(cpu: &mut Cpu, op: &Op) -> Done {
 /// Stores zeros to the whole line around the address.
 fn clzero(cpu: &mut Cpu, op: &Op) -> Done {
     let gla = cpu.linear(op.seg, cpu.offset(op), 1, Rights::WRITE)? & !(LINE - 1);
+    if !cpu.mode.code64 {
+        // As on AMD's processors, the segment must hold the whole line.
+        let base = cpu.arch.seg[usize::from(op.seg & 7)].base;
+        cpu.linear(op.seg, gla.wrapping_sub(base) & 0xFFFF_FFFF, LINE, Rights::WRITE)?;
+    }
     let access = Access { kind: AccessKind::Write, privilege: cpu.mode.privilege };
     let span = cpu.span(op.seg, gla, LINE as usize, access)?;
     cpu.write_parts(span, &[0; LINE as usize]);
