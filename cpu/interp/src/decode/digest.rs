@@ -5,6 +5,7 @@ use iced_x86::{
     Code, CodeSize, Decoder, DecoderError, FlowControl, Instruction, Mnemonic, OpKind, Register,
 };
 
+use super::amd;
 use super::length::is_too_long;
 use crate::exec;
 use crate::features::Features;
@@ -43,11 +44,22 @@ pub(crate) fn decode_one(
     let instruction = decoder.decode();
     match decoder.last_error() {
         DecoderError::None => {}
+        _ if features.amd
+            && let Some(wide) = amd::permutation(bytes) =>
+        {
+            return decode_one(&wide[..bytes.len()], bits, features, native);
+        }
+        DecoderError::NoMoreBytes if features.amd && amd::is_ud1(bytes, bits) => {
+            return Decoded::Fault(Exception::ud());
+        }
         DecoderError::NoMoreBytes => return Decoded::Truncated,
         _ if is_too_long(bytes, bits, features.decoder_options()) => {
             return Decoded::Fault(Exception::gp(0));
         }
         _ => return Decoded::Fault(Exception::ud()),
+    }
+    if features.amd && bits != 64 && amd::is_wide_dword(&instruction, bytes) {
+        return Decoded::Fault(Exception::ud());
     }
     if is_exchange_with_r8(&instruction, bytes, bits) {
         let mut plain = [0; MAX_LEN];

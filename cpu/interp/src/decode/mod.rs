@@ -1,5 +1,6 @@
 //! From bytes to [`Op`]s: the `iced-x86` decoder, then digestion.
 
+mod amd;
 mod block;
 mod digest;
 mod length;
