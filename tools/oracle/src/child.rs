@@ -16,11 +16,9 @@ use std::ptr;
 use cpu_host::{FOP, FPU_DP, FPU_IP, FpuState};
 
 use crate::case::{CODE_LEN, Case, LINES, Outcome, writable_line};
-use crate::layout::{CODE, CODE_PAGES, DATA, DATA_PAGES, IMAGE, LINE, LOCALS, PAGE, Page};
+use crate::layout::{CODE, CODE_PAGES, DATA, DATA_PAGES, FILLER, IMAGE, LINE, LOCALS, PAGE, Page};
 use crate::shared::{Exchange, Shared};
 
-/// INT3.
-const FILLER: u8 = 0xCC;
 /// Seconds for a batch.
 const PATIENCE_S: u64 = 2;
 const STACK: usize = 1 << 16;

@@ -13,9 +13,7 @@ use cpu_mem::{HostPage, PhysMap};
 
 use crate::case::{CODE_LEN, Case, LINES, Outcome, end, writable_line};
 use crate::guest_memory::{GuestMemory, KERNEL};
-use crate::layout::{CODE, CODE_PAGES, DATA, DATA_PAGES, IMAGE, LINE, LOCALS, PAGE, Page};
-
-const FILLER: u8 = 0xCC;
+use crate::layout::{CODE, CODE_PAGES, DATA, DATA_PAGES, FILLER, IMAGE, LINE, LOCALS, PAGE, Page};
 
 /// Physical places.
 const PML4: u64 = 0x1000;

@@ -10,7 +10,7 @@ use crate::aim;
 use crate::case::{CODE_LEN, Case, POKES, Poke};
 use crate::forms::{Form, Processors};
 use crate::layout::{
-    CODE, CODE_MIDDLE, CODE16, LINE, PAGE, SELECTORS, USER_CS, USER_DS, USER32_CS,
+    CODE, CODE_MIDDLE, CODE16, FILLER, LINE, PAGE, SELECTORS, USER_CS, USER_DS, USER32_CS,
 };
 use crate::random::Random;
 use crate::state::random_fpu;
@@ -33,10 +33,13 @@ pub fn decode(bytes: &[u8], bits: u32, ip: u64, amd: bool) -> Instruction {
     Decoder::with_ip(bits, bytes, ip, options).decode()
 }
 
-/// The instruction of a case.
+/// The instruction of a case. Its last bytes may be of what fills the code.
 #[must_use]
 pub fn instruction_of(case: &Case, amd: bool) -> Instruction {
-    decode(&case.code[..(case.len as usize).min(CODE_LEN)], case.bits, case.rip, amd)
+    let len = (case.len as usize).min(CODE_LEN);
+    let mut bytes = [FILLER; CODE_LEN];
+    bytes[..len].copy_from_slice(&case.code[..len]);
+    decode(&bytes, case.bits, case.rip, amd)
 }
 
 /// A case of a form; none if no bytes were found for it.
@@ -65,7 +68,7 @@ pub fn case_with(
     // What follows an instruction would run, too.
     let decoded = instruction_of(&case, amd);
     if !decoded.is_invalid() {
-        case.len = decoded.len() as u32;
+        case.len = case.len.min(decoded.len() as u32);
     }
     place(&mut case, random);
     case.rflags = PLAIN_FLAGS | random.next() & STATUS;

@@ -6,6 +6,8 @@
 pub const PAGE: usize = 4096;
 /// First page of code; executable, not writable, filled with INT3. Its neighbours are absent.
 pub const CODE: u64 = 0x1000_0000;
+/// INT3, which fills the code.
+pub const FILLER: u8 = 0xCC;
 /// Pages of code.
 pub const CODE_PAGES: usize = 2;
 /// Where most instructions are put, as an offset in the code.
