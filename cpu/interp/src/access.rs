@@ -261,7 +261,8 @@ impl Cpu {
         Err(Stop::Fault(Exception::with_code(vector::AC, 0)))
     }
 
-    fn check_canonical(&self, seg: u8, gla: u64, len: usize) -> Done {
+    /// #GP or #SS if an address of the access is not canonical.
+    pub(crate) fn check_canonical(&self, seg: u8, gla: u64, len: usize) -> Done {
         let last = gla.wrapping_add(len as u64 - 1);
         if self.mode.long && !(self.mode.is_canonical(gla) && self.mode.is_canonical(last)) {
             return Err(address_fault(seg));
@@ -284,7 +285,7 @@ impl Cpu {
         Ok(span)
     }
 
-    fn translate_span(
+    pub(crate) fn translate_span(
         &mut self,
         seg: u8,
         gla: u64,
@@ -425,13 +426,11 @@ pub(crate) fn page_fault(fault: PageFault) -> Stop {
 }
 
 /// What #AC wants of an operand of `len` bytes (SDM volume 3, "Alignment Check Exception"). Vectors
-/// want 16 bytes at most; x87 environments and states their words.
+/// want 16 bytes at most.
 fn alignment(len: usize) -> u64 {
     match len {
         2 | 4 | 8 => len as u64,
         10 => 8,
-        14 | 94 => 2,
-        28 | 108 => 4,
         16 | 32 | 64 => 16,
         _ => 1,
     }

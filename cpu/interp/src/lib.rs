@@ -21,6 +21,7 @@ mod descriptor;
 mod exec;
 mod features;
 pub mod int;
+mod long_operand;
 mod memory;
 pub mod mmio;
 pub mod mode;

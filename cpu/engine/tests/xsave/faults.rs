@@ -1,5 +1,7 @@
 //! What the family refuses, and that nothing has changed then.
 
+use std::arch::x86_64::__cpuid_count;
+
 use cpu_defs::{Gpr, Reg, cr4};
 
 use super::guest::PAGE_TABLE;
@@ -156,4 +158,34 @@ fn pages_that_hold_no_requested_component_are_not_touched() {
         guest.run_to_hlt();
         assert_eq!(exception(&guest), None);
     }
+}
+
+#[test]
+fn the_whole_area_up_to_the_last_requested_component_is_accessible() {
+    let last = components().ilog2();
+    let len = if last < 2 { 576 } else { end_of(last) };
+    for (code, mask, len) in [
+        (XSAVE, 0, 576),
+        (XSAVEC, 0, 576),
+        (XRSTOR, 0, 576),
+        (XSAVE, 1 << last, len),
+        (XRSTOR, 1 << last, len),
+    ] {
+        for (absent, room, fault) in [(1, len, false), (1, len - 64, true), (0, 64, true)] {
+            let mut guest = guest(code);
+            guest.write_u64(PAGE_TABLE + 8 * (AT >> 12) + 8 * absent, 0);
+            let at = AT + 0x1000 - room;
+            guest.set_gpr(Gpr::Rdi, at);
+            set_mask(&mut guest, mask);
+            guest.run_to_hlt();
+            let expected = fault.then_some(PF);
+            assert_eq!(vector(&guest), expected, "{code:x?} {mask:x} {absent} {room}");
+        }
+    }
+}
+
+/// End of a component in the standard format.
+fn end_of(component: u32) -> u64 {
+    let leaf = __cpuid_count(0xD, component);
+    u64::from(leaf.eax) + u64::from(leaf.ebx)
 }

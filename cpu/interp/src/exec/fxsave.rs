@@ -5,12 +5,11 @@
 
 use cpu_defs::{Exception, cr0, efer, vector};
 use cpu_host::{LEGACY_LEN, MXCSR, MXCSR_LEGAL, PointerForm};
-use cpu_mmu::{Access, AccessKind};
+use cpu_mmu::AccessKind;
 use iced_x86::{Instruction, Mnemonic};
 
-use crate::access::Span;
 use crate::cpu::Cpu;
-use crate::mode::Rights;
+use crate::long_operand::LongSpan;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop, gp};
 use crate::xstate::{Area, Form, MXCSR_RANGE};
@@ -18,6 +17,9 @@ use crate::xstate::{Area, Form, MXCSR_RANGE};
 /// Component numbers: x87, and the XMM registers.
 const X87: u32 = 0;
 const SSE: u32 = 1;
+const ALIGNMENT: u64 = 16;
+/// The first access, as far as alignment and limit go, is a load of this length in any case.
+const PIECE: usize = 4;
 
 pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {
@@ -29,17 +31,19 @@ pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     })
 }
 
-/// The translated 512 bytes of the operand, which must be aligned to 16.
-fn translate(cpu: &mut Cpu, op: &Op, kind: AccessKind) -> Result<Span, Stop> {
+/// The translated 512 bytes of the operand, which must be aligned to 16. Where alignment is checked,
+/// its first piece raises #AC before that.
+fn translate(cpu: &mut Cpu, op: &Op, kind: AccessKind) -> Result<LongSpan, Stop> {
     if cpu.arch.cr0 & (cr0::EM | cr0::TS) != 0 {
         return Err(Stop::Fault(Exception::plain(vector::NM)));
     }
-    let need = if kind == AccessKind::Write { Rights::WRITE } else { Rights::READ };
-    let gla = cpu.linear(op.seg, cpu.offset(op), LEGACY_LEN as u64, need)?;
-    if gla % 16 != 0 {
+    let gla = cpu.first_piece(op, PIECE, AccessKind::Read)?;
+    if !gla.is_multiple_of(ALIGNMENT) {
+        cpu.check_canonical(op.seg, gla, PIECE)?;
         return gp(0);
     }
-    cpu.span(op.seg, gla, LEGACY_LEN, Access { kind, privilege: cpu.mode.privilege })
+    let operand = cpu.long_operand(op, LEGACY_LEN, kind, |at| (at + 1).next_multiple_of(PIECE))?;
+    cpu.long_span(operand, kind)
 }
 
 /// EFER.FFXSR: the XMM registers are left out at CPL 0 in 64-bit mode.
@@ -57,7 +61,7 @@ fn fxsave(cpu: &mut Cpu, op: &Op, pointers: PointerForm) -> Done {
         cpu.put_component(&mut area, SSE, 0, form);
     }
     for part in &area.parts {
-        cpu.write_parts(span.part(part.start, part.len()), &area.bytes[part.clone()]);
+        cpu.write_long(span, part.start, &area.bytes[part.clone()]);
     }
     Ok(())
 }
@@ -66,7 +70,7 @@ fn fxrstor(cpu: &mut Cpu, op: &Op, pointers: PointerForm) -> Done {
     let span = translate(cpu, op, AccessKind::Read)?;
     let form = Form::of(cpu, pointers);
     let mut area = Area::new();
-    cpu.read_parts(span, &mut area.bytes[..LEGACY_LEN])?;
+    cpu.read_long(span, 0, &mut area.bytes[..LEGACY_LEN])?;
     let mxcsr = area.u32(MXCSR_RANGE.start);
     if mxcsr & !MXCSR_LEGAL != 0 {
         return gp(0);

@@ -1,21 +1,27 @@
 //! XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR and XRSTORS.
 //!
-//! SDM volume 1, "Managing State Using the XSAVE Feature Set". Laws: every byte that is touched is
-//! translated before one is stored or a register changes; bytes between the components are left
-//! alone. The init optimisation goes by the registers' contents; there is no modified
+//! SDM volume 1, "Managing State Using the XSAVE Feature Set". Laws: as on AMD's processors, the whole
+//! area up to the last requested component is translated before a byte is stored or a register
+//! changes, needed or not; bytes between the components are left alone. The init optimisation goes by the registers' contents; there is no modified
 //! optimisation.
 
 use cpu_defs::{Exception, Gpr, cr0, cr4, vector};
 use cpu_host::{MXCSR, MXCSR_INIT, MXCSR_LEGAL, PointerForm};
-use cpu_mmu::{Access, AccessKind};
+use cpu_mmu::AccessKind;
 use iced_x86::{Instruction, Mnemonic};
 
-use crate::access::Span;
 use crate::cpu::Cpu;
-use crate::mode::Rights;
+use crate::long_operand::LongSpan;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop, gp, ud};
-use crate::xstate::{Area, COMPACTED, Form, HEADER, HEADER_LEN, Image, MXCSR_RANGE, bit, numbers};
+use crate::xstate::{
+    Area, COMPACTED, Form, HEADER, HEADER_LEN, Image, MXCSR_RANGE, bit, compacted_len, numbers,
+    standard_len,
+};
+
+const ALIGNMENT: u64 = 64;
+/// Offsets wrap between pieces of this length.
+const PIECE: usize = 8;
 
 pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     use PointerForm::{Narrow, Wide};
@@ -53,25 +59,24 @@ fn requested(cpu: &Cpu, enabled: u64) -> u64 {
     (u64::from(low) | u64::from(high) << 32) & enabled
 }
 
-/// Translates from the first part of the operand to the last one. The operand must be aligned
-/// to 64.
-fn translate(cpu: &mut Cpu, op: &Op, area: &Area, kind: AccessKind) -> Result<Span, Stop> {
-    let need = if kind == AccessKind::Write { Rights::WRITE } else { Rights::READ };
-    let offset = cpu.offset(op);
-    if cpu.linear(op.seg, offset, 1, need)? % 64 != 0 {
+/// #GP unless the operand is aligned, before the segment is looked at.
+fn check_aligned(cpu: &Cpu, op: &Op) -> Done {
+    if !cpu.unchecked_linear(op).is_multiple_of(ALIGNMENT) {
         return gp(0);
     }
-    let bounds = area.bounds();
-    let first = offset.wrapping_add(bounds.start as u64);
-    let gla = cpu.linear(op.seg, first, bounds.len() as u64, need)?;
-    let access = Access { kind, privilege: cpu.mode.privilege };
-    cpu.span(op.seg, gla, bounds.len(), access)
+    Ok(())
 }
 
-fn store(cpu: &mut Cpu, area: &Area, span: Span) {
-    let start = area.bounds().start;
+/// Translates the first `len` bytes of the operand, its first byte before the others.
+fn translate(cpu: &mut Cpu, op: &Op, len: usize, kind: AccessKind) -> Result<LongSpan, Stop> {
+    cpu.probe_first_piece(op, 1, kind)?;
+    let operand = cpu.long_operand(op, len, kind, |at| (at + 1).next_multiple_of(PIECE))?;
+    cpu.long_span(operand, kind)
+}
+
+fn store(cpu: &mut Cpu, area: &Area, span: LongSpan) {
     for part in &area.parts {
-        cpu.write_parts(span.part(part.start - start, part.len()), &area.bytes[part.clone()]);
+        cpu.write_long(span, part.start, &area.bytes[part.clone()]);
     }
 }
 
@@ -90,12 +95,12 @@ fn save_standard(cpu: &mut Cpu, op: &Op, pointers: PointerForm, wanted: u64) -> 
     if requested & (bit::SSE | bit::AVX) != 0 {
         cpu.put_mxcsr(&mut area);
     }
-    area.put(HEADER, &[0; 8]);
-    let span = translate(cpu, op, &area, AccessKind::Write)?;
+    check_aligned(cpu, op)?;
+    let span = translate(cpu, op, standard_len(requested), AccessKind::Write)?;
     let mut old = [0; 8];
-    cpu.read_parts(span.part(HEADER - area.bounds().start, old.len()), &mut old)?;
+    cpu.read_long(span, HEADER, &mut old)?;
     let xstate_bv = (u64::from_le_bytes(old) & !requested) | (cpu.xinuse() & requested);
-    area.bytes[HEADER..HEADER + 8].copy_from_slice(&xstate_bv.to_le_bytes());
+    area.put(HEADER, &xstate_bv.to_le_bytes());
     store(cpu, &area, span);
     Ok(())
 }
@@ -126,7 +131,8 @@ fn save_compacted(cpu: &mut Cpu, op: &Op, pointers: PointerForm, supervisor: u64
     }
     area.put(HEADER, &image.xstate_bv.to_le_bytes());
     area.put(HEADER + 8, &image.xcomp_bv.to_le_bytes());
-    let span = translate(cpu, op, &area, AccessKind::Write)?;
+    check_aligned(cpu, op)?;
+    let span = translate(cpu, op, compacted_len(requested), AccessKind::Write)?;
     store(cpu, &area, span);
     Ok(())
 }
@@ -153,11 +159,10 @@ fn xrstors(cpu: &mut Cpu, op: &Op, pointers: PointerForm) -> Done {
 }
 
 fn header(cpu: &mut Cpu, op: &Op, enabled: u64) -> Result<Image, Stop> {
-    let mut area = Area::new();
-    area.put(HEADER, &[0; HEADER_LEN]);
-    let span = translate(cpu, op, &area, AccessKind::Read)?;
+    check_aligned(cpu, op)?;
+    let span = translate(cpu, op, HEADER + HEADER_LEN, AccessKind::Read)?;
     let mut bytes = [0; HEADER_LEN];
-    cpu.read_parts(span, &mut bytes)?;
+    cpu.read_long(span, HEADER, &mut bytes)?;
     Image::parse(&bytes, enabled).map_or_else(|| gp(0), Ok)
 }
 
@@ -181,7 +186,8 @@ fn restore(cpu: &mut Cpu, op: &Op, pointers: PointerForm, image: &Image, enabled
     if loads_mxcsr {
         area.parts.push(MXCSR_RANGE);
     }
-    load(cpu, op, &mut area)?;
+    let len = image.len(requested);
+    load(cpu, op, &mut area, len)?;
     let mxcsr = if loads_mxcsr { area.u32(MXCSR) } else { MXCSR_INIT };
     if mxcsr & !MXCSR_LEGAL != 0 {
         return gp(0);
@@ -194,15 +200,10 @@ fn restore(cpu: &mut Cpu, op: &Op, pointers: PointerForm, image: &Image, enabled
 }
 
 /// Fills the parts of an area from memory.
-fn load(cpu: &mut Cpu, op: &Op, area: &mut Area) -> Done {
-    if area.parts.is_empty() {
-        return Ok(());
-    }
-    let span = translate(cpu, op, area, AccessKind::Read)?;
-    let start = area.bounds().start;
+fn load(cpu: &mut Cpu, op: &Op, area: &mut Area, len: usize) -> Done {
+    let span = translate(cpu, op, len, AccessKind::Read)?;
     for part in area.parts.clone() {
-        let site = span.part(part.start - start, part.len());
-        cpu.read_parts(site, &mut area.bytes[part])?;
+        cpu.read_long(span, part.start, &mut area.bytes[part])?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use cpu_host::{LEGACY_LEN, MXCSR};
 
 use super::bit;
-use super::layout::{MAX_LEN, compacted_offset, component};
+use super::layout::{MAX_LEN, compacted_end, compacted_offset, component, standard_len};
 
 /// Offset of the header.
 pub const HEADER: usize = LEGACY_LEN;
@@ -31,13 +31,6 @@ impl Area {
     pub fn put(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
         self.parts.push(at..at + bytes.len());
-    }
-
-    /// From the first byte touched to the last one.
-    pub fn bounds(&self) -> Range<usize> {
-        let start = self.parts.iter().map(|part| part.start).min().unwrap_or(0);
-        let end = self.parts.iter().map(|part| part.end).max().unwrap_or(0);
-        start..end
     }
 
     pub fn u32(&self, at: usize) -> u32 {
@@ -88,5 +81,14 @@ impl Image {
             _ if self.is_compacted() => compacted_offset(self.xcomp_bv & !COMPACTED, number),
             _ => component(number).map(|place| place.offset),
         }
+    }
+
+    /// Length of what XRSTOR of these components looks at: in the compacted format the components
+    /// that are there, in the standard one all.
+    pub fn len(&self, requested: u64) -> usize {
+        if !self.is_compacted() {
+            return standard_len(requested);
+        }
+        compacted_end(self.xcomp_bv & !COMPACTED, requested & self.xstate_bv)
     }
 }

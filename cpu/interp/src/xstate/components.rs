@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use cpu_defs::cpuid_bit;
 use cpu_host::{MXCSR, MXCSR_INIT, MXCSR_LEGAL, PointerForm, X87_LEN, X87Pointers, XMM0};
 
 use super::area::{Area, Image, MXCSR_RANGE};
@@ -58,6 +59,13 @@ impl Form {
         let second = if 1 << number == bit::X87 { MXCSR_RANGE.end..X87_LEN } else { 0..0 };
         [start..start + len, second].into_iter().filter(|piece| !piece.is_empty())
     }
+}
+
+/// The canonical address with the same lower bits, which is all that is kept of a last-instruction
+/// pointer (SDM volume 1, "x87 State").
+fn sign_extended(address: u64, five_levels: bool) -> u64 {
+    let unused = if five_levels { 64 - 57 } else { 64 - 48 };
+    ((address << unused) as i64 >> unused) as u64
 }
 
 /// Bytes of a vector register that a component holds.
@@ -133,7 +141,14 @@ impl Cpu {
     pub(crate) fn take_component(&mut self, area: &Area, number: u32, at: usize, form: Form) {
         let component = 1 << number;
         match component {
-            bit::X87 => self.fpu.set_x87(&area.take(0), form.pointers),
+            bit::X87 => {
+                self.fpu.set_x87(&area.take(0), form.pointers);
+                let five_levels = self.features.has(cpuid_bit::LA57);
+                let pointers = &mut self.fpu.pointers;
+                for address in [&mut pointers.ip, &mut pointers.dp] {
+                    *address = sign_extended(*address, five_levels);
+                }
+            }
             bit::OPMASK => {
                 self.fpu.opmask =
                     std::array::from_fn(|k| u64::from_le_bytes(area.take(at + 8 * k)));

@@ -78,6 +78,13 @@ pub fn compacted_len(components: u64) -> usize {
     compacted(components).fold(EXTENDED, |_, (_, offset, len)| offset + len)
 }
 
+/// End of the last one of `wanted` in the compacted format of these components.
+pub(super) fn compacted_end(components: u64, wanted: u64) -> usize {
+    compacted(components)
+        .filter(|&(number, ..)| wanted >> number & 1 != 0)
+        .fold(EXTENDED, |_, (_, offset, len)| offset + len)
+}
+
 /// Offset of component `number` in the compacted format of these components.
 pub(super) fn compacted_offset(components: u64, number: u32) -> Option<usize> {
     compacted(components).find(|&(other, ..)| other == number).map(|(_, offset, _)| offset)

@@ -8,10 +8,11 @@ use cpu_host::{FCW, FSW, X87Pointers};
 use cpu_mmu::AccessKind;
 use iced_x86::{Code, Instruction};
 
-use super::{check_available, check_waiting, operand};
+use super::{check_available, check_waiting};
 use crate::cpu::Cpu;
+use crate::long_operand::LongSpan;
 use crate::op::{Handler, Op};
-use crate::stop::Done;
+use crate::stop::{Done, Stop};
 
 const ST_COUNT: usize = 8;
 const ST_LEN: usize = 10;
@@ -39,7 +40,20 @@ impl Format {
     }
 
     fn len(self) -> usize {
-        if self.wide { 28 } else { 14 }
+        7 * self.step()
+    }
+
+    /// Length of a field.
+    fn step(self) -> usize {
+        if self.wide { 4 } else { 2 }
+    }
+
+    /// End of the field or register that a byte belongs to.
+    fn piece_end(self, at: usize) -> usize {
+        match at.checked_sub(self.len()) {
+            None => (at + 1).next_multiple_of(self.step()),
+            Some(at) => self.len() + (at + 1).next_multiple_of(ST_LEN),
+        }
     }
 }
 
@@ -79,14 +93,14 @@ fn fields(cpu: &Cpu, format: Format) -> [u32; 7] {
 }
 
 fn put_environment(cpu: &Cpu, format: Format, bytes: &mut [u8]) {
-    let step = format.len() / 7;
+    let step = format.step();
     for (field, value) in bytes.chunks_exact_mut(step).zip(fields(cpu, format)) {
         field.copy_from_slice(&value.to_le_bytes()[..step]);
     }
 }
 
 fn take_environment(cpu: &mut Cpu, format: Format, bytes: &[u8]) {
-    let step = format.len() / 7;
+    let step = format.step();
     let mut fields = [0; 7];
     for (value, field) in fields.iter_mut().zip(bytes.chunks_exact(step)) {
         let mut word = [0; 4];
@@ -109,23 +123,35 @@ fn take_environment(cpu: &mut Cpu, format: Format, bytes: &[u8]) {
     };
 }
 
+fn translate(
+    cpu: &mut Cpu,
+    op: &Op,
+    format: Format,
+    len: usize,
+    kind: AccessKind,
+) -> Result<LongSpan, Stop> {
+    cpu.probe_first_piece(op, format.step(), kind)?;
+    let operand = cpu.long_operand(op, len, kind, |at| format.piece_end(at))?;
+    cpu.long_span(operand, kind)
+}
+
 /// Stores the environment and, if they fit, the registers, as one operand.
 fn store(cpu: &mut Cpu, op: &Op, format: Format, len: usize) -> Done {
-    let span = operand(cpu, op, len, AccessKind::Write)?;
+    let span = translate(cpu, op, format, len, AccessKind::Write)?;
     let mut bytes = [0; MAX_LEN];
     let (environment, registers) = bytes[..len].split_at_mut(format.len());
     put_environment(cpu, format, environment);
     for (number, register) in registers.chunks_exact_mut(ST_LEN).enumerate() {
         register.copy_from_slice(&cpu.fpu.st(number));
     }
-    cpu.write_parts(span, &bytes[..len]);
+    cpu.write_long(span, 0, &bytes[..len]);
     Ok(())
 }
 
 fn load(cpu: &mut Cpu, op: &Op, format: Format, len: usize) -> Done {
-    let span = operand(cpu, op, len, AccessKind::Read)?;
+    let span = translate(cpu, op, format, len, AccessKind::Read)?;
     let mut bytes = [0; MAX_LEN];
-    cpu.read_parts(span, &mut bytes[..len])?;
+    cpu.read_long(span, 0, &mut bytes[..len])?;
     let (environment, registers) = bytes[..len].split_at(format.len());
     take_environment(cpu, format, environment);
     for (number, register) in registers.chunks_exact(ST_LEN).enumerate() {
