@@ -59,6 +59,19 @@ fn elements_are_judged_one_by_one_at_the_end_of_a_segment() {
 }
 
 #[test]
+fn elements_are_judged_one_by_one_at_the_end_of_the_canonical_addresses() {
+    let mut machine = Machine::new(|a| {
+        a.vmovdqu32(zmm1.k1(), zmmword_ptr(rsi)).unwrap();
+    });
+    machine.set_gpr(Gpr::Rsi, 0x7FFF_FFFF_FFFC);
+    for (mask, expected) in [(0b11, vector::PF), (0b10, vector::GP)] {
+        machine.restart();
+        machine.set_mask(1, mask);
+        assert_eq!(machine.run().vector(), Some(expected), "mask {mask:#b}");
+    }
+}
+
+#[test]
 fn an_empty_mask_touches_nothing_but_a_permutation_reads_all() {
     let mut machine = Machine::new(|a| {
         a.vaddps(zmm1.k1(), zmm2, zmmword_ptr(rsi)).unwrap();

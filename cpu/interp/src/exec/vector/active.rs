@@ -71,7 +71,10 @@ fn operand(
     let offset = cpu.offset(op);
     check_aligned(cpu, op, native, offset)?;
     // The operand's end does not wrap at the address size.
-    let Ok(gla) = cpu.linear(op.seg, offset.wrapping_add(first), len, need) else {
+    let inside = cpu
+        .linear(op.seg, offset.wrapping_add(first), len, need)
+        .and_then(|gla| cpu.check_canonical(op.seg, gla, len as usize).map(|()| gla));
+    let Ok(gla) = inside else {
         return Err(first_fault(cpu, op, native, active, need));
     };
     // The first active byte is that of an element.
@@ -79,8 +82,8 @@ fn operand(
     Ok(Some(gla.wrapping_sub(first)))
 }
 
-/// Why an operand that leaves its segment faults: elements are judged one by one, so that a page
-/// fault of one that is inside comes before.
+/// Why an operand that leaves its segment or the canonical addresses faults: elements are judged
+/// one by one, so that a page fault of one that is inside comes before.
 #[cold]
 fn first_fault(cpu: &mut Cpu, op: &Op, native: &NativeOp, active: u64, need: u8) -> Stop {
     let step = element(native);
