@@ -160,3 +160,18 @@ fn pushes_to_a_kernel_stack_are_not_checked() {
     guest.write_u64(TSS + 4, 0xD003);
     assert_eq!(vector(&mut guest), 6);
 }
+
+#[test]
+fn fxsave_wants_16_bytes_after_its_first_access_wants_4() {
+    type Program = fn(&mut CodeAssembler);
+    let cases: [(Program, u64); 5] = [
+        (|a| a.fxsave(ptr(rbx)).unwrap(), 6),
+        (|a| a.fxsave(ptr(rbx + 2)).unwrap(), 17),
+        (|a| a.fxsave(ptr(rbx + 8)).unwrap(), 13),
+        (|a| a.fxrstor(ptr(rbx + 1)).unwrap(), 17),
+        (|a| a.fxrstor(ptr(rbx + 4)).unwrap(), 13),
+    ];
+    for (number, (program, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(vector(&mut runs(program)), expected, "{number}");
+    }
+}

@@ -4,7 +4,7 @@ use cpu_defs::{Gpr, Reg, cr4};
 use cpu_engine::XsaveError;
 
 use super::native::Area;
-use super::{components, guest, state, state_with_error};
+use super::{AT, components, guest, state, state_with_error};
 
 #[test]
 fn what_was_set_is_read() {
@@ -90,4 +90,20 @@ fn init_keeps_it() {
     guest.vcpu.init_reset();
     assert_eq!(guest.vcpu.xsave(), before);
     assert_eq!(guest.vcpu.reg(Reg::Xcr0), components());
+}
+
+#[test]
+fn last_instruction_pointers_are_canonical() {
+    for (loaded, kept) in [
+        (0xC420_0000_0000_0001_u64, 0x0020_0000_0000_0001_u64),
+        (0xAD2D_D576_A5CE_1156, 0xFF2D_D576_A5CE_1156),
+    ] {
+        // FXRSTOR64 [rdi].
+        let mut guest = guest(&[0x48, 0x0F, 0xAE, 0x0F]);
+        let mut area = state(0, 1);
+        area.set(8, loaded.to_le_bytes());
+        guest.load(AT, &area.0);
+        guest.run_to_hlt();
+        assert_eq!(guest.vcpu.xsave()[8..16], kept.to_le_bytes());
+    }
 }
