@@ -12,13 +12,12 @@ const W: u8 = 0x80;
 const MAP_MASK: u8 = 0x1F;
 const MAP_0F3A: u8 = 3;
 
-/// Whether these bytes, which end early, begin UD1: its ModRM is not fetched.
+/// Whether these bytes, which end early, begin UD1: nothing behind its opcode is fetched.
 pub(super) fn is_ud1(bytes: &[u8], bits: u8) -> bool {
     let mut whole = [0; MAX_LEN];
     whole[..bytes.len()].copy_from_slice(bytes);
     let code = Decoder::new(u32::from(bits), &whole, DecoderOptions::AMD).decode().code();
-    bytes.last() == Some(&0xB9)
-        && matches!(code, Code::Ud1_r16_rm16 | Code::Ud1_r32_rm32 | Code::Ud1_r64_rm64)
+    matches!(code, Code::Ud1_r16_rm16 | Code::Ud1_r32_rm32 | Code::Ud1_r64_rm64)
 }
 
 /// VPERMQ and VPERMPD by an immediate exist without VEX.W as well: if these bytes, which the
@@ -70,6 +69,7 @@ mod tests {
         assert!(refused(&[0x0F, 0xB9], 32, true) && refused(&[0x66, 0x0F, 0xB9], 64, true));
         assert!(!refused(&[0x0F, 0xB9], 32, false) && !refused(&[0x0F], 32, true));
         assert!(!refused(&[0x0F, 0xB8], 32, true));
+        assert!(refused(&[0x67, 0x66, 0x0F, 0xB9, 0x7A], 16, true));
     }
 
     #[test]
