@@ -52,12 +52,13 @@ class _OwnPage(SharedPage):
         self._memory = mmap.mmap(-1, mv.MV_PAGE_SIZE)
         super().__init__(engine_ffi.address_of(self._memory))
         with_handle(_SET, self.address)
-        weakref.finalize(self, _clear, threading.get_native_id())
+        weakref.finalize(self, _clear, threading.get_native_id(), self.address)
 
 
-def _clear(owner: int) -> None:
-    # Another thread comes here for one that ended without telling Python; then its PP is gone.
-    if owner == threading.get_native_id():
+def _clear(owner: int, address: int) -> None:
+    # Another thread comes here for one that ended without telling Python; then its PP is gone. A
+    # page that was replaced comes here late, and its successor stays.
+    if owner == threading.get_native_id() and with_handle(_GET) == address:
         with_handle(_CLR)
 
 

@@ -63,7 +63,8 @@ def _ask(cpu: Processor, selector: int) -> Answers:
     cpu.set(rip=layout.CODE, rax=selector, rbx=0, rcx=0)
     cpu.run_to_out()
     rsi, rdi, rbx, rcx = cpu.get("rsi", "rdi", "rbx", "rcx")
-    shown = (rsi if rbx & 1 else None, rdi if rbx >> 8 else None)
+    # LAR leaves the four bits of the limit undefined.
+    shown = (rsi & ~0xF_0000 if rbx & 1 else None, rdi if rbx >> 8 else None)
     hidden = [value for value, zero in ((rsi, rbx & 1), (rdi, rbx >> 8)) if not zero]
     assert all(value == _UNTOUCHED for value in hidden)
     return Answers(*shown, bool(rcx & 1), bool(rcx >> 8))
