@@ -67,6 +67,7 @@ mod tests {
     #[test]
     fn ud1_is_undefined_without_its_modrm() {
         assert!(refused(&[0x0F, 0xB9], 32, true) && refused(&[0x66, 0x0F, 0xB9], 64, true));
+        assert!(refused(&[0x66, 0x0F, 0xB9, 0x9E, 0xB6], 32, true));
         assert!(!refused(&[0x0F, 0xB9], 32, false) && !refused(&[0x0F], 32, true));
         assert!(!refused(&[0x0F, 0xB8], 32, true));
         assert!(refused(&[0x67, 0x66, 0x0F, 0xB9, 0x7A], 16, true));
