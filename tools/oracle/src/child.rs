@@ -76,10 +76,22 @@ pub fn main(fd: i32) -> ! {
         map_data(&(*child.exchange).image);
         find_components(child);
         set_locals();
+        stay_on_first_processor();
         install_handler();
         asm!("int3");
     }
     unreachable!("the handler does not come back here");
+}
+
+/// Linux keeps the processor's number in a descriptor, where LSL shows it; the engine's is 0.
+unsafe fn stay_on_first_processor() {
+    // SAFETY: the set is valid, and lives for the time of the calls. Where the processor may not be
+    // used, that descriptor differs.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
+    }
 }
 
 fn find_components(child: &mut Child) {

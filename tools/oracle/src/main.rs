@@ -166,7 +166,10 @@ impl Run {
             return false;
         }
         let software_interrupt = case.code.contains(&0xCD) && case.code.contains(&0x80);
+        // VMCALL and VMMCALL behind any prefix: a hypervisor below the host answers.
+        let hypercall = case.code.windows(3).any(|code| matches!(code, [0x0F, 0x01, 0xC1 | 0xD9]));
         !software_interrupt
+            && !hypercall
             && (code == iced_x86::Code::INVALID
                 || (self.processors.excluded(code).is_none() && self.processors.have(code)))
     }

@@ -96,8 +96,15 @@ fn call_far(cpu: &mut Cpu, op: &Op) -> Done {
             Target::Code(code) => {
                 let level = cpu.arch.cpl;
                 let frame = [u64::from(cs), rip];
-                cpu.push_frame(op.size, &frame, |cpu| cpu.check_entry(code, offset))?;
-                cpu.load_code_segment(code, selector, level)?;
+                // From compatibility mode the frame is pushed as 64-bit code pushes.
+                let widens = !cpu.mode.code64 && code.attrib() & attrib::L != 0;
+                if cpu.mode.long && widens {
+                    cpu.load_code_segment(code, selector, level)?;
+                    cpu.push_frame(op.size, &frame, |cpu| cpu.check_entry(code, offset))?;
+                } else {
+                    cpu.push_frame(op.size, &frame, |cpu| cpu.check_entry(code, offset))?;
+                    cpu.load_code_segment(code, selector, level)?;
+                }
                 cpu.enter_code(offset)
             }
             Target::Gate(gate) => call_gate(cpu, gate, cs, rip),
