@@ -3,10 +3,11 @@
 Generated from `kvm-bindings` by `tools/gen/src/structs.rs` by `make gen`; do not edit.
 """
 
-from ctypes import Array, Structure, c_uint8, c_uint16, c_uint32, c_uint64, sizeof
+from ctypes import Array, Structure, c_int16, c_uint8, c_uint16, c_uint32, c_uint64, sizeof
 from typing import Final
 
 KVM_RUN_EXIT_OFFSET: Final = 0x20
+KVM_RUN_SYNC_OFFSET: Final = 0x130
 
 
 class kvm_segment(Structure):
@@ -195,6 +196,530 @@ class kvm_fpu(Structure):
 assert sizeof(kvm_fpu) == 416
 
 
+class kvm_xsave(Structure):
+    """`struct kvm_xsave`, 4096 bytes."""
+
+    region: Array[c_uint32]
+
+    _pack_ = 1
+    _fields_ = (("region", c_uint32 * 1024),)
+
+
+assert sizeof(kvm_xsave) == 4096
+
+
+class kvm_xcr(Structure):
+    """`struct kvm_xcr`, 16 bytes."""
+
+    xcr: int
+    reserved: int
+    value: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("xcr", c_uint32),
+        ("reserved", c_uint32),
+        ("value", c_uint64),
+    )
+
+
+assert sizeof(kvm_xcr) == 16
+
+
+class kvm_xcrs(Structure):
+    """`struct kvm_xcrs`, 392 bytes."""
+
+    nr_xcrs: int
+    flags: int
+    xcrs: Array[kvm_xcr]
+    padding: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (
+        ("nr_xcrs", c_uint32),
+        ("flags", c_uint32),
+        ("xcrs", kvm_xcr * 16),
+        ("padding", c_uint64 * 16),
+    )
+
+
+assert sizeof(kvm_xcrs) == 392
+
+
+class kvm_debugregs(Structure):
+    """`struct kvm_debugregs`, 128 bytes."""
+
+    db: Array[c_uint64]
+    dr6: int
+    dr7: int
+    flags: int
+    reserved: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (
+        ("db", c_uint64 * 4),
+        ("dr6", c_uint64),
+        ("dr7", c_uint64),
+        ("flags", c_uint64),
+        ("reserved", c_uint64 * 9),
+    )
+
+
+assert sizeof(kvm_debugregs) == 128
+
+
+class kvm_translation(Structure):
+    """`struct kvm_translation`, 24 bytes."""
+
+    linear_address: int
+    physical_address: int
+    valid: int
+    writeable: int
+    usermode: int
+    pad: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("linear_address", c_uint64),
+        ("physical_address", c_uint64),
+        ("valid", c_uint8),
+        ("writeable", c_uint8),
+        ("usermode", c_uint8),
+        ("pad", c_uint8 * 5),
+    )
+
+
+assert sizeof(kvm_translation) == 24
+
+
+class kvm_interrupt(Structure):
+    """`struct kvm_interrupt`, 4 bytes."""
+
+    irq: int
+
+    _pack_ = 1
+    _fields_ = (("irq", c_uint32),)
+
+
+assert sizeof(kvm_interrupt) == 4
+
+
+class kvm_sregs2(Structure):
+    """`struct kvm_sregs2`, 320 bytes."""
+
+    cs: kvm_segment
+    ds: kvm_segment
+    es: kvm_segment
+    fs: kvm_segment
+    gs: kvm_segment
+    ss: kvm_segment
+    tr: kvm_segment
+    ldt: kvm_segment
+    gdt: kvm_dtable
+    idt: kvm_dtable
+    cr0: int
+    cr2: int
+    cr3: int
+    cr4: int
+    cr8: int
+    efer: int
+    apic_base: int
+    flags: int
+    pdptrs: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (
+        ("cs", kvm_segment),
+        ("ds", kvm_segment),
+        ("es", kvm_segment),
+        ("fs", kvm_segment),
+        ("gs", kvm_segment),
+        ("ss", kvm_segment),
+        ("tr", kvm_segment),
+        ("ldt", kvm_segment),
+        ("gdt", kvm_dtable),
+        ("idt", kvm_dtable),
+        ("cr0", c_uint64),
+        ("cr2", c_uint64),
+        ("cr3", c_uint64),
+        ("cr4", c_uint64),
+        ("cr8", c_uint64),
+        ("efer", c_uint64),
+        ("apic_base", c_uint64),
+        ("flags", c_uint64),
+        ("pdptrs", c_uint64 * 4),
+    )
+
+
+assert sizeof(kvm_sregs2) == 320
+
+
+class kvm_events_exception(Structure):
+    """`struct kvm_events_exception`, 8 bytes."""
+
+    injected: int
+    nr: int
+    has_error_code: int
+    pending: int
+    error_code: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("injected", c_uint8),
+        ("nr", c_uint8),
+        ("has_error_code", c_uint8),
+        ("pending", c_uint8),
+        ("error_code", c_uint32),
+    )
+
+
+assert sizeof(kvm_events_exception) == 8
+
+
+class kvm_events_interrupt(Structure):
+    """`struct kvm_events_interrupt`, 4 bytes."""
+
+    injected: int
+    nr: int
+    soft: int
+    shadow: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("injected", c_uint8),
+        ("nr", c_uint8),
+        ("soft", c_uint8),
+        ("shadow", c_uint8),
+    )
+
+
+assert sizeof(kvm_events_interrupt) == 4
+
+
+class kvm_events_nmi(Structure):
+    """`struct kvm_events_nmi`, 4 bytes."""
+
+    injected: int
+    pending: int
+    masked: int
+    pad: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("injected", c_uint8),
+        ("pending", c_uint8),
+        ("masked", c_uint8),
+        ("pad", c_uint8),
+    )
+
+
+assert sizeof(kvm_events_nmi) == 4
+
+
+class kvm_events_smi(Structure):
+    """`struct kvm_events_smi`, 4 bytes."""
+
+    smm: int
+    pending: int
+    smm_inside_nmi: int
+    latched_init: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("smm", c_uint8),
+        ("pending", c_uint8),
+        ("smm_inside_nmi", c_uint8),
+        ("latched_init", c_uint8),
+    )
+
+
+assert sizeof(kvm_events_smi) == 4
+
+
+class kvm_events_triple_fault(Structure):
+    """`struct kvm_events_triple_fault`, 1 bytes."""
+
+    pending: int
+
+    _pack_ = 1
+    _fields_ = (("pending", c_uint8),)
+
+
+assert sizeof(kvm_events_triple_fault) == 1
+
+
+class kvm_vcpu_events(Structure):
+    """`struct kvm_vcpu_events`, 64 bytes."""
+
+    exception: kvm_events_exception
+    interrupt: kvm_events_interrupt
+    nmi: kvm_events_nmi
+    sipi_vector: int
+    flags: int
+    smi: kvm_events_smi
+    triple_fault: kvm_events_triple_fault
+    reserved: Array[c_uint8]
+    exception_has_payload: int
+    exception_payload: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("exception", kvm_events_exception),
+        ("interrupt", kvm_events_interrupt),
+        ("nmi", kvm_events_nmi),
+        ("sipi_vector", c_uint32),
+        ("flags", c_uint32),
+        ("smi", kvm_events_smi),
+        ("triple_fault", kvm_events_triple_fault),
+        ("reserved", c_uint8 * 26),
+        ("exception_has_payload", c_uint8),
+        ("exception_payload", c_uint64),
+    )
+
+
+assert sizeof(kvm_vcpu_events) == 64
+
+
+class kvm_sync_regs(Structure):
+    """`struct kvm_sync_regs`, 520 bytes."""
+
+    regs: kvm_regs
+    sregs: kvm_sregs
+    events: kvm_vcpu_events
+
+    _pack_ = 1
+    _fields_ = (
+        ("regs", kvm_regs),
+        ("sregs", kvm_sregs),
+        ("events", kvm_vcpu_events),
+    )
+
+
+assert sizeof(kvm_sync_regs) == 520
+
+
+class kvm_clock_data(Structure):
+    """`struct kvm_clock_data`, 48 bytes."""
+
+    clock: int
+    flags: int
+    pad0: int
+    realtime: int
+    host_tsc: int
+    pad: Array[c_uint32]
+
+    _pack_ = 1
+    _fields_ = (
+        ("clock", c_uint64),
+        ("flags", c_uint32),
+        ("pad0", c_uint32),
+        ("realtime", c_uint64),
+        ("host_tsc", c_uint64),
+        ("pad", c_uint32 * 4),
+    )
+
+
+assert sizeof(kvm_clock_data) == 48
+
+
+class kvm_enable_cap(Structure):
+    """`struct kvm_enable_cap`, 104 bytes."""
+
+    cap: int
+    flags: int
+    args: Array[c_uint64]
+    pad: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("cap", c_uint32),
+        ("flags", c_uint32),
+        ("args", c_uint64 * 4),
+        ("pad", c_uint8 * 64),
+    )
+
+
+assert sizeof(kvm_enable_cap) == 104
+
+
+class kvm_dirty_log(Structure):
+    """`struct kvm_dirty_log`, 16 bytes."""
+
+    slot: int
+    padding1: int
+    dirty_bitmap: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("slot", c_uint32),
+        ("padding1", c_uint32),
+        ("dirty_bitmap", c_uint64),
+    )
+
+
+assert sizeof(kvm_dirty_log) == 16
+
+
+class kvm_clear_dirty_log(Structure):
+    """`struct kvm_clear_dirty_log`, 24 bytes."""
+
+    slot: int
+    num_pages: int
+    first_page: int
+    dirty_bitmap: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("slot", c_uint32),
+        ("num_pages", c_uint32),
+        ("first_page", c_uint64),
+        ("dirty_bitmap", c_uint64),
+    )
+
+
+assert sizeof(kvm_clear_dirty_log) == 24
+
+
+class kvm_guest_debug_arch(Structure):
+    """`struct kvm_guest_debug_arch`, 64 bytes."""
+
+    debugreg: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (("debugreg", c_uint64 * 8),)
+
+
+assert sizeof(kvm_guest_debug_arch) == 64
+
+
+class kvm_guest_debug(Structure):
+    """`struct kvm_guest_debug`, 72 bytes."""
+
+    control: int
+    pad: int
+    arch: kvm_guest_debug_arch
+
+    _pack_ = 1
+    _fields_ = (
+        ("control", c_uint32),
+        ("pad", c_uint32),
+        ("arch", kvm_guest_debug_arch),
+    )
+
+
+assert sizeof(kvm_guest_debug) == 72
+
+
+class kvm_x86_mce(Structure):
+    """`struct kvm_x86_mce`, 64 bytes."""
+
+    status: int
+    addr: int
+    misc: int
+    mcg_status: int
+    bank: int
+    pad1: Array[c_uint8]
+    pad2: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (
+        ("status", c_uint64),
+        ("addr", c_uint64),
+        ("misc", c_uint64),
+        ("mcg_status", c_uint64),
+        ("bank", c_uint8),
+        ("pad1", c_uint8 * 7),
+        ("pad2", c_uint64 * 3),
+    )
+
+
+assert sizeof(kvm_x86_mce) == 64
+
+
+class kvm_msr_filter_range(Structure):
+    """`struct kvm_msr_filter_range`, 24 bytes."""
+
+    flags: int
+    nmsrs: int
+    base: int
+    bitmap: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint32),
+        ("nmsrs", c_uint32),
+        ("base", c_uint32),
+        ("_at_c", c_uint8 * 4),
+        ("bitmap", c_uint64),
+    )
+
+
+assert sizeof(kvm_msr_filter_range) == 24
+
+
+class kvm_msr_filter(Structure):
+    """`struct kvm_msr_filter`, 392 bytes."""
+
+    flags: int
+    ranges: Array[kvm_msr_filter_range]
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint32),
+        ("_at_4", c_uint8 * 4),
+        ("ranges", kvm_msr_filter_range * 16),
+    )
+
+
+assert sizeof(kvm_msr_filter) == 392
+
+
+class kvm_stats_header(Structure):
+    """`struct kvm_stats_header`, 24 bytes."""
+
+    flags: int
+    name_size: int
+    num_desc: int
+    id_offset: int
+    desc_offset: int
+    data_offset: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint32),
+        ("name_size", c_uint32),
+        ("num_desc", c_uint32),
+        ("id_offset", c_uint32),
+        ("desc_offset", c_uint32),
+        ("data_offset", c_uint32),
+    )
+
+
+assert sizeof(kvm_stats_header) == 24
+
+
+class kvm_stats_desc(Structure):
+    """`struct kvm_stats_desc`, 16 bytes."""
+
+    flags: int
+    exponent: int
+    size: int
+    offset: int
+    bucket_size: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint32),
+        ("exponent", c_int16),
+        ("size", c_uint16),
+        ("offset", c_uint32),
+        ("bucket_size", c_uint32),
+    )
+
+
+assert sizeof(kvm_stats_desc) == 16
+
+
 class kvm_msr_entry(Structure):
     """`struct kvm_msr_entry`, 16 bytes."""
 
@@ -331,6 +856,8 @@ class kvm_run(Structure):
     flags: int
     cr8: int
     apic_base: int
+    kvm_valid_regs: int
+    kvm_dirty_regs: int
 
     _pack_ = 1
     _fields_ = (
@@ -343,7 +870,10 @@ class kvm_run(Structure):
         ("flags", c_uint16),
         ("cr8", c_uint64),
         ("apic_base", c_uint64),
-        ("_at_20", c_uint8 * 2320),
+        ("_at_20", c_uint8 * 256),
+        ("kvm_valid_regs", c_uint64),
+        ("kvm_dirty_regs", c_uint64),
+        ("_at_130", c_uint8 * 2048),
     )
 
 
@@ -408,6 +938,50 @@ class kvm_run_fail_entry(Structure):
 
 
 assert sizeof(kvm_run_fail_entry) == 16
+
+
+class kvm_run_debug(Structure):
+    """`struct kvm_run_debug`, 32 bytes."""
+
+    exception: int
+    pad: int
+    pc: int
+    dr6: int
+    dr7: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("exception", c_uint32),
+        ("pad", c_uint32),
+        ("pc", c_uint64),
+        ("dr6", c_uint64),
+        ("dr7", c_uint64),
+    )
+
+
+assert sizeof(kvm_run_debug) == 32
+
+
+class kvm_run_msr(Structure):
+    """`struct kvm_run_msr`, 24 bytes."""
+
+    error: int
+    pad: Array[c_uint8]
+    reason: int
+    index: int
+    data: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("error", c_uint8),
+        ("pad", c_uint8 * 7),
+        ("reason", c_uint32),
+        ("index", c_uint32),
+        ("data", c_uint64),
+    )
+
+
+assert sizeof(kvm_run_msr) == 24
 
 
 class kvm_run_internal(Structure):

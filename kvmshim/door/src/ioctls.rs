@@ -35,13 +35,35 @@ ioctls! {
         KVM_GET_MSR_INDEX_LIST = KVMIO 0x02, READ | WRITE, kvm::kvm_msr_list;
         KVM_GET_VCPU_MMAP_SIZE = KVMIO 0x04, NONE;
         KVM_GET_SUPPORTED_CPUID = KVMIO 0x05, READ | WRITE, kvm::kvm_cpuid2;
+        KVM_GET_EMULATED_CPUID = KVMIO 0x09, READ | WRITE, kvm::kvm_cpuid2;
+        KVM_GET_MSR_FEATURE_INDEX_LIST = KVMIO 0x0a, READ | WRITE, kvm::kvm_msr_list;
+        KVM_X86_GET_MCE_CAP_SUPPORTED = KVMIO 0x9d, READ, u64;
     }
     "system, vm" {
         KVM_CHECK_EXTENSION = KVMIO 0x03, NONE;
     }
+    "system, vcpu" {
+        KVM_GET_MSRS = KVMIO 0x88, READ | WRITE, kvm::kvm_msrs;
+    }
+    "vm, vcpu" {
+        KVM_SET_TSC_KHZ = KVMIO 0xa2, NONE;
+        KVM_GET_TSC_KHZ = KVMIO 0xa3, NONE;
+        KVM_ENABLE_CAP = KVMIO 0xa3, WRITE, kvm::kvm_enable_cap;
+        KVM_GET_STATS_FD = KVMIO 0xce, NONE;
+    }
     "vm" {
         KVM_CREATE_VCPU = KVMIO 0x41, NONE;
         KVM_SET_USER_MEMORY_REGION = KVMIO 0x46, WRITE, kvm::kvm_userspace_memory_region;
+        KVM_SET_TSS_ADDR = KVMIO 0x47, NONE;
+        KVM_SET_IDENTITY_MAP_ADDR = KVMIO 0x48, WRITE, u64;
+        KVM_SET_BOOT_CPU_ID = KVMIO 0x78, NONE;
+        KVM_GET_DIRTY_LOG = KVMIO 0x42, WRITE, kvm::kvm_dirty_log;
+        KVM_SET_NR_MMU_PAGES = KVMIO 0x44, NONE;
+        KVM_GET_NR_MMU_PAGES = KVMIO 0x45, NONE;
+        KVM_SET_CLOCK = KVMIO 0x7b, WRITE, kvm::kvm_clock_data;
+        KVM_GET_CLOCK = KVMIO 0x7c, READ, kvm::kvm_clock_data;
+        KVM_CLEAR_DIRTY_LOG = KVMIO 0xc0, READ | WRITE, kvm::kvm_clear_dirty_log;
+        KVM_X86_SET_MSR_FILTER = KVMIO 0xc6, WRITE, kvm::kvm_msr_filter;
     }
     "vcpu" {
         KVM_RUN = KVMIO 0x80, NONE;
@@ -49,7 +71,8 @@ ioctls! {
         KVM_SET_REGS = KVMIO 0x82, WRITE, kvm::kvm_regs;
         KVM_GET_SREGS = KVMIO 0x83, READ, kvm::kvm_sregs;
         KVM_SET_SREGS = KVMIO 0x84, WRITE, kvm::kvm_sregs;
-        KVM_GET_MSRS = KVMIO 0x88, READ | WRITE, kvm::kvm_msrs;
+        KVM_TRANSLATE = KVMIO 0x85, READ | WRITE, kvm::kvm_translation;
+        KVM_INTERRUPT = KVMIO 0x86, WRITE, kvm::kvm_interrupt;
         KVM_SET_MSRS = KVMIO 0x89, WRITE, kvm::kvm_msrs;
         KVM_GET_FPU = KVMIO 0x8c, READ, kvm::kvm_fpu;
         KVM_SET_FPU = KVMIO 0x8d, WRITE, kvm::kvm_fpu;
@@ -57,6 +80,22 @@ ioctls! {
         KVM_GET_CPUID2 = KVMIO 0x91, READ | WRITE, kvm::kvm_cpuid2;
         KVM_GET_MP_STATE = KVMIO 0x98, READ, kvm::kvm_mp_state;
         KVM_SET_MP_STATE = KVMIO 0x99, WRITE, kvm::kvm_mp_state;
+        KVM_NMI = KVMIO 0x9a, NONE;
+        KVM_SET_GUEST_DEBUG = KVMIO 0x9b, WRITE, kvm::kvm_guest_debug;
+        KVM_X86_SETUP_MCE = KVMIO 0x9c, WRITE, u64;
+        KVM_X86_SET_MCE = KVMIO 0x9e, WRITE, kvm::kvm_x86_mce;
+        KVM_GET_VCPU_EVENTS = KVMIO 0x9f, READ, kvm::kvm_vcpu_events;
+        KVM_SET_VCPU_EVENTS = KVMIO 0xa0, WRITE, kvm::kvm_vcpu_events;
+        KVM_GET_DEBUGREGS = KVMIO 0xa1, READ, kvm::kvm_debugregs;
+        KVM_SET_DEBUGREGS = KVMIO 0xa2, WRITE, kvm::kvm_debugregs;
+        KVM_GET_XSAVE = KVMIO 0xa4, READ, kvm::kvm_xsave;
+        KVM_SET_XSAVE = KVMIO 0xa5, WRITE, kvm::kvm_xsave;
+        KVM_GET_XCRS = KVMIO 0xa6, READ, kvm::kvm_xcrs;
+        KVM_SET_XCRS = KVMIO 0xa7, WRITE, kvm::kvm_xcrs;
+        KVM_KVMCLOCK_CTRL = KVMIO 0xad, NONE;
+        KVM_GET_SREGS2 = KVMIO 0xcc, READ, kvm::kvm_sregs2;
+        KVM_SET_SREGS2 = KVMIO 0xcd, WRITE, kvm::kvm_sregs2;
+        KVM_GET_XSAVE2 = KVMIO 0xcf, READ, kvm::kvm_xsave;
     }
     "vcpu, only in kvmshim: answered at once, the floor that KVM_RUN is measured against" {
         KVMSHIM_ECHO = KVMSHIMIO 0x00, NONE;

@@ -26,6 +26,12 @@ macro_rules! ctype_integers {
     )*};
 }
 ctype_integers!(u8 = "c_uint8", u16 = "c_uint16", u32 = "c_uint32", u64 = "c_uint64");
+ctype_integers!(i16 = "c_int16", *mut u8 = "c_uint64");
+// Pointers of the client, as the kernel pads them.
+ctype_integers!(
+    kvm::kvm_dirty_log__bindgen_ty_1 = "c_uint64",
+    kvm::kvm_clear_dirty_log__bindgen_ty_1 = "c_uint64"
+);
 
 impl<T: Ctype, const N: usize> Ctype for [T; N] {
     fn ctype() -> String {
@@ -54,13 +60,23 @@ fn field<S, T: Ctype>(name: &'static str, offset: usize, _: impl Fn(&S) -> &T) -
     Field { name, offset, size: size_of::<T>(), ctype: T::ctype(), seen: T::seen() }
 }
 
+/// The name in Python: the field's own, unless the kernel gives it none.
+macro_rules! name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $name:ident) => {
+        stringify!($name)
+    };
+}
+
 macro_rules! layouts {
-    ($($name:literal = $type:ty { $($field:ident)* })*) => {
+    ($($name:literal = $type:ty { $($field:ident $(: $named:ident)?)* })*) => {
         fn layouts() -> Vec<Layout> {
             vec![$(Layout {
                 name: $name,
                 size: size_of::<$type>(),
-                fields: vec![$(field(stringify!($field), offset_of!($type, $field),
+                fields: vec![$(field(name!($field $($named)?), offset_of!($type, $field),
                                      |s: &$type| &s.$field)),*],
             }),*]
         }
@@ -85,6 +101,44 @@ layouts! {
     "kvm_fpu" = kvm::kvm_fpu {
         fpr fcw fsw ftwx pad1 last_opcode last_ip last_dp xmm mxcsr pad2
     }
+    "kvm_xsave" = kvm::kvm_xsave { region }
+    "kvm_xcr" = kvm::kvm_xcr { xcr reserved value }
+    "kvm_xcrs" = kvm::kvm_xcrs { nr_xcrs flags xcrs padding }
+    "kvm_debugregs" = kvm::kvm_debugregs { db dr6 dr7 flags reserved }
+    "kvm_translation" = kvm::kvm_translation {
+        linear_address physical_address valid writeable usermode pad
+    }
+    "kvm_interrupt" = kvm::kvm_interrupt { irq }
+    "kvm_sregs2" = kvm::kvm_sregs2 {
+        cs ds es fs gs ss tr ldt gdt idt cr0 cr2 cr3 cr4 cr8 efer apic_base flags pdptrs
+    }
+    "kvm_events_exception" = kvm::kvm_vcpu_events__bindgen_ty_1 {
+        injected nr has_error_code pending error_code
+    }
+    "kvm_events_interrupt" = kvm::kvm_vcpu_events__bindgen_ty_2 { injected nr soft shadow }
+    "kvm_events_nmi" = kvm::kvm_vcpu_events__bindgen_ty_3 { injected pending masked pad }
+    "kvm_events_smi" = kvm::kvm_vcpu_events__bindgen_ty_4 { smm pending smm_inside_nmi latched_init }
+    "kvm_events_triple_fault" = kvm::kvm_vcpu_events__bindgen_ty_5 { pending }
+    "kvm_vcpu_events" = kvm::kvm_vcpu_events {
+        exception interrupt nmi sipi_vector flags smi triple_fault reserved exception_has_payload
+        exception_payload
+    }
+    "kvm_sync_regs" = kvm::kvm_sync_regs { regs sregs events }
+    "kvm_clock_data" = kvm::kvm_clock_data { clock flags pad0 realtime host_tsc pad }
+    "kvm_enable_cap" = kvm::kvm_enable_cap { cap flags args pad }
+    "kvm_dirty_log" = kvm::kvm_dirty_log { slot padding1 __bindgen_anon_1: dirty_bitmap }
+    "kvm_clear_dirty_log" = kvm::kvm_clear_dirty_log {
+        slot num_pages first_page __bindgen_anon_1: dirty_bitmap
+    }
+    "kvm_guest_debug_arch" = kvm::kvm_guest_debug_arch { debugreg }
+    "kvm_guest_debug" = kvm::kvm_guest_debug { control pad arch }
+    "kvm_x86_mce" = kvm::kvm_x86_mce { status addr misc mcg_status bank pad1 pad2 }
+    "kvm_msr_filter_range" = kvm::kvm_msr_filter_range { flags nmsrs base bitmap }
+    "kvm_msr_filter" = kvm::kvm_msr_filter { flags ranges }
+    "kvm_stats_header" = kvm::kvm_stats_header {
+        flags name_size num_desc id_offset desc_offset data_offset
+    }
+    "kvm_stats_desc" = kvm::kvm_stats_desc { flags exponent size offset bucket_size }
     "kvm_msr_entry" = kvm::kvm_msr_entry { index reserved data }
     "kvm_msrs" = kvm::kvm_msrs { nmsrs pad }
     "kvm_msr_list" = kvm::kvm_msr_list { nmsrs }
@@ -98,7 +152,7 @@ layouts! {
     }
     "kvm_run" = kvm::kvm_run {
         request_interrupt_window immediate_exit padding1 exit_reason
-        ready_for_interrupt_injection if_flag flags cr8 apic_base
+        ready_for_interrupt_injection if_flag flags cr8 apic_base kvm_valid_regs kvm_dirty_regs
     }
     "kvm_run_io" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_4 {
         direction size port count data_offset
@@ -107,11 +161,16 @@ layouts! {
     "kvm_run_fail_entry" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_2 {
         hardware_entry_failure_reason cpu
     }
+    "kvm_run_debug" = kvm::kvm_debug_exit_arch { exception pad pc dr6 dr7 }
+    "kvm_run_msr" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_23 { error pad reason index data }
     "kvm_run_internal" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_13 { suberror ndata data }
 }
 
 /// Offset of the union of exit details in `kvm_run`.
 const KVM_RUN_EXIT_OFFSET: usize = offset_of!(kvm::kvm_run, __bindgen_anon_1);
+
+/// Offset of the registers in `kvm_run` that KVM_CAP_SYNC_REGS keeps.
+const KVM_RUN_SYNC_OFFSET: usize = offset_of!(kvm::kvm_run, s);
 
 /// The text of `kvmshim/abi/structs_gen.py`.
 pub fn python() -> String {
@@ -120,10 +179,12 @@ pub fn python() -> String {
         "`kvm-bindings` by `tools/gen/src/structs.rs`",
     );
     text.push_str(
-        "from ctypes import Array, Structure, c_uint8, c_uint16, c_uint32, c_uint64, sizeof\n\
+        "from ctypes import (Array, Structure, c_int16, c_uint8, c_uint16, c_uint32, c_uint64,\n\
+         sizeof)\n\
          from typing import Final\n\n",
     );
     text.push_str(&python::constant("KVM_RUN_EXIT_OFFSET", KVM_RUN_EXIT_OFFSET as u64));
+    text.push_str(&python::constant("KVM_RUN_SYNC_OFFSET", KVM_RUN_SYNC_OFFSET as u64));
     for layout in layouts() {
         text.push_str(&class(&layout));
     }
