@@ -33,7 +33,7 @@ libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 MAP_FAILED: Final = (1 << 64) - 1
 PROT_NONE: Final = 0
 
-type_of_argument = int | ctypes.Structure | ctypes.Array[Any]
+type_of_argument = int | ctypes.Structure | ctypes.Array[Any] | ctypes.c_uint64
 
 
 class NotKvmshimError(Exception):

@@ -12,6 +12,7 @@ from kvmshim.abi import limits
 CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_HLT: 1,
     kvm.KVM_CAP_USER_MEMORY: 1,
+    kvm.KVM_CAP_SET_TSS_ADDR: 1,
     kvm.KVM_CAP_EXT_CPUID: 1,
     # The recommended number of vCPUs: as many as run at once.
     kvm.KVM_CAP_NR_VCPUS: min(os.cpu_count() or 1, limits.KVM_MAX_VCPUS),
@@ -20,6 +21,8 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_MP_STATE: 1,
     kvm.KVM_CAP_DESTROY_MEMORY_REGION_WORKS: 1,
     kvm.KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 1,
+    kvm.KVM_CAP_SET_BOOT_CPU_ID: 1,
+    kvm.KVM_CAP_SET_IDENTITY_MAP_ADDR: 1,
     kvm.KVM_CAP_INTERNAL_ERROR_DATA: 1,
     kvm.KVM_CAP_MAX_VCPUS: limits.KVM_MAX_VCPUS,
     kvm.KVM_CAP_READONLY_MEM: 1,

@@ -6,7 +6,7 @@ Linux does: EFAULT on the way in comes before anything the handler finds.
 
 import errno
 from collections.abc import Callable
-from ctypes import Structure, sizeof
+from ctypes import Structure, c_uint64, sizeof
 from typing import Any
 
 from kvmshim.dispatch.request import NewFile, Reply, Request
@@ -15,6 +15,7 @@ from kvmshim.errors import KvmError
 Shape = Callable[[Request], Reply]
 Handler = Callable[..., Any]
 """Takes the target, then what its shape decodes."""
+Layout = type[Structure] | type[c_uint64]
 
 
 def nothing(handler: Handler) -> Shape:
@@ -30,11 +31,11 @@ def nothing(handler: Handler) -> Shape:
 
 
 def number(handler: Handler) -> Shape:
-    """`handler(target, number, caller) -> result`."""
+    """`handler(target, number, caller) -> result`; no result is 0."""
 
     def answer(request: Request) -> Reply:
-        result: int = handler(request.target, request.arg, request.caller)
-        return result
+        result: int | None = handler(request.target, request.arg, request.caller)
+        return result or 0
 
     return answer
 
@@ -48,17 +49,21 @@ def new_file(handler: Handler) -> Shape:
     return answer
 
 
-def takes(layout: type[Structure], handler: Handler) -> Shape:
-    """`handler(target, structure)`; the structure is copied in."""
+def takes(layout: Layout, handler: Handler, *, before: Handler = lambda _target: None) -> Shape:
+    """`handler(target, structure)`; the structure is copied in.
+
+    `before(target)` is asked first: what it refuses comes before EFAULT.
+    """
 
     def answer(request: Request) -> Reply:
+        before(request.target)
         handler(request.target, _copy_in(layout, request))
         return 0
 
     return answer
 
 
-def takes_memory(layout: type[Structure], handler: Handler) -> Shape:
+def takes_memory(layout: Layout, handler: Handler) -> Shape:
     """`handler(target, structure, caller)`, for what needs the caller's memory besides."""
 
     def answer(request: Request) -> Reply:
@@ -78,5 +83,5 @@ def gives(handler: Handler) -> Shape:
     return answer
 
 
-def _copy_in(layout: type[Structure], request: Request) -> Structure:
+def _copy_in(layout: Layout, request: Request) -> Structure | c_uint64:
     return layout.from_buffer_copy(request.caller.copy_in(request.arg, sizeof(layout)))

@@ -4,6 +4,7 @@ A new ioctl is a number in `tools/gen/src/ioctls.rs`, a handler below `kvmshim/h
 here. KVM_RUN has no row: the door answers it in Rust.
 """
 
+from ctypes import c_uint64
 from typing import Final
 
 from kvmshim.abi import ioctls_gen as kvm
@@ -19,7 +20,7 @@ from kvmshim.dispatch.shapes import Shape
 from kvmshim.handle.system import cpuid as supported_cpuid
 from kvmshim.handle.system import extension, msr_index, version
 from kvmshim.handle.vcpu import cpuid, fpu, mp_state, msrs, regs, sregs
-from kvmshim.handle.vm import lifetime, memory
+from kvmshim.handle.vm import lifetime, memory, placement
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
@@ -41,6 +42,11 @@ VM: Final[dict[int, Shape]] = {
     kvm.KVM_SET_USER_MEMORY_REGION: shapes.takes_memory(
         kvm_userspace_memory_region, memory.handle_vm_set_user_memory_region
     ),
+    kvm.KVM_SET_TSS_ADDR: shapes.number(placement.handle_vm_set_tss_addr),
+    kvm.KVM_SET_IDENTITY_MAP_ADDR: shapes.takes(
+        c_uint64, placement.handle_vm_set_identity_map_addr, before=placement.check_no_vcpus
+    ),
+    kvm.KVM_SET_BOOT_CPU_ID: shapes.number(placement.handle_vm_set_boot_cpu_id),
 }
 
 VCPU: Final[dict[int, Shape]] = {

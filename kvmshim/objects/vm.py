@@ -41,5 +41,7 @@ class Vm:
     slots: dict[int, Slot] = field(default_factory=dict)
     vcpus: dict[int, Vcpu] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    boot_vcpu_id: int = 0
+    """The vCPU that begins as the boot processor."""
     files: int = 1
     """Open files that keep the VM: its own and its vCPUs'."""

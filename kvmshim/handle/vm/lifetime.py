@@ -66,18 +66,18 @@ def _new_vcpu(vm: Vm, vcpu_id: int) -> Vcpu:
     except MvError as error:
         vp_op.destroy_vp(vpid)
         raise KvmError(errno.ENOMEM, "no more virtual processor states") from error
-    _set_initial_state(vsid, vcpu_id)
+    _set_initial_state(vsid, boots=vcpu_id == vm.boot_vcpu_id)
     return Vcpu(vm, vcpu_id, vpid, vsid)
 
 
-def _set_initial_state(vsid: int, vcpu_id: int) -> None:
+def _set_initial_state(vsid: int, *, boots: bool) -> None:
     """What KVM's new vCPU has unlike a processor at power-up.
 
-    Its CPUID is empty, its FPU as after FNINIT, and only vCPU 0 is the boot processor.
+    Its CPUID is empty, its FPU as after FNINIT, and only one of a VM is the boot processor.
     """
     vs_op.cpuid_set_list(vsid, [])
     vs_op.fpu_set_all(vsid, _FPU_AFTER_FNINIT)
-    if vcpu_id != 0:
+    if not boots:
         apic_base = vs_op.msr_get(vsid, MSR_IA32_APICBASE)
         vs_op.msr_set(vsid, MSR_IA32_APICBASE, apic_base & ~MSR_IA32_APICBASE_BSP)
 
