@@ -67,12 +67,15 @@ MV_PP_OP_TSC_GET_KHZ_IDX_VAL: Final = 0x16
 MV_PP_OP_TSC_SET_KHZ_IDX_VAL: Final = 0x17
 MV_PP_OP_GET_SHARED_PAGE_GPA_IDX_VAL: Final = 0x40
 MV_PP_OP_SET_PERSONALITY_IDX_VAL: Final = 0x41
+MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL: Final = 0x60
 MV_VM_OP_CREATE_VM_IDX_VAL: Final = 0x0
 MV_VM_OP_DESTROY_VM_IDX_VAL: Final = 0x1
 MV_VM_OP_VMID_IDX_VAL: Final = 0x2
 MV_VM_OP_MMIO_MAP_IDX_VAL: Final = 0x3
 MV_VM_OP_MMIO_UNMAP_IDX_VAL: Final = 0x4
 MV_VM_OP_SET_TIME_BUDGET_IDX_VAL: Final = 0x40
+MV_VM_OP_CLOCK_GET_IDX_VAL: Final = 0x60
+MV_VM_OP_CLOCK_SET_IDX_VAL: Final = 0x61
 MV_VP_OP_CREATE_VP_IDX_VAL: Final = 0x0
 MV_VP_OP_DESTROY_VP_IDX_VAL: Final = 0x1
 MV_VP_OP_VMID_IDX_VAL: Final = 0x2
@@ -116,6 +119,8 @@ MV_VS_OP_CLOCK_GET_IDX_VAL: Final = 0x29
 MV_VS_OP_CLOCK_SET_IDX_VAL: Final = 0x30
 MV_VS_OP_KICK_IDX_VAL: Final = 0x40
 MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL: Final = 0x41
+MV_VS_OP_EVENT_GET_ALL_IDX_VAL: Final = 0x60
+MV_VS_OP_EVENT_SET_ALL_IDX_VAL: Final = 0x61
 
 # mv_status_t
 MV_STATUS_SUCCESS: Final = 0x0
@@ -293,6 +298,20 @@ mv_bit_size_t_8: Final = 0x0
 mv_bit_size_t_16: Final = 0x1
 mv_bit_size_t_32: Final = 0x2
 mv_bit_size_t_64: Final = 0x3
+
+# event_get_all, event_set_all
+MV_EVENT_EXCEPTION: Final = 0x1
+MV_EVENT_EXCEPTION_INJECTED: Final = 0x2
+MV_EVENT_EXCEPTION_HAS_ERROR_CODE: Final = 0x4
+MV_EVENT_EXCEPTION_HAS_PAYLOAD: Final = 0x8
+MV_EVENT_INTERRUPT: Final = 0x10
+MV_EVENT_NMI: Final = 0x20
+MV_EVENT_NMI_INJECTED: Final = 0x40
+MV_EVENT_NMI_BLOCKED: Final = 0x80
+MV_EVENT_SHADOW_STI: Final = 0x100
+MV_EVENT_SHADOW_MOV_SS: Final = 0x200
+MV_EVENT_TRIPLE_FAULT: Final = 0x400
+MV_EVENT_ALL: Final = 0x7FF
 
 
 class mv_mdl_entry_t(ctypes.LittleEndianStructure):
@@ -507,3 +526,39 @@ class mv_exit_failure_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_exit_failure_t) == 0x8
+
+
+class mv_event_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("exception_vector", ctypes.c_uint32),
+        ("exception_error_code", ctypes.c_uint32),
+        ("exception_payload", ctypes.c_uint64),
+        ("interrupt_vector", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    )
+    flags: int
+    exception_vector: int
+    exception_error_code: int
+    exception_payload: int
+    interrupt_vector: int
+    reserved: int
+
+
+assert ctypes.sizeof(mv_event_t) == 0x20
+
+
+class mv_clock_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("clock", ctypes.c_uint64),
+        ("realtime", ctypes.c_uint64),
+        ("tsc", ctypes.c_uint64),
+    )
+    clock: int
+    realtime: int
+    tsc: int
+
+
+assert ctypes.sizeof(mv_clock_t) == 0x18

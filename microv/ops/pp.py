@@ -97,8 +97,15 @@ def msr_get_supported_list() -> list[int]:
             return found
 
 
+def msr_get_feature_list() -> list[tuple[int, int]]:
+    """MSRs that describe the processor, with their values."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL)
+    return [(msr, value) for msr, value in rdl.entries(page.read(mv.mv_rdl_t))]
+
+
 def tsc_get_khz() -> int:
-    """What `tsc_set_khz` was given on this thread. FAILURE_UNKNOWN where it was not called."""
+    """The TSC frequency for VMs whose first VS this thread creates; the host's, unless set."""
     return with_handle(_OP | mv.MV_PP_OP_TSC_GET_KHZ_IDX_VAL)
 
 

@@ -70,6 +70,21 @@ def set_time_budget(vmid: int, ns: int) -> None:
     with_handle(_OP | mv.MV_VM_OP_SET_TIME_BUDGET_IDX_VAL, vmid, ns)
 
 
+def clock_get(vmid: int) -> mv.mv_clock_t:
+    """The VM's clock and the host's at one moment. INVALID_INPUT_REG1: no guest VM."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_VM_OP_CLOCK_GET_IDX_VAL, vmid)
+    return page.read(mv.mv_clock_t)
+
+
+def clock_set(vmid: int, ns: int, realtime: int = 0) -> None:
+    """Sets the clock, which goes on from there; `realtime` is when it had that value, 0 for now.
+
+    INVALID_INPUT_REG1: no guest VM.
+    """
+    with_handle(_OP | mv.MV_VM_OP_CLOCK_SET_IDX_VAL, vmid, ns, realtime)
+
+
 def _for_portion(group_index: int, vmid: int, portion: list[Run]) -> None:
     shared_page().write(mdl.to_page(portion))
     with_handle(group_index, vmid, mv.MV_SELF_ID)

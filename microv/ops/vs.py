@@ -222,6 +222,24 @@ def fpu_set_all(vsid: int, image: bytes) -> None:
     with_handle(_OP | mv.MV_VS_OP_FPU_SET_ALL_IDX_VAL, vsid)
 
 
+def xsave_get_all(vsid: int) -> bytes:
+    """The XSAVE area in standard format, MV_PAGE_SIZE bytes."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_XSAVE_GET_ALL_IDX_VAL, vsid)
+    return page.read_bytes(mv.MV_PAGE_SIZE)
+
+
+def xsave_set_all(vsid: int, area: bytes) -> None:
+    """Loads an XSAVE area of MV_PAGE_SIZE bytes.
+
+    FAILURE_UNKNOWN: no such component, compacted format, or reserved bits of MXCSR.
+    """
+    if len(area) != mv.MV_PAGE_SIZE:
+        raise ValueError(f"an XSAVE area has {mv.MV_PAGE_SIZE} bytes here, not {len(area)}")
+    shared_page().write_bytes(area)
+    with_handle(_OP | mv.MV_VS_OP_XSAVE_SET_ALL_IDX_VAL, vsid)
+
+
 def mp_state_get(vsid: int) -> int:
     """mv_mp_state_t."""
     return with_handle(_OP | mv.MV_VS_OP_MP_STATE_GET_IDX_VAL, vsid)
@@ -250,9 +268,35 @@ def queue_interrupt(vsid: int, vector: int) -> None:
     with_handle(_OP | mv.MV_VS_OP_QUEUE_INTERRUPT_IDX_VAL, vsid, vector)
 
 
+def event_get_all(vsid: int) -> mv.mv_event_t:
+    """Exceptions, interrupts and NMIs that wait, and what keeps them."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_EVENT_GET_ALL_IDX_VAL, vsid)
+    return page.read(mv.mv_event_t)
+
+
+def event_set_all(vsid: int, events: mv.mv_event_t) -> None:
+    """Replaces them. FAILURE_UNKNOWN: an unknown flag, or a vector out of range."""
+    shared_page().write(events)
+    with_handle(_OP | mv.MV_VS_OP_EVENT_SET_ALL_IDX_VAL, vsid)
+
+
+def replace_interrupt(vsid: int, vector: int) -> None:
+    """As `queue_interrupt`, in place of an earlier one that still waits."""
+    events = event_get_all(vsid)
+    events.flags |= mv.MV_EVENT_INTERRUPT
+    events.interrupt_vector = vector
+    event_set_all(vsid, events)
+
+
 def tsc_get_khz(vsid: int) -> int:
     """The frequency of the guest's time-stamp counter."""
     return with_handle(_OP | mv.MV_VS_OP_TSC_GET_KHZ_IDX_VAL, vsid)
+
+
+def tsc_set_khz(vsid: int, khz: int) -> None:
+    """Changes that frequency. INVALID_INPUT_REG2: 0, or beyond 32 bits."""
+    with_handle(_OP | mv.MV_VS_OP_TSC_SET_KHZ_IDX_VAL, vsid, khz)
 
 
 def clock_get(vsid: int) -> int:

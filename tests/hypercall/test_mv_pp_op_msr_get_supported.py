@@ -72,3 +72,9 @@ def test_a_listed_number_beyond_32_bits_is_refused() -> None:
     shared_page().write(rdl.to_page([(2**32 | _PAT, 0)]))
     with pytest.raises(MvError, match="FAILURE_UNKNOWN"):
         with_handle(_LIST)
+
+
+def test_features_have_values() -> None:
+    features = pp.msr_get_feature_list()
+    assert features
+    assert len(dict(features)) == len(features)

@@ -1,4 +1,4 @@
-"""mv_pp_op_tsc_get_khz, tsc_set_khz, and mv_vs_op_tsc_get_khz: a frequency from PP to VS."""
+"""mv_pp_op_tsc_get_khz, tsc_set_khz, and those of mv_vs_op: a frequency from PP to VS."""
 
 import pytest
 
@@ -14,9 +14,13 @@ def test_set_refuses_no_frequency(khz: int) -> None:
         pp.tsc_set_khz(khz)
 
 
-def test_get_is_refused_before_set() -> None:
-    with pytest.raises(MvError, match="FAILURE_UNKNOWN"):
-        in_new_thread(pp.tsc_get_khz)
+def test_get_returns_the_hosts_frequency_before_set() -> None:
+    def body() -> tuple[int, int]:
+        with Guest() as guest:
+            return pp.tsc_get_khz(), vs.tsc_get_khz(guest.vsid)
+
+    host, of_vs = in_new_thread(body)
+    assert host == of_vs
 
 
 def test_get_returns_what_was_set() -> None:
@@ -55,6 +59,23 @@ def test_a_vs_has_the_hosts_frequency_where_none_was_set() -> None:
             return vs.tsc_get_khz(guest.vsid)
 
     assert in_new_thread(body) > 0x42
+
+
+def test_a_vs_can_have_a_frequency_of_its_own(vsid: int) -> None:
+    for khz in (1, 0x42, 2**32 - 1):
+        vs.tsc_set_khz(vsid, khz)
+        assert vs.tsc_get_khz(vsid) == khz
+
+
+@pytest.mark.parametrize("khz", [0, 2**32, 2**64 - 1])
+def test_vs_set_refuses_no_frequency(vsid: int, khz: int) -> None:
+    with pytest.raises(MvError, match="INVALID_INPUT_REG2"):
+        vs.tsc_set_khz(vsid, khz)
+
+
+def test_vs_set_refuses(bad_vsid: int) -> None:
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vs.tsc_set_khz(bad_vsid, 1)
 
 
 def test_vs_get_refuses(bad_vsid: int) -> None:

@@ -61,9 +61,6 @@ def test_what_steps_1_and_2_need_has_callers() -> None:
         "MV_VS_OP_FPU_SET",
         "MV_VS_OP_XSAVE_GET",
         "MV_VS_OP_XSAVE_SET",
-        "MV_VS_OP_XSAVE_GET_ALL",
-        "MV_VS_OP_XSAVE_SET_ALL",
-        "MV_VS_OP_TSC_SET_KHZ",
     }
 
 

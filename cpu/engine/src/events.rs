@@ -54,6 +54,8 @@ pub struct Events {
     pub shadow: Shadow,
     /// Traps that a load of SS holds back, as bits of DR6.
     pub debug_traps: u64,
+    /// The next run ends in a shutdown.
+    pub triple_fault: bool,
 }
 
 /// What a vCPU keeps of [`Events`] outside of its registers, and the interrupt that waits.
@@ -63,6 +65,7 @@ pub(crate) struct Queue {
     injected: Option<InjectedInterrupt>,
     nmi_injected: bool,
     nmi_pending: bool,
+    pub(crate) triple_fault: bool,
     /// Waits for the guest to be interruptible.
     waiting: Option<u8>,
 }
@@ -87,6 +90,7 @@ impl Vcpu {
             nmi_blocked: arch.nmi_blocked,
             shadow: arch.shadow,
             debug_traps: arch.pending_debug,
+            triple_fault: self.queue.triple_fault,
         }
     }
 
@@ -97,6 +101,7 @@ impl Vcpu {
         self.queue.injected = events.interrupt;
         self.queue.nmi_injected = events.nmi_injected;
         self.queue.nmi_pending = events.nmi_pending;
+        self.queue.triple_fault = events.triple_fault;
         let arch = &mut self.cpu_mut().arch;
         arch.nmi_blocked = events.nmi_blocked;
         arch.shadow = events.shadow;
@@ -113,6 +118,11 @@ impl Vcpu {
         }
         self.queue.waiting = Some(vector);
         Ok(())
+    }
+
+    /// Replaces the external interrupt that waits.
+    pub fn set_queued_interrupt(&mut self, vector: Option<u8>) {
+        self.queue.waiting = vector;
     }
 
     /// The external interrupt that still waits.

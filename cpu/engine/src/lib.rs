@@ -21,7 +21,7 @@ mod vcpu;
 pub use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, TableField};
 pub use cpu_interp::state::Shadow;
 pub use cpu_interp::xstate::XsaveError;
-pub use cpu_interp::{Features, FpuState, TscClock};
+pub use cpu_interp::{Features, FpuState, TscClock, host_tsc};
 pub use cpuid::{Personality, supported_cpuid, supported_cpuid_as};
 pub use error::{EntryFailure, MsrError, QueueFull, RegError};
 pub use events::{Events, InjectedInterrupt, QueuedException, Stage};

@@ -25,6 +25,9 @@ impl Vcpu {
         let _running = kick.enter();
         self.abandon_unfinished();
         self.prepare();
+        if std::mem::take(&mut self.queue.triple_fault) {
+            return Exit::Shutdown;
+        }
         loop {
             if kick.any() {
                 self.flush_if_asked();

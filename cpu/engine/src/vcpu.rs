@@ -86,6 +86,13 @@ impl Vcpu {
         &mut self.cpu_mut().fpu
     }
 
+    /// Changes the frequency of the clock. The guest's count jumps to what it were had the clock
+    /// always run so, which keeps the vCPUs of a VM synchronised; later writes of IA32_TSC count.
+    pub fn set_tsc_khz(&mut self, khz: u32) {
+        let cpu = self.cpu_mut();
+        cpu.clock = cpu.clock.with_khz(khz);
+    }
+
     pub(crate) fn cpu(&self) -> &Cpu {
         &self.interp.cpu
     }

@@ -107,6 +107,7 @@ fn what_is_set_is_read_back() {
         nmi_blocked: true,
         shadow: Shadow::MovSs,
         debug_traps: 3,
+        triple_fault: true,
     };
     guest.vcpu.set_events(&events);
     assert_eq!(guest.vcpu.events(), events);

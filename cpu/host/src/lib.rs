@@ -21,6 +21,7 @@ mod rewrite;
 mod sigfpe;
 mod snippets;
 mod state;
+mod tsc;
 mod x87;
 
 pub use features::host_has;
@@ -32,4 +33,5 @@ pub use state::{
     FCW, FOP, FPU_DP, FPU_IP, FSW, FTW, FpuState, LEGACY_LEN, MXCSR, MXCSR_INIT, MXCSR_LEGAL,
     MXCSR_MASK, XMM0,
 };
+pub use tsc::host_tsc;
 pub use x87::{PointerForm, X87_LEN, X87Pointers};

@@ -18,6 +18,12 @@ impl TscClock {
         TscClock { start: Instant::now(), khz }
     }
 
+    /// A counter with the same start and another frequency.
+    #[must_use]
+    pub const fn with_khz(self, khz: u32) -> Self {
+        TscClock { khz, ..self }
+    }
+
     /// Ticks per millisecond.
     #[must_use]
     pub const fn khz(&self) -> u32 {

@@ -3,7 +3,9 @@
 //! The value is kept with the moment at which it was set, so reading it needs no scaling of the TSC.
 //! It starts at 0 with the VS, runs while the VS does not, and wraps at 2^64 ns.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::abi::clock::mv_clock_t;
 
 /// A 64-bit nanosecond clock.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +31,25 @@ impl Clock {
         *self = Clock { base_ns: ns, set_at: Instant::now() };
     }
 
+    /// Nanoseconds now, and what the host's clocks show.
+    pub fn read(&self) -> mv_clock_t {
+        mv_clock_t { clock: self.get(), realtime: realtime_ns(), tsc: cpu_engine::host_tsc() }
+    }
+
+    /// Makes it what it is now if it was `ns` at that CLOCK_REALTIME; 0, or one still to come, is now.
+    pub fn set_at(&mut self, ns: u64, realtime: u64) {
+        let since = if realtime == 0 { 0 } else { realtime_ns().saturating_sub(realtime) };
+        self.set(ns.wrapping_add(since));
+    }
+
     fn at(&self, now: Instant) -> u64 {
         let elapsed_ns = now.saturating_duration_since(self.set_at).as_nanos();
         self.base_ns.wrapping_add(elapsed_ns as u64)
     }
+}
+
+fn realtime_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 #[cfg(test)]

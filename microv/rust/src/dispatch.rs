@@ -65,7 +65,7 @@ mod tests {
     }
 
     fn calls() -> impl Strategy<Value = u64> {
-        let named = (0_u64..8, 0_u64..0x42)
+        let named = (0_u64..8, 0_u64..0x70)
             .prop_map(|(group, index)| abi::MV_HYPERCALL_SIG_VAL | group << 16 | index);
         prop_oneof![1 => any::<u64>(), 9 => named]
     }

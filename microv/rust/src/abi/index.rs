@@ -45,6 +45,8 @@ super::define::constants! {
     /// Extension. R11: the vendor that guests see in VSs created from now on and that the supported
     /// lists describe, 0 Intel, 1 AMD. Without the call it is the host's.
     MV_PP_OP_SET_PERSONALITY_IDX_VAL = 0x41;
+    /// Extension. mv_rdl_t on the page: MSRs that describe the processor, with their values.
+    MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL = 0x60;
 
     MV_VM_OP_CREATE_VM_IDX_VAL = 0x0;
     MV_VM_OP_DESTROY_VM_IDX_VAL = 0x1;
@@ -53,6 +55,10 @@ super::define::constants! {
     MV_VM_OP_MMIO_UNMAP_IDX_VAL = 0x4;
     /// Extension. R11 VM, R12 nanoseconds (not 0) that one map or unmap call of it may take.
     MV_VM_OP_SET_TIME_BUDGET_IDX_VAL = 0x40;
+    /// Extension. R11 VM; mv_clock_t on the page.
+    MV_VM_OP_CLOCK_GET_IDX_VAL = 0x60;
+    /// Extension. R11 VM, R12 nanoseconds, R13 the CLOCK_REALTIME of that moment, or 0 for now.
+    MV_VM_OP_CLOCK_SET_IDX_VAL = 0x61;
 
     MV_VP_OP_CREATE_VP_IDX_VAL = 0x0;
     MV_VP_OP_DESTROY_VP_IDX_VAL = 0x1;
@@ -99,4 +105,7 @@ super::define::constants! {
     /// Extension. R11 VS; legal from any PP, also while the VS runs.
     MV_VS_OP_KICK_IDX_VAL = 0x40;
     MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL = 0x41;
+    /// Extension. R11 VS; mv_event_t on the page.
+    MV_VS_OP_EVENT_GET_ALL_IDX_VAL = 0x60;
+    MV_VS_OP_EVENT_SET_ALL_IDX_VAL = 0x61;
 }

@@ -3,7 +3,9 @@
 //! Follows the MicroV Hypercall Specification "Mv#1"; where specification and headers disagree the
 //! choice is noted beside the numbers. [`python`] prints the same as `abi_gen.py`.
 
+pub mod clock;
 pub mod define;
+pub mod event;
 pub mod hypercall;
 pub mod id;
 pub mod index;
@@ -20,7 +22,7 @@ use define::{Constant, Layout};
 pub use python::python;
 
 /// All constants: (subject, rows).
-pub fn constants() -> [(&'static str, &'static [Constant]); 9] {
+pub fn constants() -> [(&'static str, &'static [Constant]); 10] {
     [
         ("RAX on entry, specification IDs", hypercall::TABLE),
         ("Hypercall indexes", index::TABLE),
@@ -31,10 +33,13 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 9] {
         ("Register and CPUID descriptor lists", list::TABLE),
         ("mv_mp_state_t", mp_state::TABLE),
         ("run", run::TABLE),
+        ("event_get_all, event_set_all", event::TABLE),
     ]
 }
 
 /// All page structures; a structure comes after those it contains.
 pub fn layouts() -> impl Iterator<Item = &'static Layout> {
-    [map::LAYOUTS, list::LAYOUTS, run::LAYOUTS].into_iter().flatten()
+    [map::LAYOUTS, list::LAYOUTS, run::LAYOUTS, event::LAYOUTS, clock::LAYOUTS]
+        .into_iter()
+        .flatten()
 }

@@ -9,6 +9,7 @@ use cpu_mem::PhysMap;
 
 use super::members::Members;
 use super::presence::Presence;
+use crate::clock::Clock;
 use crate::runs::{Change, Run, Runs};
 
 /// Time one map or unmap call may take before it answers "call again": what the Hyper-V TLFS allows a
@@ -29,6 +30,7 @@ pub struct Vm {
     mapping: AtomicBool,
     time_budget_ns: AtomicU64,
     tsc: OnceLock<TscClock>,
+    clock: Mutex<Clock>,
 }
 
 impl Vm {
@@ -43,6 +45,7 @@ impl Vm {
             mapping: AtomicBool::new(false),
             time_budget_ns: AtomicU64::new(DEFAULT_TIME_BUDGET_NS),
             tsc: OnceLock::new(),
+            clock: Mutex::default(),
         }
     }
 
@@ -95,6 +98,11 @@ impl Vm {
     /// The time-stamp counter which all vCPUs share; it starts, at `khz`, when this is first asked for.
     pub fn tsc(&self, khz: u32) -> TscClock {
         *self.tsc.get_or_init(|| TscClock::new(khz))
+    }
+
+    /// The clock that all vCPUs share.
+    pub fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_vcpus(&self) -> MutexGuard<'_, Vec<Arc<Presence>>> {

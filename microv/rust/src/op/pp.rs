@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use cpu_defs::CpuidEntry;
 use cpu_engine::{Personality, supported_cpuid_as, supported_msrs};
+use zerocopy::FromZeros;
 
 use crate::abi::index;
 use crate::abi::list::mv_rdl_t;
@@ -35,9 +36,10 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         }
         index::MV_PP_OP_MSR_GET_SUPPORTED_IDX_VAL => msr_get_supported(call),
         index::MV_PP_OP_MSR_GET_SUPPORTED_LIST_IDX_VAL => msr_get_supported_list(call),
+        index::MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL => msr_get_feature_list(call),
         index::MV_PP_OP_TSC_GET_KHZ_IDX_VAL => {
-            let khz = call.pp.tsc_khz.ok_or(Failure::Unknown)?;
-            Ok(Outcome::Value(khz.get().into()))
+            let khz = call.pp.tsc_khz.map_or_else(crate::tsc::host_khz, NonZeroU32::get);
+            Ok(Outcome::Value(khz.into()))
         }
         index::MV_PP_OP_TSC_SET_KHZ_IDX_VAL => tsc_set_khz(call),
         _ => Err(Failure::Unsupported),
@@ -109,5 +111,17 @@ fn msr_get_supported_list(call: &Call) -> OpResult {
         }
     }
     page.write(0, &list);
+    Ok(Outcome::Done)
+}
+
+/// The MSRs that describe the processor, with their values.
+fn msr_get_feature_list(call: &Call) -> OpResult {
+    let features = cpu_engine::feature_msrs(call.machine.personality.get());
+    let mut list = mv_rdl_t::new_zeroed();
+    for (entry, (msr, value)) in list.entries.iter_mut().zip(&features) {
+        (entry.reg, entry.val) = ((*msr).into(), *value);
+    }
+    list.num_entries = features.len().min(list.entries.len()) as u64;
+    call.pp.page()?.write(0, &list);
     Ok(Outcome::Done)
 }

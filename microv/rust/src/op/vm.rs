@@ -19,6 +19,8 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_VMID_IDX_VAL => Ok(Outcome::Value(MV_ROOT_VMID)),
         index::MV_VM_OP_MMIO_MAP_IDX_VAL => mmio_map(call),
         index::MV_VM_OP_MMIO_UNMAP_IDX_VAL => map_or_unmap(call, Direction::Unmap),
+        index::MV_VM_OP_CLOCK_GET_IDX_VAL => clock_get(call),
+        index::MV_VM_OP_CLOCK_SET_IDX_VAL => clock_set(call),
         index::MV_VM_OP_SET_TIME_BUDGET_IDX_VAL => set_time_budget(call),
         _ => Err(Failure::Unsupported),
     }
@@ -82,6 +84,19 @@ fn set_time_budget(call: &Call) -> OpResult {
         return Err(Failure::Reg2);
     }
     vm.set_time_budget_ns(call.regs.r12);
+    Ok(Outcome::Done)
+}
+
+/// Puts mv_clock_t on the page.
+fn clock_get(call: &Call) -> OpResult {
+    let reading = ids::vm(call)?.clock().read();
+    call.pp.page()?.write(0, &reading);
+    Ok(Outcome::Done)
+}
+
+/// R12 is the clock in ns at the CLOCK_REALTIME in R13, or now where that is 0 or still to come.
+fn clock_set(call: &Call) -> OpResult {
+    ids::vm(call)?.clock().set_at(call.regs.r12, call.regs.r13);
     Ok(Outcome::Done)
 }
 

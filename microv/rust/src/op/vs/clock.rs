@@ -1,11 +1,22 @@
 //! Time of a VS: its TSC frequency, and a settable nanosecond clock.
 
 use crate::call::Call;
-use crate::outcome::OpResult;
+use crate::outcome::{Failure, OpResult};
 
-/// R10 becomes the frequency in kHz, fixed when the VS was created.
+/// R10 becomes the frequency in kHz.
 pub fn tsc_get_khz(call: &Call) -> OpResult {
     super::value(call, |state| Ok(state.tsc_khz.into()))
+}
+
+/// R12 is the frequency in kHz from now on; 0 and what 32 bits cannot hold are refused.
+pub fn tsc_set_khz(call: &Call) -> OpResult {
+    super::done(call, |state| {
+        let khz = u32::try_from(call.regs.r12).ok().filter(|khz| *khz != 0);
+        let khz = khz.ok_or(Failure::Reg2)?;
+        state.vcpu.set_tsc_khz(khz);
+        state.tsc_khz = khz;
+        Ok(())
+    })
 }
 
 /// R10 becomes the clock in ns.

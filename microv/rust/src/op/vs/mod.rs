@@ -3,11 +3,13 @@
 mod clock;
 mod cpuid;
 mod event;
+mod events;
 mod fpu;
 mod life;
 pub mod msr;
 pub mod reg;
 mod translate;
+mod xsave;
 
 use crate::abi::index as idx;
 use crate::call::Call;
@@ -41,11 +43,16 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_MSR_SET_LIST_IDX_VAL => msr::set_list(call),
         idx::MV_VS_OP_FPU_GET_ALL_IDX_VAL => fpu::get_all(call),
         idx::MV_VS_OP_FPU_SET_ALL_IDX_VAL => fpu::set_all(call),
+        idx::MV_VS_OP_XSAVE_GET_ALL_IDX_VAL => xsave::get_all(call),
+        idx::MV_VS_OP_XSAVE_SET_ALL_IDX_VAL => xsave::set_all(call),
         idx::MV_VS_OP_MP_STATE_GET_IDX_VAL => event::mp_state_get(call),
         idx::MV_VS_OP_MP_STATE_SET_IDX_VAL => event::mp_state_set(call),
         idx::MV_VS_OP_INJECT_EXCEPTION_IDX_VAL => event::inject_exception(call),
         idx::MV_VS_OP_QUEUE_INTERRUPT_IDX_VAL => event::queue_interrupt(call),
+        idx::MV_VS_OP_EVENT_GET_ALL_IDX_VAL => events::get_all(call),
+        idx::MV_VS_OP_EVENT_SET_ALL_IDX_VAL => events::set_all(call),
         idx::MV_VS_OP_TSC_GET_KHZ_IDX_VAL => clock::tsc_get_khz(call),
+        idx::MV_VS_OP_TSC_SET_KHZ_IDX_VAL => clock::tsc_set_khz(call),
         idx::MV_VS_OP_CLOCK_GET_IDX_VAL => clock::get(call),
         idx::MV_VS_OP_CLOCK_SET_IDX_VAL => clock::set(call),
         _ => Err(Failure::Unsupported),
