@@ -311,7 +311,8 @@ MV_EVENT_NMI_BLOCKED: Final = 0x80
 MV_EVENT_SHADOW_STI: Final = 0x100
 MV_EVENT_SHADOW_MOV_SS: Final = 0x200
 MV_EVENT_TRIPLE_FAULT: Final = 0x400
-MV_EVENT_ALL: Final = 0x7FF
+MV_EVENT_INTERRUPT_INJECTED: Final = 0x800
+MV_EVENT_ALL: Final = 0xFFF
 
 
 class mv_mdl_entry_t(ctypes.LittleEndianStructure):

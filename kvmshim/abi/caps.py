@@ -4,10 +4,14 @@ A row is a promise: VMMs use at once what is announced, so a row lands with what
 """
 
 import os
+from ctypes import sizeof
 from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
+from kvmshim.abi.structs_gen import kvm_xsave
+
+_CLOCK_FLAGS: Final = kvm.KVM_CLOCK_TSC_STABLE | kvm.KVM_CLOCK_REALTIME | kvm.KVM_CLOCK_HOST_TSC
 
 CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_HLT: 1,
@@ -19,15 +23,32 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_NR_MEMSLOTS: limits.KVM_USER_MEM_SLOTS,
     kvm.KVM_CAP_NOP_IO_DELAY: 1,
     kvm.KVM_CAP_MP_STATE: 1,
+    kvm.KVM_CAP_USER_NMI: 1,
     kvm.KVM_CAP_DESTROY_MEMORY_REGION_WORKS: 1,
     kvm.KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 1,
     kvm.KVM_CAP_SET_BOOT_CPU_ID: 1,
     kvm.KVM_CAP_SET_IDENTITY_MAP_ADDR: 1,
     kvm.KVM_CAP_INTERNAL_ERROR_DATA: 1,
+    kvm.KVM_CAP_ADJUST_CLOCK: _CLOCK_FLAGS,
+    kvm.KVM_CAP_VCPU_EVENTS: 1,
+    kvm.KVM_CAP_INTR_SHADOW: 1,
+    kvm.KVM_CAP_DEBUGREGS: 1,
+    kvm.KVM_CAP_ENABLE_CAP: 1,
+    kvm.KVM_CAP_XSAVE: 1,
+    kvm.KVM_CAP_XCRS: 1,
+    kvm.KVM_CAP_TSC_CONTROL: 1,
+    kvm.KVM_CAP_GET_TSC_KHZ: 1,
     kvm.KVM_CAP_MAX_VCPUS: limits.KVM_MAX_VCPUS,
     kvm.KVM_CAP_READONLY_MEM: 1,
+    kvm.KVM_CAP_ENABLE_CAP_VM: 1,
     kvm.KVM_CAP_CHECK_EXTENSION_VM: 1,
     kvm.KVM_CAP_MAX_VCPU_ID: limits.KVM_MAX_VCPU_IDS,
     kvm.KVM_CAP_IMMEDIATE_EXIT: 1,
+    kvm.KVM_CAP_GET_MSR_FEATURES: 1,
+    kvm.KVM_CAP_EXCEPTION_PAYLOAD: 1,
+    # Bytes of KVM_GET_XSAVE2.
+    kvm.KVM_CAP_XSAVE2: sizeof(kvm_xsave),
+    kvm.KVM_CAP_VM_TSC_CONTROL: 1,
+    kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: 1,
     limits.KVMSHIM_CAP_IDENTITY: limits.KVMSHIM_CAP_IDENTITY,
 }

@@ -73,6 +73,17 @@ def takes_memory(layout: Layout, handler: Handler) -> Shape:
     return answer
 
 
+def exchanges(layout: Layout, handler: Handler) -> Shape:
+    """`handler(target, structure) -> structure`; copied in, and the answer out."""
+
+    def answer(request: Request) -> Reply:
+        given = _copy_in(layout, request)
+        request.caller.copy_out(request.arg, bytes(handler(request.target, given)))
+        return 0
+
+    return answer
+
+
 def gives(handler: Handler) -> Shape:
     """`handler(target) -> structure`; the structure is copied out."""
 

@@ -9,18 +9,39 @@ from typing import Final
 
 from kvmshim.abi import ioctls_gen as kvm
 from kvmshim.abi.structs_gen import (
+    kvm_clock_data,
+    kvm_debugregs,
+    kvm_enable_cap,
     kvm_fpu,
+    kvm_interrupt,
     kvm_mp_state,
     kvm_regs,
     kvm_sregs,
+    kvm_translation,
     kvm_userspace_memory_region,
+    kvm_vcpu_events,
+    kvm_xcrs,
+    kvm_xsave,
 )
 from kvmshim.dispatch import lists, shapes
 from kvmshim.dispatch.shapes import Shape
 from kvmshim.handle.system import cpuid as supported_cpuid
-from kvmshim.handle.system import extension, msr_index, version
-from kvmshim.handle.vcpu import cpuid, fpu, mp_state, msrs, regs, sregs
-from kvmshim.handle.vm import lifetime, memory, placement
+from kvmshim.handle.system import extension, msr_features, msr_index, version
+from kvmshim.handle.vcpu import (
+    cpuid,
+    debug_regs,
+    events,
+    fpu,
+    interrupt,
+    mp_state,
+    msrs,
+    regs,
+    sregs,
+    translate,
+    tsc,
+    xsave,
+)
+from kvmshim.handle.vm import clock, enable_cap, lifetime, memory, placement
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
@@ -29,6 +50,10 @@ SYSTEM: Final[dict[int, Shape]] = {
     kvm.KVM_GET_API_VERSION: shapes.nothing(version.handle_system_get_api_version),
     kvm.KVM_CREATE_VM: shapes.new_file(lifetime.handle_system_create_vm),
     kvm.KVM_GET_MSR_INDEX_LIST: lists.gives_msr_indexes(msr_index.handle_system_get_msr_index_list),
+    kvm.KVM_GET_MSR_FEATURE_INDEX_LIST: lists.gives_msr_indexes(
+        msr_features.handle_system_get_msr_feature_index_list
+    ),
+    kvm.KVM_GET_MSRS: lists.reads_msrs(msr_features.handle_system_get_msrs),
     kvm.KVM_CHECK_EXTENSION: shapes.number(extension.handle_check_extension),
     kvm.KVM_GET_VCPU_MMAP_SIZE: shapes.nothing(version.handle_system_get_vcpu_mmap_size),
     kvm.KVM_GET_SUPPORTED_CPUID: lists.gives_supported_cpuid(
@@ -47,6 +72,11 @@ VM: Final[dict[int, Shape]] = {
         c_uint64, placement.handle_vm_set_identity_map_addr, before=placement.check_no_vcpus
     ),
     kvm.KVM_SET_BOOT_CPU_ID: shapes.number(placement.handle_vm_set_boot_cpu_id),
+    kvm.KVM_GET_CLOCK: shapes.gives(clock.handle_vm_get_clock),
+    kvm.KVM_SET_CLOCK: shapes.takes(kvm_clock_data, clock.handle_vm_set_clock),
+    kvm.KVM_ENABLE_CAP: shapes.takes(kvm_enable_cap, enable_cap.handle_vm_enable_cap),
+    kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vm_set_tsc_khz),
+    kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vm_get_tsc_khz),
 }
 
 VCPU: Final[dict[int, Shape]] = {
@@ -60,6 +90,20 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_SET_FPU: shapes.takes(kvm_fpu, fpu.handle_vcpu_set_fpu),
     kvm.KVM_SET_CPUID2: lists.takes_cpuid(cpuid.handle_vcpu_set_cpuid2),
     kvm.KVM_GET_CPUID2: lists.gives_cpuid(cpuid.handle_vcpu_get_cpuid2),
+    kvm.KVM_GET_XSAVE: shapes.gives(xsave.handle_vcpu_get_xsave),
+    kvm.KVM_GET_XSAVE2: shapes.gives(xsave.handle_vcpu_get_xsave),
+    kvm.KVM_SET_XSAVE: shapes.takes(kvm_xsave, xsave.handle_vcpu_set_xsave),
+    kvm.KVM_GET_XCRS: shapes.gives(xsave.handle_vcpu_get_xcrs),
+    kvm.KVM_SET_XCRS: shapes.takes(kvm_xcrs, xsave.handle_vcpu_set_xcrs),
+    kvm.KVM_GET_DEBUGREGS: shapes.gives(debug_regs.handle_vcpu_get_debugregs),
+    kvm.KVM_SET_DEBUGREGS: shapes.takes(kvm_debugregs, debug_regs.handle_vcpu_set_debugregs),
+    kvm.KVM_GET_VCPU_EVENTS: shapes.gives(events.handle_vcpu_get_vcpu_events),
+    kvm.KVM_SET_VCPU_EVENTS: shapes.takes(kvm_vcpu_events, events.handle_vcpu_set_vcpu_events),
+    kvm.KVM_TRANSLATE: shapes.exchanges(kvm_translation, translate.handle_vcpu_translate),
+    kvm.KVM_INTERRUPT: shapes.takes(kvm_interrupt, interrupt.handle_vcpu_interrupt),
+    kvm.KVM_NMI: shapes.number(interrupt.handle_vcpu_nmi),
+    kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vcpu_set_tsc_khz),
+    kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vcpu_get_tsc_khz),
     kvm.KVM_GET_MP_STATE: shapes.gives(mp_state.handle_vcpu_get_mp_state),
     kvm.KVM_SET_MP_STATE: shapes.takes(kvm_mp_state, mp_state.handle_vcpu_set_mp_state),
 }

@@ -43,5 +43,11 @@ class Vm:
     lock: threading.Lock = field(default_factory=threading.Lock)
     boot_vcpu_id: int = 0
     """The vCPU that begins as the boot processor."""
+    vcpu_id_bound: int = 0
+    """What KVM_CAP_MAX_VCPU_ID was enabled with; 0 until then."""
+    exception_payload: bool = False
+    triple_fault_event: bool = False
+    tsc_khz: int = 0
+    """Frequency of the time-stamp counter of new vCPUs; 0 is the host's."""
     files: int = 1
     """Open files that keep the VM: its own and its vCPUs'."""

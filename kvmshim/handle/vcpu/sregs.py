@@ -96,7 +96,7 @@ def handle_vcpu_set_sregs(vcpu: Vcpu, sregs: kvm_sregs) -> None:
         raise KvmError(errno.EINVAL, "reserved bits of a control register are set") from error
     vector = _lowest_vector(sregs)
     if vector is not None:
-        vs_op.queue_interrupt(vcpu.vsid, vector)
+        vs_op.replace_interrupt(vcpu.vsid, vector)
 
 
 def _check(sregs: kvm_sregs, physical_bits: int) -> None:

@@ -46,6 +46,8 @@ def handle_vm_create_vcpu(vm: Vm, vcpu_id: int, _: Caller) -> Vcpu:
     if vcpu_id >= limits.KVM_MAX_VCPU_IDS:
         raise KvmError(errno.EINVAL, f"vCPU id {vcpu_id:#x} is out of range")
     with vm.lock:
+        if vm.vcpu_id_bound and vcpu_id >= vm.vcpu_id_bound:
+            raise KvmError(errno.EINVAL, f"vCPU ids are bound by {vm.vcpu_id_bound:#x}")
         if len(vm.vcpus) >= limits.KVM_MAX_VCPUS:
             raise KvmError(errno.EINVAL, "the VM has KVM_CAP_MAX_VCPUS vCPUs")
         if vcpu_id in vm.vcpus:
@@ -66,6 +68,8 @@ def _new_vcpu(vm: Vm, vcpu_id: int) -> Vcpu:
     except MvError as error:
         vp_op.destroy_vp(vpid)
         raise KvmError(errno.ENOMEM, "no more virtual processor states") from error
+    if vm.tsc_khz:
+        vs_op.tsc_set_khz(vsid, vm.tsc_khz)
     _set_initial_state(vsid, boots=vcpu_id == vm.boot_vcpu_id)
     return Vcpu(vm, vcpu_id, vpid, vsid)
 

@@ -1,0 +1,29 @@
+"""KVM_INTERRUPT and KVM_NMI: interrupts from the client's own interrupt controller."""
+
+import errno
+from typing import Final
+
+from kvmshim.abi.structs_gen import kvm_interrupt
+from kvmshim.errors import KvmError
+from kvmshim.objects.vcpu import Vcpu
+from kvmshim.platform.caller import Caller
+from microv.ops import vs as vs_op
+
+_VECTORS: Final = 256
+_NMI: Final = 2
+
+
+def handle_vcpu_interrupt(vcpu: Vcpu, interrupt: kvm_interrupt) -> None:
+    """KVM_INTERRUPT: the guest takes the interrupt as soon as it is open for one.
+
+    As in KVM it comes in place of an earlier one that still waits, which is lost: a client looks
+    at `ready_for_interrupt_injection` in `kvm_run` first. Errors: EINVAL (a vector beyond 255).
+    """
+    if interrupt.irq >= _VECTORS:
+        raise KvmError(errno.EINVAL, f"there is no vector {interrupt.irq:#x}")
+    vs_op.replace_interrupt(vcpu.vsid, interrupt.irq)
+
+
+def handle_vcpu_nmi(vcpu: Vcpu, _: int, __: Caller) -> None:
+    """KVM_NMI: the guest takes a non-maskable interrupt as soon as none is in service."""
+    vs_op.inject_exception(vcpu.vsid, _NMI)

@@ -1,0 +1,48 @@
+"""KVM_ENABLE_CAP: what a VM does only when its client asks for it."""
+
+import errno
+from collections.abc import Callable
+from typing import Final
+
+from kvmshim.abi import constants_gen as kvm
+from kvmshim.abi import limits
+from kvmshim.abi.structs_gen import kvm_enable_cap
+from kvmshim.errors import KvmError
+from kvmshim.objects.vm import Vm
+
+
+def handle_vm_enable_cap(vm: Vm, wanted: kvm_enable_cap) -> None:
+    """KVM_ENABLE_CAP. Errors: EINVAL (unknown capability, a flag, an argument it does not take)."""
+    enable = _ENABLE.get(wanted.cap)
+    if enable is None or wanted.flags:
+        raise KvmError(errno.EINVAL, f"capability {wanted.cap}, flags {wanted.flags:#x}")
+    with vm.lock:
+        enable(vm, wanted.args[0])
+
+
+def _max_vcpu_id(vm: Vm, bound: int) -> None:
+    """Ids of vCPUs stay below `bound`, which is set once, before the first vCPU."""
+    if bound > limits.KVM_MAX_VCPU_IDS:
+        raise KvmError(errno.EINVAL, f"vCPU ids cannot reach {bound:#x}")
+    if vm.vcpus and vm.vcpu_id_bound == 0:
+        vm.vcpu_id_bound = limits.KVM_MAX_VCPU_IDS
+    if vm.vcpu_id_bound not in (0, bound):
+        raise KvmError(errno.EINVAL, f"vCPU ids are bound by {vm.vcpu_id_bound:#x}")
+    vm.vcpu_id_bound = bound
+
+
+def _exception_payload(vm: Vm, on: int) -> None:
+    """KVM_GET_VCPU_EVENTS tells pending exceptions from injected ones."""
+    vm.exception_payload = bool(on)
+
+
+def _triple_fault_event(vm: Vm, on: int) -> None:
+    """KVM_GET_VCPU_EVENTS tells of a triple fault."""
+    vm.triple_fault_event = bool(on)
+
+
+_ENABLE: Final[dict[int, Callable[[Vm, int], None]]] = {
+    kvm.KVM_CAP_MAX_VCPU_ID: _max_vcpu_id,
+    kvm.KVM_CAP_EXCEPTION_PAYLOAD: _exception_payload,
+    kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: _triple_fault_event,
+}
