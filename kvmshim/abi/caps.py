@@ -46,6 +46,9 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_IMMEDIATE_EXIT: 1,
     kvm.KVM_CAP_GET_MSR_FEATURES: 1,
     kvm.KVM_CAP_EXCEPTION_PAYLOAD: 1,
+    kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: (
+        kvm.KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | kvm.KVM_DIRTY_LOG_INITIALLY_SET
+    ),
     # Bytes of KVM_GET_XSAVE2.
     kvm.KVM_CAP_XSAVE2: sizeof(kvm_xsave),
     kvm.KVM_CAP_VM_TSC_CONTROL: 1,

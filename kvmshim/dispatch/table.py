@@ -9,8 +9,10 @@ from typing import Final
 
 from kvmshim.abi import ioctls_gen as kvm
 from kvmshim.abi.structs_gen import (
+    kvm_clear_dirty_log,
     kvm_clock_data,
     kvm_debugregs,
+    kvm_dirty_log,
     kvm_enable_cap,
     kvm_fpu,
     kvm_interrupt,
@@ -41,7 +43,7 @@ from kvmshim.handle.vcpu import (
     tsc,
     xsave,
 )
-from kvmshim.handle.vm import clock, enable_cap, lifetime, memory, placement
+from kvmshim.handle.vm import clock, dirty_log, enable_cap, lifetime, memory, placement
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
@@ -66,6 +68,10 @@ VM: Final[dict[int, Shape]] = {
     kvm.KVM_CREATE_VCPU: shapes.new_file(lifetime.handle_vm_create_vcpu),
     kvm.KVM_SET_USER_MEMORY_REGION: shapes.takes_memory(
         kvm_userspace_memory_region, memory.handle_vm_set_user_memory_region
+    ),
+    kvm.KVM_GET_DIRTY_LOG: shapes.takes_memory(kvm_dirty_log, dirty_log.handle_vm_get_dirty_log),
+    kvm.KVM_CLEAR_DIRTY_LOG: shapes.takes_memory(
+        kvm_clear_dirty_log, dirty_log.handle_vm_clear_dirty_log
     ),
     kvm.KVM_SET_TSS_ADDR: shapes.number(placement.handle_vm_set_tss_addr),
     kvm.KVM_SET_IDENTITY_MAP_ADDR: shapes.takes(

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kvmshim.abi import constants_gen as kvm
 from kvmshim.platform.caller import SharedMemory
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class Slot:
     size: int
     hva: int
     memory: SharedMemory
+
+    @property
+    def logs_writes(self) -> bool:
+        """Whether the slot has a dirty log."""
+        return bool(self.flags & kvm.KVM_MEM_LOG_DIRTY_PAGES)
 
     def overlaps(self, gpa: int, size: int) -> bool:
         """Whether the slot shares a guest-physical byte with [gpa, gpa + size)."""
@@ -45,6 +51,8 @@ class Vm:
     """The vCPU that begins as the boot processor."""
     vcpu_id_bound: int = 0
     """What KVM_CAP_MAX_VCPU_ID was enabled with; 0 until then."""
+    manual_dirty_log: int = 0
+    """KVM_DIRTY_LOG_*; not 0: only KVM_CLEAR_DIRTY_LOG makes pages clean."""
     exception_payload: bool = False
     triple_fault_event: bool = False
     tsc_khz: int = 0

@@ -70,6 +70,42 @@ def set_time_budget(vmid: int, ns: int) -> None:
     with_handle(_OP | mv.MV_VM_OP_SET_TIME_BUDGET_IDX_VAL, vmid, ns)
 
 
+def dirty_log_set(vmid: int, gpa: int, size: int, *, on: bool, all_written: bool = False) -> None:
+    """Logs writes to [gpa, gpa + size) from now on, or no more.
+
+    INVALID_INPUT_REG1: no guest VM; REG2, REG3: unaligned, or out of range.
+    """
+    flags = mv.MV_DIRTY_LOG_ON if on else 0
+    if all_written:
+        flags |= mv.MV_DIRTY_LOG_ALL_WRITTEN
+    with_handle(_OP | mv.MV_VM_OP_DIRTY_LOG_SET_IDX_VAL, vmid, gpa | flags, size)
+
+
+def dirty_log_get(vmid: int, gpa: int, size: int) -> bytes:
+    """A bit for each page of [gpa, gpa + size): whether it was written. Errors as above."""
+    page, found = shared_page(), b""
+    for start, length in _on_bitmaps(gpa, size):
+        with_handle(_OP | mv.MV_VM_OP_DIRTY_LOG_GET_IDX_VAL, vmid, start, length)
+        found += page.read_bytes(-(-length // mv.MV_PAGE_SIZE // 8))
+    return found
+
+
+def dirty_log_clear(vmid: int, gpa: int, size: int, bitmap: bytes) -> None:
+    """Forgets the pages whose bits are set. What they hold is whole when it returns, and what is
+    written from then on is logged again. Errors as above."""
+    page, at = shared_page(), 0
+    for start, length in _on_bitmaps(gpa, size):
+        end = at + -(-length // mv.MV_PAGE_SIZE // 8)
+        page.write_bytes(bitmap[at:end])
+        with_handle(_OP | mv.MV_VM_OP_DIRTY_LOG_CLEAR_IDX_VAL, vmid, start, length)
+        at = end
+
+
+def _on_bitmaps(gpa: int, size: int) -> Iterable[tuple[int, int]]:
+    step = mv.MV_DIRTY_LOG_MAX_PAGES * mv.MV_PAGE_SIZE
+    return [(at, min(step, gpa + size - at)) for at in range(gpa, gpa + size, step)]
+
+
 def clock_get(vmid: int) -> mv.mv_clock_t:
     """The VM's clock and the host's at one moment. INVALID_INPUT_REG1: no guest VM."""
     page = shared_page()

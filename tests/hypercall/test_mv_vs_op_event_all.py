@@ -31,9 +31,7 @@ EVENTS = {
     "after sti": mv.mv_event_t(flags=mv.MV_EVENT_SHADOW_STI),
     "after mov ss": mv.mv_event_t(flags=mv.MV_EVENT_SHADOW_MOV_SS),
     "held back by mov ss": mv.mv_event_t(
-        flags=mv.MV_EVENT_SHADOW_MOV_SS
-        | mv.MV_EVENT_EXCEPTION
-        | mv.MV_EVENT_EXCEPTION_HAS_PAYLOAD,
+        flags=mv.MV_EVENT_SHADOW_MOV_SS | mv.MV_EVENT_EXCEPTION | mv.MV_EVENT_EXCEPTION_HAS_PAYLOAD,
         exception_vector=1,
         exception_payload=1 << 14,
     ),

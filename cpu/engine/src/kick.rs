@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const EXIT: u32 = 1;
 const FLUSH: u32 = 2;
+// 4 is for interrupt controllers.
+const PROTECT: u32 = 8;
 
 /// Shared between one vCPU and the threads that interrupt it or take memory from it.
 #[derive(Debug, Default)]
@@ -32,10 +34,16 @@ impl Kick {
         self.requests.fetch_or(FLUSH, Ordering::SeqCst);
     }
 
-    /// No flush is outstanding: the vCPU holds no page unmapped before the last `flush`.
+    /// Ask the vCPU to look up the next page that it writes. Call after bits of the log were taken.
+    pub fn protect(&self) {
+        self.requests.fetch_or(PROTECT, Ordering::SeqCst);
+    }
+
+    /// No flush is outstanding: the vCPU holds no page unmapped before the last `flush`, nor one to
+    /// write from before the last `protect`.
     #[must_use]
     pub fn acked(&self) -> bool {
-        self.requests.load(Ordering::SeqCst) & FLUSH == 0
+        self.requests.load(Ordering::SeqCst) & (FLUSH | PROTECT) == 0
     }
 
     /// The vCPU is executing. A vCPU that is not running flushes before it touches memory again,
@@ -53,6 +61,14 @@ impl Kick {
 
     pub(crate) fn flush_requested(&self) -> bool {
         self.requests.load(Ordering::SeqCst) & FLUSH != 0
+    }
+
+    pub(crate) fn protect_requested(&self) -> bool {
+        self.requests.load(Ordering::SeqCst) & PROTECT != 0
+    }
+
+    pub(crate) fn ack_protect(&self) {
+        self.requests.fetch_and(!PROTECT, Ordering::SeqCst);
     }
 
     pub(crate) fn ack_flush(&self) {

@@ -79,5 +79,9 @@ impl Vcpu {
             self.interp.flush();
             self.kick.ack_flush();
         }
+        if self.kick.protect_requested() {
+            self.cpu_mut().memory.tlb.trap_all_writes();
+            self.kick.ack_protect();
+        }
     }
 }

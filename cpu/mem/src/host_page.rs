@@ -8,6 +8,7 @@
 use std::num::NonZeroU64;
 use std::ptr;
 
+use crate::phys_map::{LOGGED, WRITTEN};
 use crate::{PAGE_SIZE, PageFlags, Word, racy};
 
 /// Low bits of an entry, below the page-aligned host address.
@@ -21,11 +22,12 @@ const FLAG_BITS: u64 = PAGE_SIZE as u64 - 1;
 pub struct HostPage(NonZeroU64);
 
 impl HostPage {
-    /// From an entry of the map: host address in bits 63:12, rights in the low bits.
+    /// From an entry of the map: host address in bits 63:12, rights in the low bits. Log bits are
+    /// dropped.
     ///
     /// Only for the map, whose entries carry the promise made to `map_page`.
     pub(crate) fn from_entry(entry: u64) -> Option<Self> {
-        NonZeroU64::new(entry).map(Self)
+        NonZeroU64::new(entry & !(LOGGED | WRITTEN)).map(Self)
     }
 
     /// The rights that the map grants on this page.

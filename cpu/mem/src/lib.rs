@@ -16,6 +16,7 @@
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("guest memory ordering is that of the host, which must be x86-64");
 
+mod dirty_log;
 mod fetch;
 mod host_page;
 mod locked;

@@ -18,7 +18,10 @@ impl PageFlags {
     /// Every right.
     pub const ALL: Self = Self(7);
 
-    /// The set as bits: `READ` 0, `WRITE` 1, `EXECUTE` 2.
+    /// No right, and in no set of a page: the page begins with its writes logged.
+    pub const LOGGED: Self = Self(8);
+
+    /// The set as bits: `READ` 0, `WRITE` 1, `EXECUTE` 2, `LOGGED` 3.
     pub const fn bits(self) -> u8 {
         self.0
     }

@@ -18,6 +18,10 @@ const PAGE_SHIFT: u32 = 12;
 const LEVEL_BITS: u32 = 11;
 const FANOUT: usize = 1 << LEVEL_BITS;
 
+/// Bits of an entry beside the rights: the page's writes are logged; it was written.
+pub(crate) const LOGGED: u64 = PageFlags::LOGGED.bits() as u64;
+pub(crate) const WRITTEN: u64 = 1 << 4;
+
 /// Why a page was not mapped or unmapped; each carries the guest-physical address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
@@ -44,7 +48,7 @@ impl fmt::Display for MapError {
 
 impl std::error::Error for MapError {}
 
-/// Host pages (address and rights, zero if vacant) of 2048 neighbouring guest pages.
+/// Host pages (address, rights and log bits, zero if vacant) of 2048 neighbouring guest pages.
 struct Leaf([AtomicU64; FANOUT]);
 
 /// Children of an interior node; null where nothing was ever mapped.
@@ -104,8 +108,13 @@ impl PhysMap {
     /// The host page behind the page of `gpa` (any address in it), if there is one.
     #[inline]
     pub fn page(&self, gpa: u64) -> Option<HostPage> {
-        let path = Path::of(gpa & !(PAGE_SIZE as u64 - 1)).ok()?;
-        HostPage::from_entry(self.entry(path)?.load(Ordering::Acquire))
+        HostPage::from_entry(self.entry_of(gpa)?.load(Ordering::Acquire))
+    }
+
+    /// The entry of the page around `gpa`, if anything near was ever mapped.
+    #[inline]
+    pub(crate) fn entry_of(&self, gpa: u64) -> Option<&AtomicU64> {
+        self.entry(Path::of(gpa & !(PAGE_SIZE as u64 - 1)).ok()?)
     }
 
     #[inline]
@@ -223,6 +232,13 @@ pub(crate) mod tests {
     fn map(map: &PhysMap, gpa: u64, hva: u64, flags: PageFlags) -> Result<(), MapError> {
         // SAFETY: either refused for its address, or a page that is never freed.
         unsafe { map.map_page(gpa, hva, flags) }
+    }
+
+    /// A map with one zeroed page.
+    pub(crate) fn map_with_page(gpa: u64, flags: PageFlags) -> PhysMap {
+        let phys = PhysMap::new();
+        map(&phys, gpa, host_page_address(), flags).expect("an empty map takes a page");
+        phys
     }
 
     /// A zeroed page with these rights.

@@ -42,7 +42,9 @@ pub fn resolve(
         AccessKind::Write => PageFlags::WRITE,
         AccessKind::Execute => PageFlags::EXECUTE,
     };
-    match mem.page(gpa).filter(|page| page.flags().contains(needed)) {
+    let page =
+        if access.kind == AccessKind::Write { mem.page_to_write(gpa) } else { mem.page(gpa) };
+    match page.filter(|page| page.flags().contains(needed)) {
         Some(page) => {
             tlb.insert(access, gla, &translation, page);
             Ok(Target::Memory { gpa, page })

@@ -185,6 +185,11 @@ impl Tlb {
         self.sets().for_each(|set| set.trap_writes(gpa));
     }
 
+    /// Makes the next write to every page miss.
+    pub fn trap_all_writes(&mut self) {
+        self.sets().for_each(Set::trap_all_writes);
+    }
+
     fn sets(&mut self) -> impl Iterator<Item = &mut Set> {
         std::iter::once(&mut self.active).chain(&mut self.parked)
     }
@@ -278,6 +283,12 @@ impl Set {
             if self.origins[usize::from(index)].gpa == gpa & PAGE_MASK {
                 self.entries[usize::from(index)].write = NO_PAGE;
             }
+        }
+    }
+
+    fn trap_all_writes(&mut self) {
+        for &index in &self.filled {
+            self.entries[usize::from(index)].write = NO_PAGE;
         }
     }
 

@@ -47,7 +47,7 @@ pub fn walk(
             let key = denied_by_key(paging, &path.translation, access);
             return Err(fault(ERROR_PRESENT | if key { ERROR_KEY } else { 0 }));
         }
-        if path.mark(access.kind == AccessKind::Write) {
+        if path.mark(mem, access.kind == AccessKind::Write) {
             return Ok(path.translation);
         }
     }
@@ -97,7 +97,7 @@ impl Stop {
 #[derive(Clone, Copy)]
 struct Step {
     page: HostPage,
-    offset: usize,
+    gpa: u64,
     raw: u64,
     /// 32-bit entry.
     narrow: bool,
@@ -142,7 +142,7 @@ impl Path {
     }
 
     /// Sets A on the way, and D at the page for a write. False if an entry has changed.
-    fn mark(&mut self, write: bool) -> bool {
+    fn mark(&mut self, mem: &PhysMap, write: bool) -> bool {
         let mut steps = self.steps.iter().flatten().peekable();
         while let Some(step) = steps.next() {
             let is_leaf = steps.peek().is_none();
@@ -151,7 +151,7 @@ impl Path {
             if missing == 0 || !step.page.flags().contains(PageFlags::WRITE) {
                 continue;
             }
-            if !step.set(missing) {
+            if !step.set(mem, missing) {
                 return false;
             }
             self.translation.dirty |= missing & DIRTY != 0;
@@ -204,16 +204,21 @@ impl Step {
         if raw & entry::reserved(paging, level, entry::is_leaf(paging, level, raw)) != 0 {
             return Err(Stop::Reserved);
         }
-        Ok(Self { page, offset, raw, narrow })
+        Ok(Self { page, gpa, raw, narrow })
     }
 
     /// Sets bits of the entry, unless it is not the one that was read.
-    fn set(&self, bits: u64) -> bool {
+    fn set(&self, mem: &PhysMap, bits: u64) -> bool {
+        let noted = mem.page_to_write(self.gpa);
+        if !noted.is_some_and(|page| page.same_memory(self.page)) {
+            return false;
+        }
+        let offset = self.gpa as usize % cpu_mem::PAGE_SIZE;
         let new = self.raw | bits;
         if self.narrow {
-            self.page.compare_exchange(self.offset, self.raw as u32, new as u32).is_ok()
+            self.page.compare_exchange(offset, self.raw as u32, new as u32).is_ok()
         } else {
-            self.page.compare_exchange(self.offset, self.raw, new).is_ok()
+            self.page.compare_exchange(offset, self.raw, new).is_ok()
         }
     }
 }

@@ -20,6 +20,16 @@ def handle_vm_enable_cap(vm: Vm, wanted: kvm_enable_cap) -> None:
         enable(vm, wanted.args[0])
 
 
+def _manual_dirty_log(vm: Vm, options: int) -> None:
+    """KVM_GET_DIRTY_LOG leaves the log as it is; with an option, logs begin with all pages."""
+    allowed = kvm.KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE
+    if options & allowed:
+        allowed |= kvm.KVM_DIRTY_LOG_INITIALLY_SET
+    if options & ~allowed:
+        raise KvmError(errno.EINVAL, f"options {options:#x} are not known")
+    vm.manual_dirty_log = options
+
+
 def _max_vcpu_id(vm: Vm, bound: int) -> None:
     """Ids of vCPUs stay below `bound`, which is set once, before the first vCPU."""
     if bound > limits.KVM_MAX_VCPU_IDS:
@@ -42,6 +52,7 @@ def _triple_fault_event(vm: Vm, on: int) -> None:
 
 
 _ENABLE: Final[dict[int, Callable[[Vm, int], None]]] = {
+    kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: _manual_dirty_log,
     kvm.KVM_CAP_MAX_VCPU_ID: _max_vcpu_id,
     kvm.KVM_CAP_EXCEPTION_PAYLOAD: _exception_payload,
     kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: _triple_fault_event,

@@ -105,6 +105,8 @@ def _change(vm: Vm, old: Slot, region: kvm_userspace_memory_region) -> None:
         _check_free(vm, region, moved=old)
         _unmap(vm, old)
         _map(vm, new)
+    elif new.logs_writes != old.logs_writes:
+        _log_writes(vm, new)
     vm.slots[new.number] = new
 
 
@@ -112,7 +114,17 @@ def _map(vm: Vm, slot: Slot) -> None:
     flags = _READ_EXECUTE
     if not slot.flags & kvm.KVM_MEM_READONLY:
         flags |= mv.MV_MAP_FLAG_WRITE_ACCESS
+    if slot.logs_writes:
+        flags |= mv.MV_MAP_FLAG_LOG_WRITES
     vm_op.mmio_map(vm.vmid, [(slot.gpa, slot.memory.address, slot.size, flags)])
+    if slot.logs_writes and vm.manual_dirty_log & kvm.KVM_DIRTY_LOG_INITIALLY_SET:
+        _log_writes(vm, slot)
+
+
+def _log_writes(vm: Vm, slot: Slot) -> None:
+    """A new log, or none, as the slot's flags say."""
+    all_written = bool(vm.manual_dirty_log & kvm.KVM_DIRTY_LOG_INITIALLY_SET)
+    vm_op.dirty_log_set(vm.vmid, slot.gpa, slot.size, on=slot.logs_writes, all_written=all_written)
 
 
 def _unmap(vm: Vm, slot: Slot) -> None:

@@ -58,6 +58,9 @@ fn rights(flags: u64) -> PageFlags {
     if flags & map::MV_MAP_FLAG_EXECUTE_ACCESS != 0 {
         rights = rights | PageFlags::EXECUTE;
     }
+    if flags & map::MV_MAP_FLAG_LOG_WRITES != 0 {
+        rights = rights | PageFlags::LOGGED;
+    }
     rights
 }
 

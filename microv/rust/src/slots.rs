@@ -4,7 +4,7 @@
 //! up, so that other threads of the root get their turn; the identical call continues it. An unmap is
 //! done only when every vCPU has acknowledged that it dropped the translations: a running one is asked
 //! and the answer is awaited by "call again" too. Laws: what an operation needs is checked before it
-//! touches anything; an operation that is dropped unfinished leaves the VM as it found it.
+//! touches anything; an operation that is dropped unfinished leaves the VM as it found it (but for the dirty log, which begins anew).
 #![allow(unsafe_code, reason = "PhysMap::map_page takes the caller's word for the host page")]
 
 use std::sync::Arc;

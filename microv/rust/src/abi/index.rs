@@ -57,6 +57,11 @@ super::define::constants! {
     MV_VM_OP_SET_TIME_BUDGET_IDX_VAL = 0x40;
     /// Extension. R11 VM; mv_clock_t on the page.
     MV_VM_OP_CLOCK_GET_IDX_VAL = 0x60;
+    /// Extension. R11 VM, R12 first page and MV_DIRTY_LOG_*, R13 bytes.
+    MV_VM_OP_DIRTY_LOG_SET_IDX_VAL = 0x62;
+    /// Extension. R11 VM, R12 first page, R13 bytes; a bitmap on the page.
+    MV_VM_OP_DIRTY_LOG_GET_IDX_VAL = 0x63;
+    MV_VM_OP_DIRTY_LOG_CLEAR_IDX_VAL = 0x64;
     /// Extension. R11 VM, R12 nanoseconds, R13 the CLOCK_REALTIME of that moment, or 0 for now.
     MV_VM_OP_CLOCK_SET_IDX_VAL = 0x61;
 

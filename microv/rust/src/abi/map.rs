@@ -18,7 +18,17 @@ super::define::constants! {
     MV_MAP_FLAG_WRITE_BACK = 1 << 62;
     MV_MAP_FLAG_WRITE_PROTECTED = 1 << 63;
 
+    /// Extension. Writes to the run are logged, none of its pages written yet.
+    MV_MAP_FLAG_LOG_WRITES = 1 << 52;
+
     MV_MDL_MAX_ENTRIES = 125;
+
+    /// dirty_log_set: log writes, else stop.
+    MV_DIRTY_LOG_ON = 1 << 0;
+    /// dirty_log_set: begin with every page written.
+    MV_DIRTY_LOG_ALL_WRITTEN = 1 << 1;
+    /// Guest pages whose bits fit on a page.
+    MV_DIRTY_LOG_MAX_PAGES = 0x8000;
 }
 
 super::define::layouts! {

@@ -7,7 +7,7 @@ use crate::call::Call;
 use crate::mdl::Direction;
 use crate::object::vm::MapClaim;
 use crate::object::{RetireError, Vm};
-use crate::op::ids;
+use crate::op::{dirty_log, ids};
 use crate::outcome::{Failure, OpResult, Outcome};
 use crate::slots::{MapOperation, Progress};
 
@@ -21,6 +21,9 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_MMIO_UNMAP_IDX_VAL => map_or_unmap(call, Direction::Unmap),
         index::MV_VM_OP_CLOCK_GET_IDX_VAL => clock_get(call),
         index::MV_VM_OP_CLOCK_SET_IDX_VAL => clock_set(call),
+        index::MV_VM_OP_DIRTY_LOG_SET_IDX_VAL => dirty_log::set(call),
+        index::MV_VM_OP_DIRTY_LOG_GET_IDX_VAL => dirty_log::get(call),
+        index::MV_VM_OP_DIRTY_LOG_CLEAR_IDX_VAL => dirty_log::clear(call),
         index::MV_VM_OP_SET_TIME_BUDGET_IDX_VAL => set_time_budget(call),
         _ => Err(Failure::Unsupported),
     }

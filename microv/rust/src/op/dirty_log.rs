@@ -1,0 +1,107 @@
+//! dirty_log_set, dirty_log_get, dirty_log_clear: which pages of a VM its VSs have written.
+//!
+//! R11 is the VM, R12 the guest-physical address of the first page, R13 the length in bytes, a
+//! multiple of the page size. The page holds one bit for each guest page, lowest first. Pages that are
+//! not mapped, or not logged, were not written.
+
+use std::sync::Arc;
+
+use crate::abi::id::{MV_MAX_GPA, MV_PAGE_SIZE};
+use crate::abi::map::{MV_DIRTY_LOG_ALL_WRITTEN, MV_DIRTY_LOG_MAX_PAGES, MV_DIRTY_LOG_ON};
+use crate::call::Call;
+use crate::object::Vm;
+use crate::op::ids;
+use crate::outcome::{Failure, OpResult, Outcome};
+
+const BITMAP_BYTES: usize = (MV_DIRTY_LOG_MAX_PAGES / 8) as usize;
+
+/// The pages of R12 and R13.
+struct Range {
+    first: u64,
+    pages: u64,
+}
+
+impl Range {
+    fn new(first: u64, bytes: u64) -> Result<Self, Failure> {
+        let end = first.checked_add(bytes).filter(|end| *end <= MV_MAX_GPA);
+        if !first.is_multiple_of(MV_PAGE_SIZE) || end.is_none() {
+            return Err(Failure::Reg2);
+        }
+        if !bytes.is_multiple_of(MV_PAGE_SIZE) {
+            return Err(Failure::Reg3);
+        }
+        Ok(Self { first, pages: bytes / MV_PAGE_SIZE })
+    }
+
+    fn on_a_page(self) -> Result<Self, Failure> {
+        if self.pages <= MV_DIRTY_LOG_MAX_PAGES { Ok(self) } else { Err(Failure::Reg3) }
+    }
+
+    fn gpa(&self, number: u64) -> u64 {
+        self.first + number * MV_PAGE_SIZE
+    }
+}
+
+/// MV_DIRTY_LOG_* in bits 11:0 of R12: switches logging on, none or all of the pages written, or off.
+/// When it returns, no VS writes unseen.
+pub fn set(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    let flags = call.regs.r12 % MV_PAGE_SIZE;
+    if flags & !(MV_DIRTY_LOG_ON | MV_DIRTY_LOG_ALL_WRITTEN) != 0 {
+        return Err(Failure::Reg2);
+    }
+    let range = Range::new(call.regs.r12 - flags, call.regs.r13)?;
+    let (on, written) = (flags & MV_DIRTY_LOG_ON != 0, flags & MV_DIRTY_LOG_ALL_WRITTEN != 0);
+    let bytes = range.pages * MV_PAGE_SIZE;
+    // The range may be all there is; only what is mapped takes time.
+    let mapped: Vec<_> = vm.runs().pieces(range.first, bytes).collect();
+    for run in mapped {
+        for gpa in (run.gpa..run.gpa + run.bytes).step_by(MV_PAGE_SIZE as usize) {
+            vm.memory.log_writes(gpa, on, written);
+        }
+    }
+    see_writes(&vm);
+    Ok(Outcome::Done)
+}
+
+/// Fills the bitmap, and leaves the log as it is. At most MV_DIRTY_LOG_MAX_PAGES.
+pub fn get(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    let range = Range::new(call.regs.r12, call.regs.r13)?.on_a_page()?;
+    let mut bitmap = [0; BITMAP_BYTES];
+    for number in 0..range.pages {
+        if vm.memory.is_written(range.gpa(number)) {
+            bitmap[number as usize / 8] |= 1 << (number % 8);
+        }
+    }
+    call.pp.page()?.copy_out(0, &bitmap);
+    Ok(Outcome::Done)
+}
+
+/// Forgets the pages whose bits are set in the bitmap. When it returns, whatever was written before a
+/// bit was forgotten can be read, and what is written afterwards is logged again. At most
+/// MV_DIRTY_LOG_MAX_PAGES.
+pub fn clear(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    let range = Range::new(call.regs.r12, call.regs.r13)?.on_a_page()?;
+    let mut bitmap = [0; BITMAP_BYTES];
+    call.pp.page()?.copy_in(0, &mut bitmap);
+    let wanted =
+        (0..range.pages).filter(|number| bitmap[*number as usize / 8] >> (number % 8) & 1 != 0);
+    let taken = wanted.filter(|number| vm.memory.take_written(range.gpa(*number))).count();
+    if taken != 0 {
+        see_writes(&vm);
+    }
+    Ok(Outcome::Done)
+}
+
+/// Waits until every VS looks up the next page it writes. None of them waits for anything but the end
+/// of its current block.
+fn see_writes(vm: &Arc<Vm>) {
+    let mut missing = vm.vcpus();
+    missing.iter().for_each(|vcpu| vcpu.kick.protect());
+    while !missing.is_empty() {
+        missing.retain(|vcpu| !vcpu.has_forgotten());
+        std::thread::yield_now();
+    }
+}
