@@ -38,6 +38,9 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_XCRS: 1,
     kvm.KVM_CAP_TSC_CONTROL: 1,
     kvm.KVM_CAP_GET_TSC_KHZ: 1,
+    kvm.KVM_CAP_SYNC_REGS: (
+        kvm.KVM_SYNC_X86_REGS | kvm.KVM_SYNC_X86_SREGS | kvm.KVM_SYNC_X86_EVENTS
+    ),
     kvm.KVM_CAP_MAX_VCPUS: limits.KVM_MAX_VCPUS,
     kvm.KVM_CAP_READONLY_MEM: 1,
     kvm.KVM_CAP_ENABLE_CAP_VM: 1,

@@ -3,10 +3,10 @@
 The library is the one that holds the engine; only the door's functions are named here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, Protocol
 
 from kvmshim.device import fuse_ffi
 from microv import _native
@@ -24,6 +24,15 @@ def _library() -> Any:
     }
     _native.lib.kvmshim_door_init(_ffi.new("Functions *", functions))
     return _native.lib
+
+
+def _exchange(sync: "SyncRegs", image: Any, fields: int, store: bool) -> int:
+    """The C function of one vCPU. What it raises cffi prints, and 0 is the answer."""
+    if not store:
+        return sync.load(fields, bytes(_ffi.buffer(image, sync.size)))
+    for offset, part in sync.store(fields):
+        _ffi.memmove(image + offset, part, len(part))
+    return fields
 
 
 class Gate:
@@ -71,10 +80,25 @@ class Gate:
             capacity = count
 
 
+class SyncRegs(Protocol):
+    """The registers in the run area, as the door exchanges them."""
+
+    size: int
+    """Bytes of the image of all registers."""
+
+    def load(self, fields: int, image: bytes) -> int:
+        """Sets the registers of `fields`; returns the fields that are set."""
+
+    def store(self, fields: int) -> Iterable[tuple[int, bytes]]:
+        """The registers of `fields`: offsets in the image, and what comes there."""
+
+
 class VcpuSlot:
     """The native ioctl slot of one vCPU's session."""
 
-    def __init__(self, vsid: int, memfd: int, rest: int, gate: Gate, process: int) -> None:
+    def __init__(
+        self, vsid: int, memfd: int, rest: int, sync: SyncRegs, gate: Gate, process: int
+    ) -> None:
         """`memfd` holds the run area, `rest` is the address of the C function for what is not
         KVM_RUN, `process` the only thread group that may call.
 
@@ -82,7 +106,11 @@ class VcpuSlot:
         """
         library = _library()
         rest_function = _ffi.cast("IoctlFn", rest)
-        self._vcpu = library.kvmshim_vcpu_new(vsid, memfd, rest_function, gate.native, process)
+        # The vCPU calls it until `close`.
+        self._sync = _ffi.callback("SyncFn", partial(_exchange, sync))
+        self._vcpu = library.kvmshim_vcpu_new(
+            vsid, memfd, rest_function, self._sync, gate.native, process
+        )
         if self._vcpu == _ffi.NULL:
             raise MemoryError("the run area of the vCPU cannot be mapped")
 

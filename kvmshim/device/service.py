@@ -1,15 +1,32 @@
 """The service behind the doors: dispatch for what Python answers, the Rust slot for KVM_RUN."""
 
 import os
+from collections.abc import Iterable
 
 from kvmshim.abi.limits import VCPU_MMAP_SIZE
 from kvmshim.device.door_ffi import Gate, VcpuSlot
 from kvmshim.device.gates import Gates
 from kvmshim.device.workplace import RunDoor
 from kvmshim.dispatch import ioctl as dispatch
+from kvmshim.dispatch import sync_regs
 from kvmshim.dispatch.request import Reply, Request
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
+
+
+class _SyncRegs:
+    """The registers that travel with the KVM_RUN of one vCPU."""
+
+    size = sync_regs.SIZE
+
+    def __init__(self, vcpu: Vcpu) -> None:
+        self._vcpu = vcpu
+
+    def load(self, fields: int, image: bytes) -> int:
+        return sync_regs.load(self._vcpu, fields, image)
+
+    def store(self, fields: int) -> Iterable[tuple[int, bytes]]:
+        return sync_regs.store(self._vcpu, fields)
 
 
 class KvmService:
@@ -33,7 +50,8 @@ class KvmService:
         memfd = os.memfd_create("kvmshim-run", os.MFD_CLOEXEC)
         try:
             os.ftruncate(memfd, VCPU_MMAP_SIZE)
-            slot = VcpuSlot(vcpu.vsid, memfd, python_ioctl, gate, vcpu.vm.process)
+            sync = _SyncRegs(vcpu)
+            slot = VcpuSlot(vcpu.vsid, memfd, python_ioctl, sync, gate, vcpu.vm.process)
         except BaseException:
             os.close(memfd)
             raise

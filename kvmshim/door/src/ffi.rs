@@ -13,7 +13,7 @@ use crate::fuse::{self, Functions, IoctlFn, Request};
 use crate::gate::Gate;
 use crate::ioctls::{KVM_RUN, KVMSHIM_ECHO};
 use crate::run_area::RunArea;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{SyncFn, Vcpu};
 
 /// Gives the door libfuse's functions. Called once, before the first session.
 ///
@@ -110,8 +110,8 @@ pub unsafe extern "C" fn kvmshim_gate_inside(
 
 /// A vCPU's part of the door; null when its area cannot be mapped.
 ///
-/// `memfd` is the area (three pages), `rest` answers every ioctl but KVM_RUN, `process` is the
-/// only thread group that may call.
+/// `memfd` is the area (three pages), `rest` answers every ioctl but KVM_RUN, `sync` exchanges the
+/// registers in the area, `process` is the only thread group that may call.
 ///
 /// # Safety
 /// `gate` is live; `memfd` is an open descriptor for the time of the call.
@@ -120,6 +120,7 @@ pub unsafe extern "C" fn kvmshim_vcpu_new(
     vsid: u16,
     memfd: c_int,
     rest: IoctlFn,
+    sync: SyncFn,
     gate: *const Gate,
     process: u32,
 ) -> *mut Vcpu {
@@ -132,7 +133,7 @@ pub unsafe extern "C" fn kvmshim_vcpu_new(
         Arc::increment_strong_count(gate);
         Arc::from_raw(gate)
     };
-    Box::into_raw(Box::new(Vcpu::new(vsid, area, rest, gate, process)))
+    Box::into_raw(Box::new(Vcpu::new(vsid, area, rest, sync, gate, process)))
 }
 
 /// Ends a vCPU's part of the door.

@@ -52,6 +52,15 @@ pub struct Common {
     pub apic_base: u64,
 }
 
+/// KVM_SYNC_X86_*: the registers in `kvm_run` that count.
+#[derive(Clone, Copy)]
+pub struct SyncFields {
+    /// Those the client wants to see after the run.
+    pub valid: u64,
+    /// Those it has changed.
+    pub dirty: u64,
+}
+
 macro_rules! at {
     ($area:expr, $($field:tt)+) => {
         // SAFETY: `at` points to BYTES mapped bytes until drop, page aligned, so every field of
@@ -97,6 +106,26 @@ impl RunArea {
                 cr8: cr8.read_volatile(),
             }
         }
+    }
+
+    /// Reads which registers travel with the run.
+    pub fn sync_fields(&self) -> SyncFields {
+        let valid = at!(self, kvm_valid_regs);
+        let dirty = at!(self, kvm_dirty_regs);
+        // SAFETY: see `at!`; any bytes are values of these fields.
+        unsafe { SyncFields { valid: valid.read_volatile(), dirty: dirty.read_volatile() } }
+    }
+
+    /// Writes which registers the client has changed and the vCPU has not taken.
+    pub fn set_dirty(&self, fields: u64) {
+        let dirty = at!(self, kvm_dirty_regs);
+        // SAFETY: see `at!`.
+        unsafe { dirty.write_volatile(fields) }
+    }
+
+    /// Where `struct kvm_sync_regs` is.
+    pub fn sync_regs(&self) -> *mut u8 {
+        at!(self, s).cast()
     }
 
     /// Writes the fields that are valid after any exit.

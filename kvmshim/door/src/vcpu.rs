@@ -8,7 +8,7 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kvm_bindings::KVM_EXIT_INTR;
+use kvm_bindings::{KVM_EXIT_INTR, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS};
 use microv::abi::run::{
     MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW, MV_RUN_RETURN_STATE_INTERRUPTIBLE,
     mv_run_return_t,
@@ -21,10 +21,18 @@ use crate::owner::Owner;
 use crate::run::{self, Entry};
 use crate::run_area::{RunArea, Wishes};
 
+/// What KVM_CAP_SYNC_REGS offers.
+const SYNC_FIELDS: u64 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS) as u64;
+
 const RFLAGS_IF: u64 = 1 << 9;
 
 /// The most data an exit asks for: a batch of string input.
 const MAX_DATA: usize = 1024;
+
+/// What the handlers of KVM_SET_REGS and its like do with the registers in `kvm_run`: loads
+/// `fields` (KVM_SYNC_X86_*) from `regs` (`struct kvm_sync_regs`), or stores them there. Returns the
+/// fields that are done.
+pub type SyncFn = unsafe extern "C" fn(regs: *mut u8, fields: u64, store: bool) -> u64;
 
 /// A vCPU file: what its ioctls need here.
 pub struct Vcpu {
@@ -32,6 +40,7 @@ pub struct Vcpu {
     area: RunArea,
     /// Where every ioctl but KVM_RUN goes.
     pub rest: IoctlFn,
+    sync: SyncFn,
     /// The client's gate.
     pub gate: Arc<Gate>,
     owner: Owner,
@@ -43,11 +52,19 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// A vCPU that has not run. `process` is the one that made the VM.
-    pub fn new(vsid: u16, area: RunArea, rest: IoctlFn, gate: Arc<Gate>, process: u32) -> Self {
+    pub fn new(
+        vsid: u16,
+        area: RunArea,
+        rest: IoctlFn,
+        sync: SyncFn,
+        gate: Arc<Gate>,
+        process: u32,
+    ) -> Self {
         Self {
             vsid,
             area,
             rest,
+            sync,
             gate,
             owner: Owner::new(process),
             signalled: AtomicBool::new(false),
@@ -78,7 +95,34 @@ impl Vcpu {
         let data = std::ptr::from_ref(self).cast_mut().cast::<c_void>();
         // SAFETY: the request is live (caller), and a vCPU outlives the requests of its session.
         unsafe { fuse::on_interrupt(req, interrupted, data) };
-        self.run_until_exit(&mut pending)
+        let fields = self.area.sync_fields();
+        if (fields.valid | fields.dirty) & !SYNC_FIELDS != 0 || !self.load(fields.dirty) {
+            return -libc::EINVAL;
+        }
+        let result = self.run_until_exit(&mut pending);
+        self.store(fields.valid);
+        result
+    }
+
+    /// Takes the registers that the client has changed; false if some are refused.
+    #[allow(unsafe_code, reason = "a function of the other side of the door")]
+    fn load(&self, fields: u64) -> bool {
+        if fields == 0 {
+            return true;
+        }
+        // SAFETY: the area lives as long as this; `sync` reads no more than `struct kvm_sync_regs`.
+        let done = unsafe { (self.sync)(self.area.sync_regs(), fields, false) };
+        self.area.set_dirty(fields & !done);
+        done == fields
+    }
+
+    /// Shows the client the registers it wants to see.
+    #[allow(unsafe_code, reason = "a function of the other side of the door")]
+    fn store(&self, fields: u64) {
+        if fields != 0 {
+            // SAFETY: as in `load`; `sync` writes no more than `struct kvm_sync_regs`.
+            unsafe { (self.sync)(self.area.sync_regs(), fields, true) };
+        }
     }
 
     fn run_until_exit(&self, pending: &mut Pending) -> c_int {
