@@ -124,6 +124,7 @@ MV_VS_OP_KICK_IDX_VAL: Final = 0x40
 MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL: Final = 0x41
 MV_VS_OP_EVENT_GET_ALL_IDX_VAL: Final = 0x60
 MV_VS_OP_EVENT_SET_ALL_IDX_VAL: Final = 0x61
+MV_VS_OP_DEBUG_SET_IDX_VAL: Final = 0x62
 
 # mv_status_t
 MV_STATUS_SUCCESS: Final = 0x0
@@ -285,6 +286,7 @@ mv_exit_reason_t_interrupt: Final = 0x6
 mv_exit_reason_t_interrupt_window: Final = 0x7
 mv_exit_reason_t_nmi: Final = 0x8
 mv_exit_reason_t_shutdown: Final = 0x9
+mv_exit_reason_t_debug: Final = 0x40
 MV_RUN_MAX_REG_ENTRIES: Final = 0xA
 MV_RUN_MAX_MSR_ENTRIES: Final = 0xA
 MV_RUN_MAX_IOMEM_SIZE: Final = 0xEA0
@@ -305,6 +307,13 @@ mv_bit_size_t_8: Final = 0x0
 mv_bit_size_t_16: Final = 0x1
 mv_bit_size_t_32: Final = 0x2
 mv_bit_size_t_64: Final = 0x3
+
+# debug_set
+MV_DEBUG_STEP: Final = 0x1
+MV_DEBUG_POINTS: Final = 0x2
+MV_DEBUG_INT3: Final = 0x4
+MV_DEBUG_BLOCK_INTERRUPTS: Final = 0x8
+MV_DEBUG_ALL: Final = 0xF
 
 # event_get_all, event_set_all
 MV_EVENT_EXCEPTION: Final = 0x1
@@ -527,6 +536,23 @@ class mv_exit_unknown_t(ctypes.LittleEndianStructure):
 assert ctypes.sizeof(mv_exit_unknown_t) == 0x20
 
 
+class mv_exit_debug_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("vector", ctypes.c_uint64),
+        ("rip", ctypes.c_uint64),
+        ("dr6", ctypes.c_uint64),
+        ("dr7", ctypes.c_uint64),
+    )
+    vector: int
+    rip: int
+    dr6: int
+    dr7: int
+
+
+assert ctypes.sizeof(mv_exit_debug_t) == 0x20
+
+
 class mv_exit_failure_t(ctypes.LittleEndianStructure):
     _pack_ = 1
     _fields_ = (("reason", ctypes.c_uint64),)
@@ -570,3 +596,18 @@ class mv_clock_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_clock_t) == 0x18
+
+
+class mv_debug_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("dr", ctypes.c_uint64 * 4),
+        ("dr7", ctypes.c_uint64),
+    )
+    flags: int
+    dr: "ctypes.Array[ctypes.c_uint64]"
+    dr7: int
+
+
+assert ctypes.sizeof(mv_debug_t) == 0x30

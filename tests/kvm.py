@@ -201,6 +201,10 @@ class Vcpu(Descriptor):
         ctypes.memmove(ctypes.addressof(self.mmio.data), data, len(data))
 
     @property
+    def debug(self) -> abi.kvm_run_debug:
+        return abi.kvm_run_debug.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
+
+    @property
     def fail_entry(self) -> abi.kvm_run_fail_entry:
         return abi.kvm_run_fail_entry.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 

@@ -24,6 +24,7 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_NOP_IO_DELAY: 1,
     kvm.KVM_CAP_MP_STATE: 1,
     kvm.KVM_CAP_USER_NMI: 1,
+    kvm.KVM_CAP_SET_GUEST_DEBUG: 1,
     kvm.KVM_CAP_DESTROY_MEMORY_REGION_WORKS: 1,
     kvm.KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 1,
     kvm.KVM_CAP_SET_BOOT_CPU_ID: 1,
@@ -33,6 +34,7 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_VCPU_EVENTS: 1,
     kvm.KVM_CAP_INTR_SHADOW: 1,
     kvm.KVM_CAP_DEBUGREGS: 1,
+    kvm.KVM_CAP_X86_ROBUST_SINGLESTEP: 1,
     kvm.KVM_CAP_ENABLE_CAP: 1,
     kvm.KVM_CAP_XSAVE: 1,
     kvm.KVM_CAP_XCRS: 1,
@@ -51,6 +53,15 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_EXCEPTION_PAYLOAD: 1,
     kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: (
         kvm.KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | kvm.KVM_DIRTY_LOG_INITIALLY_SET
+    ),
+    kvm.KVM_CAP_SET_GUEST_DEBUG2: (
+        kvm.KVM_GUESTDBG_ENABLE
+        | kvm.KVM_GUESTDBG_SINGLESTEP
+        | kvm.KVM_GUESTDBG_USE_SW_BP
+        | kvm.KVM_GUESTDBG_USE_HW_BP
+        | kvm.KVM_GUESTDBG_INJECT_DB
+        | kvm.KVM_GUESTDBG_INJECT_BP
+        | kvm.KVM_GUESTDBG_BLOCKIRQ
     ),
     # Bytes of KVM_GET_XSAVE2.
     kvm.KVM_CAP_XSAVE2: sizeof(kvm_xsave),

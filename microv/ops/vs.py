@@ -289,6 +289,12 @@ def replace_interrupt(vsid: int, vector: int) -> None:
     event_set_all(vsid, events)
 
 
+def debug_set(vsid: int, wanted: mv.mv_debug_t) -> None:
+    """Steps and breakpoints that make `run` leave. FAILURE_UNKNOWN: an unknown flag."""
+    shared_page().write(wanted)
+    with_handle(_OP | mv.MV_VS_OP_DEBUG_SET_IDX_VAL, vsid)
+
+
 def tsc_get_khz(vsid: int) -> int:
     """The frequency of the guest's time-stamp counter."""
     return with_handle(_OP | mv.MV_VS_OP_TSC_GET_KHZ_IDX_VAL, vsid)

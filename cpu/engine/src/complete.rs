@@ -8,7 +8,7 @@ use cpu_interp::mmio::MmioAccess;
 use cpu_interp::state::Shadow;
 use cpu_interp::{Outcome, Request, Stop};
 
-use crate::{Exit, IO_DATA_LEN, IoDirection, IoExit, MmioExit, Pending, Vcpu};
+use crate::{DebugExit, Exit, IO_DATA_LEN, IoDirection, IoExit, MmioExit, Pending, Vcpu};
 
 /// An instruction that has exited and is not complete.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ impl Vcpu {
                     cpu.arch.shadow = Shadow::None;
                     cpu.arch.rflags &= !rflags::RF;
                     cpu.note_port(port, size);
-                    if cpu.arch.rflags & rflags::TF != 0 {
+                    if cpu.steps() {
                         cpu.raise_debug_trap(dr6::BS);
                     }
                 }
@@ -107,7 +107,11 @@ impl Vcpu {
 
     /// The exit for an event that could not be delivered.
     pub(crate) fn exit_for_stop(&mut self, stop: Stop) -> Exit {
-        if stop == Stop::Shutdown { Exit::Shutdown } else { self.emulation_failure() }
+        match (stop, self.cpu_mut().request.take()) {
+            (Stop::Shutdown, _) => Exit::Shutdown,
+            (Stop::Exit, Some(request)) => self.exit_for_request(request),
+            _ => self.emulation_failure(),
+        }
     }
 
     fn emulation_failure(&self) -> Exit {
@@ -135,6 +139,12 @@ impl Vcpu {
                 self.unfinished = Some(Unfinished::MmioRead(access));
                 mmio_exit(access, false)
             }
+            Request::Debug { vector, causes } => Exit::Debug(DebugExit {
+                vector,
+                linear_rip,
+                dr6: causes | dr6::FIXED_ONE,
+                dr7: self.cpu().effective_dr7(),
+            }),
             Request::MmioWrite => self.next_write().unwrap_or(Exit::Interrupted),
         }
     }

@@ -151,7 +151,7 @@ impl Vcpu {
             queued.stage = Stage::Injected;
             self.deliver_injected()?;
         }
-        if self.cpu().arch.shadow != Shadow::None {
+        if self.cpu().arch.shadow != Shadow::None || self.cpu().host_debug.block_interrupts {
             return Ok(());
         }
         if self.queue.nmi_pending && !self.cpu().arch.nmi_blocked {

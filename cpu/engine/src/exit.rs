@@ -40,6 +40,19 @@ pub struct MmioExit {
     pub data: [u8; 8],
 }
 
+/// What a debugger of the host asked for with [`crate::Vcpu::set_host_debug`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebugExit {
+    /// 1 for a step or breakpoint, 3 for INT3.
+    pub vector: u8,
+    /// Where the guest is; at the INT3.
+    pub linear_rip: u64,
+    /// DR6 with the causes; the guest's own is unchanged.
+    pub dr6: u64,
+    /// DR7 that counted.
+    pub dr7: u64,
+}
+
 /// Why `run` (or `complete`) returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "one exit lives on the stack at a time")]
@@ -52,6 +65,8 @@ pub enum Exit {
     Hlt,
     /// Triple fault; the state is that of the third fault.
     Shutdown,
+    /// A step or breakpoint of the host.
+    Debug(DebugExit),
     /// [`crate::Kick::exit`] was called.
     Interrupted,
     /// The guest can take an interrupt and the caller had asked to know.

@@ -7,7 +7,7 @@ use cpu_mem::PhysMap;
 
 use crate::complete::Unfinished;
 use crate::events::Queue;
-use crate::{CpuidEntry, Kick};
+use crate::{CpuidEntry, HostDebug, Kick};
 
 /// One virtual processor.
 pub struct Vcpu {
@@ -84,6 +84,11 @@ impl Vcpu {
     /// The x87 and vector registers, to be changed. Reserved bits are the caller's care.
     pub fn fpu_mut(&mut self) -> &mut FpuState {
         &mut self.cpu_mut().fpu
+    }
+
+    /// Steps and breakpoints of a debugger of the host, seen as [`crate::Exit::Debug`].
+    pub fn set_host_debug(&mut self, wishes: HostDebug) {
+        self.cpu_mut().set_host_debug(wishes);
     }
 
     /// Changes the frequency of the clock. The guest's count jumps to what it were had the clock

@@ -8,7 +8,7 @@ use cpu_mem::PhysMap;
 use cpu_mmu::{ControlRegisters, Paging, Pdptes, is_canonical};
 
 use crate::clock::TscClock;
-use crate::debug::Watch;
+use crate::debug::{HostDebug, Watch};
 use crate::exec::MsrStore;
 use crate::features::Features;
 use crate::int::Int;
@@ -50,6 +50,14 @@ pub enum Request {
     MmioRead(MmioAccess),
     /// Device writes are queued in [`crate::mmio::Mmio`].
     MmioWrite,
+    /// A debugger of the host wants to know: #DB with its causes as bits of DR6, or #BP with RIP at
+    /// the INT3.
+    Debug {
+        /// 1 or 3.
+        vector: u8,
+        /// Bits of DR6.
+        causes: u64,
+    },
 }
 
 /// One processor.
@@ -90,6 +98,8 @@ pub struct Cpu {
     pub inhibit_trap: bool,
     /// Breakpoints, decoded from the debug registers.
     pub watch: Watch,
+    /// What a debugger of the host asks for; set by [`Self::set_host_debug`].
+    pub host_debug: HostDebug,
     /// A task switch has passed its commit point: a fault is raised in the new task, and nothing
     /// is put back. True only on the way from such a fault to its delivery.
     pub task_switched: bool,
@@ -119,6 +129,7 @@ impl Cpu {
             epoch: 0,
             inhibit_trap: false,
             watch: Watch::default(),
+            host_debug: HostDebug::default(),
             task_switched: false,
         };
         cpu.refresh_paging();

@@ -7,12 +7,12 @@
 //! Laws: pages with a data breakpoint are kept out of the TLB, so code without breakpoints pays
 //! nothing; the accesses of an instruction that faults report nothing.
 
-use cpu_defs::{Exception, cr4, dr7, rflags};
+use cpu_defs::{Exception, cr4, dr7, rflags, vector};
 use cpu_mem::PAGE_SIZE;
 use cpu_mmu::{Access, AccessKind};
 
 use crate::cpu::{Cpu, Request};
-use crate::state::{Arch, Shadow};
+use crate::state::Shadow;
 use crate::stop::{Done, Stop};
 
 /// What a breakpoint waits for: R/W of DR7.
@@ -35,14 +35,14 @@ struct Point {
 }
 
 impl Point {
-    fn of(arch: &Arch, number: usize) -> Self {
-        let enabled = arch.dr7 >> (2 * number) & 3 != 0;
-        let field = arch.dr7 >> (dr7::RW_SHIFT + 4 * number as u32) & 0xF;
+    fn of(dr: [u64; 4], dr7: u64, cr4: u64, number: usize) -> Self {
+        let enabled = dr7 >> (2 * number) & 3 != 0;
+        let field = dr7 >> (dr7::RW_SHIFT + 4 * number as u32) & 0xF;
         let kind = match field & 3 {
             _ if !enabled => Kind::Off,
             0 => Kind::Execute,
             1 => Kind::Write,
-            2 if arch.cr4 & cr4::DE != 0 => Kind::Port,
+            2 if cr4 & cr4::DE != 0 => Kind::Port,
             2 => Kind::Off,
             _ => Kind::ReadWrite,
         };
@@ -52,7 +52,7 @@ impl Point {
             2 => 7,
             _ => 3,
         };
-        let first = arch.dr[number] & !below;
+        let first = dr[number] & !below;
         Point { kind, first, last: first | below }
     }
 
@@ -61,11 +61,31 @@ impl Point {
     }
 }
 
+/// What a debugger of the host asks for. The guest does not see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostDebug {
+    /// Stop after each instruction.
+    pub step: bool,
+    /// DR0 to DR3 and DR7 in place of the guest's.
+    pub points: Option<([u64; 4], u64)>,
+    /// INT3 stops instead of raising #BP.
+    pub int3: bool,
+    /// The guest takes no interrupts.
+    pub block_interrupts: bool,
+}
+
+impl HostDebug {
+    /// #DB stops instead of being delivered.
+    fn takes_debug(&self) -> bool {
+        self.step || self.points.is_some()
+    }
+}
+
 /// The enabled breakpoints.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
     points: [Point; 4],
-    /// Some instruction breakpoint is enabled.
+    /// Some instruction breakpoint is enabled, or the host steps: every instruction is looked at.
     pub code: bool,
     data: bool,
     /// B0 to B3 of the accesses of the present instruction.
@@ -84,11 +104,45 @@ impl Watch {
 }
 
 impl Cpu {
+    /// Follows the wishes of a debugger of the host.
+    pub fn set_host_debug(&mut self, wishes: HostDebug) {
+        self.host_debug = wishes;
+        self.refresh_breakpoints();
+    }
+
+    /// DR7 that counts.
+    #[must_use]
+    pub fn effective_dr7(&self) -> u64 {
+        self.host_debug.points.map_or(self.arch.dr7, |(_, dr7)| dr7)
+    }
+
+    /// Whether the next instruction is the last for now: TF, or a step of the host.
+    #[must_use]
+    pub fn steps(&self) -> bool {
+        self.host_debug.step || self.arch.rflags & rflags::TF != 0
+    }
+
+    /// Stops for the host's debugger, if an exception is for it.
+    pub(crate) fn offer_to_host(&mut self, exception: Exception) -> Done {
+        match exception.payload {
+            Some(causes) if exception.vector == vector::DB && self.host_debug.takes_debug() => {
+                self.stop_for_host(vector::DB, causes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn stop_for_host(&mut self, vector: u8, causes: u64) -> Done {
+        self.request = Some(Request::Debug { vector, causes });
+        Err(Stop::Exit)
+    }
+
     /// Looks at DR0 to DR3, DR7 and CR4.DE again.
     pub fn refresh_breakpoints(&mut self) {
-        let points = std::array::from_fn(|number| Point::of(&self.arch, number));
+        let (dr, dr7) = self.host_debug.points.unwrap_or((self.arch.dr, self.arch.dr7));
+        let points = std::array::from_fn(|number| Point::of(dr, dr7, self.arch.cr4, number));
         let any = |wanted: &[Kind]| points.iter().any(|point: &Point| wanted.contains(&point.kind));
-        let code = any(&[Kind::Execute]);
+        let code = any(&[Kind::Execute]) || self.host_debug.step;
         let data = any(&[Kind::Write, Kind::ReadWrite]);
         let was = std::mem::replace(&mut self.watch, Watch { points, code, data, hits: 0 });
         if data || was.data {
@@ -175,6 +229,14 @@ impl Cpu {
         self.arch.pending_debug |= std::mem::take(&mut self.watch.hits);
         if self.arch.pending_debug == 0 || self.arch.shadow == Shadow::MovSs {
             return Ok(());
+        }
+        if self.host_debug.takes_debug() {
+            // What the instruction asks the outside for comes first.
+            if self.request.is_some() {
+                return Ok(());
+            }
+            let causes = std::mem::take(&mut self.arch.pending_debug);
+            return self.stop_for_host(vector::DB, causes);
         }
         if self.request == Some(Request::Hlt) {
             self.request = None;

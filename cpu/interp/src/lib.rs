@@ -37,6 +37,7 @@ pub mod xstate;
 pub use clock::TscClock;
 pub use cpu::{Cpu, Request};
 pub use cpu_host::{FpuState, host_tsc};
+pub use debug::HostDebug;
 pub use exec::{MsrRefusal, MsrStore, Origin, feature_msrs, saved_msrs};
 pub use features::{Features, Vendor};
 pub use run::{Interp, Outcome};

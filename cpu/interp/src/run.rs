@@ -112,7 +112,7 @@ impl Interp {
         if !cpu.mode.code64 && last > u64::from(cpu.arch.segment(SegReg::Cs).limit) {
             return self.after_stop(Stop::Fault(Exception::gp(0)));
         }
-        let trap = cpu.arch.rflags & rflags::TF != 0;
+        let trap = cpu.steps();
         let (shadow, resume) = (cpu.arch.shadow, cpu.arch.rflags & rflags::RF);
         cpu.arch.shadow = Shadow::None;
         cpu.arch.rflags &= !rflags::RF;
@@ -128,7 +128,7 @@ impl Interp {
             // Only the first of several loads of SS delays anything.
             cpu.arch.shadow = Shadow::None;
         }
-        if trap && !cpu.inhibit_trap && cpu.arch.shadow != Shadow::MovSs {
+        if trap && (cpu.host_debug.step || !cpu.inhibit_trap) && cpu.arch.shadow != Shadow::MovSs {
             cpu.raise_debug_trap(dr6::BS);
         }
         if cpu.attention || shadow != Shadow::None || trap { self.after_attention() } else { None }
@@ -160,7 +160,7 @@ impl Interp {
                 cpu.request = None;
                 cpu.memory.mmio.forget_reads();
                 cpu.ports.clear();
-                match cpu.deliver_exception(exception) {
+                match cpu.offer_to_host(exception).and_then(|()| cpu.deliver_exception(exception)) {
                     Ok(()) => return self.after_attention(),
                     Err(stop) => stop,
                 }

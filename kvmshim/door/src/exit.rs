@@ -4,15 +4,16 @@
 //! `arch/x86/kvm/x86.c`.
 
 use kvm_bindings::{
-    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_IO_IN,
-    KVM_EXIT_IO_OUT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
+    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO,
+    KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
     KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
     KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, kvm_run__bindgen_ty_1,
     kvm_run__bindgen_ty_1__bindgen_ty_14__bindgen_ty_1__bindgen_ty_1 as EmulationFailure,
 };
 use microv::abi::run::{
-    MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_UNKNOWN_EMULATION, mv_exit_failure_t, mv_exit_io_t,
-    mv_exit_mmio_t, mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_interrupt,
+    MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_UNKNOWN_EMULATION, mv_exit_debug_t,
+    mv_exit_failure_t, mv_exit_io_t, mv_exit_mmio_t, mv_exit_reason_t_debug,
+    mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_interrupt,
     mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io, mv_exit_reason_t_mmio,
     mv_exit_reason_t_shutdown, mv_exit_reason_t_unknown, mv_exit_unknown_t,
 };
@@ -47,6 +48,7 @@ pub fn translate(reason: u64, page: &ExitPage<'_>, area: &RunArea) -> Outcome {
         mv_exit_reason_t_io => Outcome::Client(port(&page.details(), area)),
         mv_exit_reason_t_mmio => Outcome::Client(mmio(&page.details(), area)),
         mv_exit_reason_t_hlt => plain(KVM_EXIT_HLT, area),
+        mv_exit_reason_t_debug => debug(&page.details(), area),
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),
         mv_exit_reason_t_interrupt => Outcome::Interrupted,
@@ -88,6 +90,16 @@ fn mmio(exit: &mv_exit_mmio_t, area: &RunArea) -> Pending {
     details.mmio.is_write = write.into();
     area.set_exit(KVM_EXIT_MMIO, details);
     if write { Pending::Nothing } else { Pending::MmioData(len) }
+}
+
+fn debug(exit: &mv_exit_debug_t, area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.debug.arch.exception = exit.vector as u32;
+    details.debug.arch.pc = exit.rip;
+    details.debug.arch.dr6 = exit.dr6;
+    details.debug.arch.dr7 = exit.dr7;
+    area.set_exit(KVM_EXIT_DEBUG, details);
+    Outcome::Client(Pending::Nothing)
 }
 
 fn failure(exit: &mv_exit_failure_t, area: &RunArea) -> Outcome {

@@ -42,7 +42,12 @@ const DATA_SEGMENTS: [SegReg; 4] = [SegReg::Gs, SegReg::Fs, SegReg::Ds, SegReg::
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {
         Mnemonic::Int => int_n,
-        Mnemonic::Int3 => |cpu, _| cpu.software_interrupt(vector::BP),
+        Mnemonic::Int3 => |cpu, _| {
+            if cpu.host_debug.int3 {
+                return cpu.stop_for_host(vector::BP, 0);
+            }
+            cpu.software_interrupt(vector::BP)
+        },
         Mnemonic::Int1 => |cpu, _| {
             cpu.inhibit_trap = true;
             cpu.deliver(Exception::plain(vector::DB), EventKind::Exception)

@@ -95,7 +95,7 @@ fn repeat(
     body: impl Fn(&mut Cpu, &Op, u64) -> Result<u64, Stop>,
 ) -> Done {
     let mut left = cpu.iterations(op);
-    let budget = if cpu.arch.rflags & rflags::TF != 0 { 1 } else { BUDGET };
+    let budget = if cpu.steps() { 1 } else { BUDGET };
     for _ in 0..budget {
         if left == 0 {
             return Ok(());
@@ -209,7 +209,7 @@ fn run_at(cpu: &Cpu, seg: u8, at: u64, size: usize, limit: u64, store: bool) -> 
 /// Copies many elements at once. None where that would differ from one by one: descending,
 /// overlapping, at device memory, at page ends.
 fn copy_run<T: Int>(cpu: &mut Cpu, op: &Op, left: u64) -> Option<u64> {
-    if cpu.arch.rflags & (rflags::DF | rflags::TF) != 0 {
+    if cpu.steps() || cpu.arch.rflags & rflags::DF != 0 {
         return None;
     }
     let (si, di) = (cpu.string_offset(Gpr::Rsi, op), cpu.string_offset(Gpr::Rdi, op));
@@ -235,7 +235,7 @@ fn copy_run<T: Int>(cpu: &mut Cpu, op: &Op, left: u64) -> Option<u64> {
 
 /// Fills many elements at once; see [`copy_run`].
 fn fill_run<T: Int>(cpu: &mut Cpu, op: &Op, left: u64, value: T) -> Option<u64> {
-    if cpu.arch.rflags & (rflags::DF | rflags::TF) != 0 {
+    if cpu.steps() || cpu.arch.rflags & rflags::DF != 0 {
         return None;
     }
     let di = cpu.string_offset(Gpr::Rdi, op);

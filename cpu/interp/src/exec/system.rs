@@ -77,7 +77,7 @@ fn debug_register(cpu: &mut Cpu, number: u8) -> Result<u8, Stop> {
     if matches!(number, 4 | 5) && cpu.arch.cr4 & cr4::DE != 0 {
         return ud();
     }
-    if cpu.arch.dr7 & dr7::GD != 0 {
+    if cpu.effective_dr7() & dr7::GD != 0 {
         return Err(Stop::Fault(Exception::debug(dr6::BD)));
     }
     Ok(if number >= 6 { number } else { number | (number & 4) >> 1 })

@@ -113,4 +113,6 @@ super::define::constants! {
     /// Extension. R11 VS; mv_event_t on the page.
     MV_VS_OP_EVENT_GET_ALL_IDX_VAL = 0x60;
     MV_VS_OP_EVENT_SET_ALL_IDX_VAL = 0x61;
+    /// Extension. R11 VS; mv_debug_t on the page.
+    MV_VS_OP_DEBUG_SET_IDX_VAL = 0x62;
 }

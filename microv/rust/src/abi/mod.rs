@@ -4,6 +4,7 @@
 //! choice is noted beside the numbers. [`python`] prints the same as `abi_gen.py`.
 
 pub mod clock;
+pub mod debug;
 pub mod define;
 pub mod event;
 pub mod hypercall;
@@ -22,7 +23,7 @@ use define::{Constant, Layout};
 pub use python::python;
 
 /// All constants: (subject, rows).
-pub fn constants() -> [(&'static str, &'static [Constant]); 10] {
+pub fn constants() -> [(&'static str, &'static [Constant]); 11] {
     [
         ("RAX on entry, specification IDs", hypercall::TABLE),
         ("Hypercall indexes", index::TABLE),
@@ -33,13 +34,14 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 10] {
         ("Register and CPUID descriptor lists", list::TABLE),
         ("mv_mp_state_t", mp_state::TABLE),
         ("run", run::TABLE),
+        ("debug_set", debug::TABLE),
         ("event_get_all, event_set_all", event::TABLE),
     ]
 }
 
 /// All page structures; a structure comes after those it contains.
 pub fn layouts() -> impl Iterator<Item = &'static Layout> {
-    [map::LAYOUTS, list::LAYOUTS, run::LAYOUTS, event::LAYOUTS, clock::LAYOUTS]
+    [map::LAYOUTS, list::LAYOUTS, run::LAYOUTS, event::LAYOUTS, clock::LAYOUTS, debug::LAYOUTS]
         .into_iter()
         .flatten()
 }

@@ -14,6 +14,8 @@ super::define::constants! {
     mv_exit_reason_t_interrupt_window = 7;
     mv_exit_reason_t_nmi = 8;
     mv_exit_reason_t_shutdown = 9;
+    /// Extension. A step or breakpoint of debug_set.
+    mv_exit_reason_t_debug = 0x40;
 
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;
@@ -101,6 +103,17 @@ super::define::layouts! {
         0x08 info1: u64,
         0x10 info2: u64,
         0x18 info3: u64,
+    }
+
+    mv_exit_debug_t, size 0x20 {
+        /// 1 for a step or breakpoint, 3 for INT3.
+        0x00 vector: u64,
+        /// Guest-linear address of the next instruction; of the INT3.
+        0x08 rip: u64,
+        /// DR6 with the causes; that of the VS is unchanged.
+        0x10 dr6: u64,
+        /// DR7 that counted.
+        0x18 dr7: u64,
     }
 
     mv_exit_failure_t, size 0x8 {

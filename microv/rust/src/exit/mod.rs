@@ -1,5 +1,6 @@
 //! From an exit of the engine to an exit reason in R10 and a structure on the page.
 
+mod debug;
 mod failure;
 mod io;
 mod mmio;
@@ -22,6 +23,7 @@ pub fn report(page: &SharedPage, exit: &Exit) -> Outcome {
     match exit {
         Exit::Io(exit) => io::report(page, exit),
         Exit::Mmio(exit) => mmio::report(page, exit),
+        Exit::Debug(exit) => debug::report(page, exit),
         Exit::EmulationFailure { bytes, len } => unknown::emulation(page, *bytes, *len),
         Exit::Hlt => reason(abi::mv_exit_reason_t_hlt),
         Exit::Shutdown => reason(abi::mv_exit_reason_t_shutdown),

@@ -5,7 +5,6 @@
 //! stopped. Destination, index and mask of a gather must differ (AVX2), destination and index
 //! (AVX-512).
 
-use cpu_defs::rflags;
 use iced_x86::{EncodingKind, Instruction, Mnemonic, OpKind, Register};
 
 use super::available;
@@ -113,7 +112,7 @@ fn each_chosen(
 /// With single steps, a fault after an element that was done waits: the step ends before the
 /// element that faults.
 fn fault_or_trap(cpu: &mut Cpu, op: &Op, done: Done, progress: bool) -> Done {
-    if !matches!(done, Err(Stop::Fault(_))) || !progress || cpu.arch.rflags & rflags::TF == 0 {
+    if !matches!(done, Err(Stop::Fault(_))) || !progress || !cpu.steps() {
         return done;
     }
     cpu.arch.set_rip(cpu.arch.rip().wrapping_sub(u64::from(op.len)));

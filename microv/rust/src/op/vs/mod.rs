@@ -2,6 +2,7 @@
 
 mod clock;
 mod cpuid;
+mod debug;
 mod event;
 mod events;
 mod fpu;
@@ -51,6 +52,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_QUEUE_INTERRUPT_IDX_VAL => event::queue_interrupt(call),
         idx::MV_VS_OP_EVENT_GET_ALL_IDX_VAL => events::get_all(call),
         idx::MV_VS_OP_EVENT_SET_ALL_IDX_VAL => events::set_all(call),
+        idx::MV_VS_OP_DEBUG_SET_IDX_VAL => debug::set(call),
         idx::MV_VS_OP_TSC_GET_KHZ_IDX_VAL => clock::tsc_get_khz(call),
         idx::MV_VS_OP_TSC_SET_KHZ_IDX_VAL => clock::tsc_set_khz(call),
         idx::MV_VS_OP_CLOCK_GET_IDX_VAL => clock::get(call),
