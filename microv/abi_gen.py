@@ -78,6 +78,8 @@ MV_VM_OP_CLOCK_GET_IDX_VAL: Final = 0x60
 MV_VM_OP_DIRTY_LOG_SET_IDX_VAL: Final = 0x62
 MV_VM_OP_DIRTY_LOG_GET_IDX_VAL: Final = 0x63
 MV_VM_OP_DIRTY_LOG_CLEAR_IDX_VAL: Final = 0x64
+MV_VM_OP_MSR_LEAVE_SET_IDX_VAL: Final = 0x65
+MV_VM_OP_MSR_FILTER_SET_IDX_VAL: Final = 0x66
 MV_VM_OP_CLOCK_SET_IDX_VAL: Final = 0x61
 MV_VP_OP_CREATE_VP_IDX_VAL: Final = 0x0
 MV_VP_OP_DESTROY_VP_IDX_VAL: Final = 0x1
@@ -294,6 +296,9 @@ MV_RUN_FLAG_COMPLETE_ONLY: Final = 0x1
 MV_RUN_FLAG_INTERRUPT_WINDOW: Final = 0x2
 MV_RUN_RETURN_EXIT_OFFSET: Final = 0x20
 MV_RUN_RETURN_STATE_INTERRUPTIBLE: Final = 0x1
+MV_EXIT_MSR_READ: Final = 0x1
+MV_EXIT_MSR_WRITE: Final = 0x2
+MV_EXIT_MSR_ANSWER_SIZE: Final = 0x10
 MV_EXIT_IO_IN: Final = 0x0
 MV_EXIT_IO_OUT: Final = 0x1
 MV_EXIT_IO_MAX_DATA: Final = 0x400
@@ -307,6 +312,20 @@ mv_bit_size_t_8: Final = 0x0
 mv_bit_size_t_16: Final = 0x1
 mv_bit_size_t_32: Final = 0x2
 mv_bit_size_t_64: Final = 0x3
+
+# msr_leave_set, msr_filter_set
+MV_MSR_LEAVE_INVALID: Final = 0x1
+MV_MSR_LEAVE_UNKNOWN: Final = 0x2
+MV_MSR_LEAVE_DENIED: Final = 0x4
+MV_MSR_LEAVE_ALL: Final = 0x7
+MV_MSR_FILTER_FIRST: Final = 0x1
+MV_MSR_FILTER_LAST: Final = 0x2
+MV_MSR_FILTER_DENY: Final = 0x4
+MV_MSR_FILTER_READ: Final = 0x8
+MV_MSR_FILTER_WRITE: Final = 0x10
+MV_MSR_FILTER_ALL: Final = 0x1F
+MV_MSR_FILTER_MAX_RANGES: Final = 0x10
+MV_MSR_FILTER_MAX_MSRS: Final = 0x3000
 
 # debug_set
 MV_DEBUG_STEP: Final = 0x1
@@ -536,6 +555,23 @@ class mv_exit_unknown_t(ctypes.LittleEndianStructure):
 assert ctypes.sizeof(mv_exit_unknown_t) == 0x20
 
 
+class mv_exit_msr_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("msr", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("data", ctypes.c_uint64),
+        ("reason", ctypes.c_uint64),
+    )
+    msr: int
+    flags: int
+    data: int
+    reason: int
+
+
+assert ctypes.sizeof(mv_exit_msr_t) == 0x20
+
+
 class mv_exit_debug_t(ctypes.LittleEndianStructure):
     _pack_ = 1
     _fields_ = (
@@ -611,3 +647,20 @@ class mv_debug_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_debug_t) == 0x30
+
+
+class mv_msr_filter_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("first", ctypes.c_uint32),
+        ("count", ctypes.c_uint32),
+        ("bitmap", ctypes.c_uint8 * 1536),
+    )
+    flags: int
+    first: int
+    count: int
+    bitmap: "ctypes.Array[ctypes.c_uint8]"
+
+
+assert ctypes.sizeof(mv_msr_filter_t) == 0x610

@@ -44,7 +44,15 @@ class FailureDetails:
     reason: int
 
 
-Details = IoDetails | MmioDetails | UnknownDetails | FailureDetails | mv.mv_exit_debug_t | None
+Details = (
+    IoDetails
+    | MmioDetails
+    | UnknownDetails
+    | FailureDetails
+    | mv.mv_exit_msr_t
+    | mv.mv_exit_debug_t
+    | None
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,8 @@ def _details(reason: int, page: SharedPage) -> Details:
             return _io(page.read(mv.mv_exit_io_t, _OFFSET))
         case mv.mv_exit_reason_t_mmio:
             return _mmio(page.read(mv.mv_exit_mmio_t, _OFFSET))
+        case mv.mv_exit_reason_t_msr:
+            return page.read(mv.mv_exit_msr_t, _OFFSET)
         case mv.mv_exit_reason_t_debug:
             return page.read(mv.mv_exit_debug_t, _OFFSET)
         case mv.mv_exit_reason_t_unknown:

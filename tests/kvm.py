@@ -205,6 +205,10 @@ class Vcpu(Descriptor):
         return abi.kvm_run_debug.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 
     @property
+    def msr(self) -> abi.kvm_run_msr:
+        return abi.kvm_run_msr.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
+
+    @property
     def fail_entry(self) -> abi.kvm_run_fail_entry:
         return abi.kvm_run_fail_entry.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 

@@ -18,6 +18,7 @@ from kvmshim.abi.structs_gen import (
     kvm_guest_debug,
     kvm_interrupt,
     kvm_mp_state,
+    kvm_msr_filter,
     kvm_regs,
     kvm_sregs,
     kvm_translation,
@@ -45,7 +46,7 @@ from kvmshim.handle.vcpu import (
     tsc,
     xsave,
 )
-from kvmshim.handle.vm import clock, dirty_log, enable_cap, lifetime, memory, placement
+from kvmshim.handle.vm import clock, dirty_log, enable_cap, lifetime, memory, msr_filter, placement
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
@@ -82,6 +83,9 @@ VM: Final[dict[int, Shape]] = {
     kvm.KVM_SET_BOOT_CPU_ID: shapes.number(placement.handle_vm_set_boot_cpu_id),
     kvm.KVM_GET_CLOCK: shapes.gives(clock.handle_vm_get_clock),
     kvm.KVM_SET_CLOCK: shapes.takes(kvm_clock_data, clock.handle_vm_set_clock),
+    kvm.KVM_X86_SET_MSR_FILTER: shapes.takes_memory(
+        kvm_msr_filter, msr_filter.handle_vm_x86_set_msr_filter
+    ),
     kvm.KVM_ENABLE_CAP: shapes.takes(kvm_enable_cap, enable_cap.handle_vm_enable_cap),
     kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vm_set_tsc_khz),
     kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vm_get_tsc_khz),

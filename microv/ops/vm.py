@@ -1,6 +1,7 @@
 """mv_vm_op: VMs and their memory."""
 
-from collections.abc import Iterable
+import ctypes
+from collections.abc import Iterable, Sequence
 
 from microv import abi_gen as mv
 from microv import mdl
@@ -104,6 +105,34 @@ def dirty_log_clear(vmid: int, gpa: int, size: int, bitmap: bytes) -> None:
 def _on_bitmaps(gpa: int, size: int) -> Iterable[tuple[int, int]]:
     step = mv.MV_DIRTY_LOG_MAX_PAGES * mv.MV_PAGE_SIZE
     return [(at, min(step, gpa + size - at)) for at in range(gpa, gpa + size, step)]
+
+
+def msr_leave_set(vmid: int, reasons: int) -> None:
+    """Which refused MSR accesses (MV_MSR_LEAVE_*) leave instead of raising #GP.
+
+    INVALID_INPUT_REG1: no guest VM; INVALID_INPUT_REG2: an unknown reason.
+    """
+    with_handle(_OP | mv.MV_VM_OP_MSR_LEAVE_SET_IDX_VAL, vmid, reasons)
+
+
+def msr_filter_set(vmid: int, ranges: Sequence[tuple[int, int, int, bytes]], *, deny: bool) -> None:
+    """Which MSRs the guest may touch: ranges of (MV_MSR_FILTER_READ and _WRITE, first, count,
+    bitmap of what is allowed); `deny` holds for all others.
+
+    INVALID_INPUT_REG1: no guest VM; FAILURE_UNKNOWN: an unknown flag, more than
+    MV_MSR_FILTER_MAX_RANGES, or more than MV_MSR_FILTER_MAX_MSRS in one.
+    """
+    parts = [*ranges] or [(0, 0, 0, b"")]
+    for number, (kinds, first, count, bitmap) in enumerate(parts):
+        flags = kinds
+        if number == 0:
+            flags |= mv.MV_MSR_FILTER_FIRST | (mv.MV_MSR_FILTER_DENY if deny else 0)
+        if number == len(parts) - 1:
+            flags |= mv.MV_MSR_FILTER_LAST
+        part = mv.mv_msr_filter_t(flags=flags, first=first, count=count)
+        ctypes.memmove(part.bitmap, bitmap, min(len(bitmap), len(part.bitmap)))
+        shared_page().write(part)
+        with_handle(_OP | mv.MV_VM_OP_MSR_FILTER_SET_IDX_VAL, vmid)
 
 
 def clock_get(vmid: int) -> mv.mv_clock_t:

@@ -1,14 +1,17 @@
 //! Instructions that wait for the outside: exits made from requests, and their completion.
 //!
-//! A port or memory read runs its instruction again with the answer. A port write that was left
+//! A port, memory or MSR access runs its instruction again with the answer. A port write that was left
 //! with RIP at the instruction is stepped over if RIP is still there.
 
 use cpu_defs::{dr6, rflags};
 use cpu_interp::mmio::MmioAccess;
 use cpu_interp::state::Shadow;
-use cpu_interp::{Outcome, Request, Stop};
+use cpu_interp::{MsrAnswer, Outcome, Request, Stop};
 
-use crate::{DebugExit, Exit, IO_DATA_LEN, IoDirection, IoExit, MmioExit, Pending, Vcpu};
+use crate::{
+    DebugExit, Exit, IO_DATA_LEN, IoDirection, IoExit, MSR_ANSWER_LEN, MmioExit, MsrExit, Pending,
+    Vcpu,
+};
 
 /// An instruction that has exited and is not complete.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,7 @@ pub(crate) enum Unfinished {
     PortOut { port: u16, size: u8, resume_len: u8, linear_rip: u64 },
     MmioRead(MmioAccess),
     MmioWrite,
+    Msr { linear_rip: u64 },
 }
 
 impl Vcpu {
@@ -28,6 +32,7 @@ impl Vcpu {
             Unfinished::PortOut { .. } => Pending::IoOut,
             Unfinished::MmioRead(access) => Pending::MmioRead { bytes: usize::from(access.len) },
             Unfinished::MmioWrite => Pending::MmioWrite,
+            Unfinished::Msr { .. } => Pending::Msr,
         })
     }
 
@@ -73,6 +78,20 @@ impl Vcpu {
                 self.exit_unless_done(outcome)
             }
             Unfinished::MmioWrite => self.next_write(),
+            Unfinished::Msr { linear_rip } => {
+                if self.cpu().linear_rip() != linear_rip {
+                    return None;
+                }
+                let mut answer = [0; MSR_ANSWER_LEN];
+                copy_prefix(&mut answer, data);
+                let (value, refused) = answer.split_at(8);
+                let value = value.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+                let refused = refused.iter().any(|byte| *byte != 0);
+                self.cpu_mut().msr_answer = Some(MsrAnswer { refused, value });
+                let outcome = self.interp.step();
+                self.cpu_mut().msr_answer = None;
+                self.exit_unless_done(outcome)
+            }
         }
     }
 
@@ -138,6 +157,10 @@ impl Vcpu {
             Request::MmioRead(access) => {
                 self.unfinished = Some(Unfinished::MmioRead(access));
                 mmio_exit(access, false)
+            }
+            Request::Msr { index, value, reason } => {
+                self.unfinished = Some(Unfinished::Msr { linear_rip });
+                Exit::Msr(MsrExit { index, value, reason })
             }
             Request::Debug { vector, causes } => Exit::Debug(DebugExit {
                 vector,

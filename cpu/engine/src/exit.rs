@@ -1,5 +1,7 @@
 //! Why `run` came back, and what an unfinished instruction waits for.
 
+use cpu_interp::MsrReason;
+
 /// Most bytes one port exit carries.
 pub const IO_DATA_LEN: usize = 1024;
 
@@ -40,6 +42,20 @@ pub struct MmioExit {
     pub data: [u8; 8],
 }
 
+/// Bytes of the answer to an [`MsrExit`]: the value of a read, then whether #GP is raised.
+pub const MSR_ANSWER_LEN: usize = 16;
+
+/// An MSR access that the rules of the VM give to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsrExit {
+    /// The MSR.
+    pub index: u32,
+    /// What a write wants there; None for a read.
+    pub value: Option<u64>,
+    /// Why it is refused.
+    pub reason: MsrReason,
+}
+
 /// What a debugger of the host asked for with [`crate::Vcpu::set_host_debug`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebugExit {
@@ -65,6 +81,8 @@ pub enum Exit {
     Hlt,
     /// Triple fault; the state is that of the third fault.
     Shutdown,
+    /// RDMSR or WRMSR; see [`crate::Vcpu::set_msr_rules`].
+    Msr(MsrExit),
     /// A step or breakpoint of the host.
     Debug(DebugExit),
     /// [`crate::Kick::exit`] was called.
@@ -97,4 +115,6 @@ pub enum Pending {
     },
     /// Nothing; the memory write is done.
     MmioWrite,
+    /// [`MSR_ANSWER_LEN`] bytes.
+    Msr,
 }

@@ -7,7 +7,7 @@ use cpu_mem::PhysMap;
 
 use crate::complete::Unfinished;
 use crate::events::Queue;
-use crate::{CpuidEntry, HostDebug, Kick};
+use crate::{CpuidEntry, HostDebug, Kick, MsrRules};
 
 /// One virtual processor.
 pub struct Vcpu {
@@ -89,6 +89,11 @@ impl Vcpu {
     /// Steps and breakpoints of a debugger of the host, seen as [`crate::Exit::Debug`].
     pub fn set_host_debug(&mut self, wishes: HostDebug) {
         self.cpu_mut().set_host_debug(wishes);
+    }
+
+    /// Replaces the rules for RDMSR and WRMSR; the host's own accesses are not touched by them.
+    pub fn set_msr_rules(&mut self, rules: MsrRules) {
+        self.cpu_mut().msr_rules = rules;
     }
 
     /// Changes the frequency of the clock. The guest's count jumps to what it were had the clock

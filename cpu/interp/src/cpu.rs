@@ -15,6 +15,7 @@ use crate::int::Int;
 use crate::memory::Memory;
 use crate::mmio::MmioAccess;
 use crate::mode::Mode;
+use crate::msr_rules::{MsrAnswer, MsrReason, MsrRules};
 use crate::native::Native;
 use crate::op::Op;
 use crate::ports::PortInput;
@@ -50,6 +51,16 @@ pub enum Request {
     MmioRead(MmioAccess),
     /// Device writes are queued in [`crate::mmio::Mmio`].
     MmioWrite,
+    /// An MSR access that the rules of the VM give to the host; the instruction runs again with an
+    /// [`crate::MsrAnswer`].
+    Msr {
+        /// The MSR.
+        index: u32,
+        /// What a write wants there.
+        value: Option<u64>,
+        /// Why.
+        reason: MsrReason,
+    },
     /// A debugger of the host wants to know: #DB with its causes as bits of DR6, or #BP with RIP at
     /// the INT3.
     Debug {
@@ -98,6 +109,10 @@ pub struct Cpu {
     pub inhibit_trap: bool,
     /// Breakpoints, decoded from the debug registers.
     pub watch: Watch,
+    /// The rules for RDMSR and WRMSR.
+    pub msr_rules: MsrRules,
+    /// The host's answer to the access that runs again.
+    pub msr_answer: Option<MsrAnswer>,
     /// What a debugger of the host asks for; set by [`Self::set_host_debug`].
     pub host_debug: HostDebug,
     /// A task switch has passed its commit point: a fault is raised in the new task, and nothing
@@ -129,6 +144,8 @@ impl Cpu {
             epoch: 0,
             inhibit_trap: false,
             watch: Watch::default(),
+            msr_rules: MsrRules::default(),
+            msr_answer: None,
             host_debug: HostDebug::default(),
             task_switched: false,
         };

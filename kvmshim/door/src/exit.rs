@@ -6,16 +6,20 @@
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO,
     KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
-    KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
-    KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, kvm_run__bindgen_ty_1,
+    KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION,
+    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+    KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL, KVM_MSR_EXIT_REASON_UNKNOWN,
+    kvm_run__bindgen_ty_1,
     kvm_run__bindgen_ty_1__bindgen_ty_14__bindgen_ty_1__bindgen_ty_1 as EmulationFailure,
 };
+use microv::abi::msr::{MV_MSR_LEAVE_INVALID, MV_MSR_LEAVE_UNKNOWN};
 use microv::abi::run::{
-    MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_UNKNOWN_EMULATION, mv_exit_debug_t,
-    mv_exit_failure_t, mv_exit_io_t, mv_exit_mmio_t, mv_exit_reason_t_debug,
-    mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_interrupt,
-    mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io, mv_exit_reason_t_mmio,
-    mv_exit_reason_t_shutdown, mv_exit_reason_t_unknown, mv_exit_unknown_t,
+    MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_MSR_WRITE, MV_EXIT_UNKNOWN_EMULATION,
+    mv_exit_debug_t, mv_exit_failure_t, mv_exit_io_t, mv_exit_mmio_t, mv_exit_msr_t,
+    mv_exit_reason_t_debug, mv_exit_reason_t_failure, mv_exit_reason_t_hlt,
+    mv_exit_reason_t_interrupt, mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io,
+    mv_exit_reason_t_mmio, mv_exit_reason_t_msr, mv_exit_reason_t_shutdown,
+    mv_exit_reason_t_unknown, mv_exit_unknown_t,
 };
 
 use crate::run::ExitPage;
@@ -31,6 +35,8 @@ pub enum Pending {
     PortData(usize),
     /// So many bytes in `kvm_run.mmio.data`.
     MmioData(usize),
+    /// Data and error of `kvm_run.msr`.
+    MsrAnswer,
 }
 
 /// What becomes of an exit.
@@ -48,6 +54,7 @@ pub fn translate(reason: u64, page: &ExitPage<'_>, area: &RunArea) -> Outcome {
         mv_exit_reason_t_io => Outcome::Client(port(&page.details(), area)),
         mv_exit_reason_t_mmio => Outcome::Client(mmio(&page.details(), area)),
         mv_exit_reason_t_hlt => plain(KVM_EXIT_HLT, area),
+        mv_exit_reason_t_msr => Outcome::Client(msr(&page.details(), area)),
         mv_exit_reason_t_debug => debug(&page.details(), area),
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),
@@ -90,6 +97,20 @@ fn mmio(exit: &mv_exit_mmio_t, area: &RunArea) -> Pending {
     details.mmio.is_write = write.into();
     area.set_exit(KVM_EXIT_MMIO, details);
     if write { Pending::Nothing } else { Pending::MmioData(len) }
+}
+
+fn msr(exit: &mv_exit_msr_t, area: &RunArea) -> Pending {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.msr.index = exit.msr as u32;
+    details.msr.data = exit.data;
+    details.msr.reason = match exit.reason {
+        MV_MSR_LEAVE_INVALID => KVM_MSR_EXIT_REASON_INVAL,
+        MV_MSR_LEAVE_UNKNOWN => KVM_MSR_EXIT_REASON_UNKNOWN,
+        _ => KVM_MSR_EXIT_REASON_FILTER,
+    };
+    let write = exit.flags & MV_EXIT_MSR_WRITE != 0;
+    area.set_exit(if write { KVM_EXIT_X86_WRMSR } else { KVM_EXIT_X86_RDMSR }, details);
+    Pending::MsrAnswer
 }
 
 fn debug(exit: &mv_exit_debug_t, area: &RunArea) -> Outcome {

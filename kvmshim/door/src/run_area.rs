@@ -167,6 +167,14 @@ impl RunArea {
         unsafe { field.read_volatile() }
     }
 
+    /// What the client answers to an MSR exit: the value of a read, and whether #GP is raised.
+    pub fn msr_answer(&self) -> (u64, bool) {
+        let data = at!(self, __bindgen_anon_1.msr.data);
+        let error = at!(self, __bindgen_anon_1.msr.error);
+        // SAFETY: see `at!`.
+        unsafe { (data.read_volatile(), error.read_volatile() != 0) }
+    }
+
     /// Copies the first bytes of the page of port data.
     ///
     /// # Panics

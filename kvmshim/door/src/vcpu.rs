@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{KVM_EXIT_INTR, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS};
 use microv::abi::run::{
-    MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW, MV_RUN_RETURN_STATE_INTERRUPTIBLE,
-    mv_run_return_t,
+    MV_EXIT_MSR_ANSWER_SIZE, MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW,
+    MV_RUN_RETURN_STATE_INTERRUPTIBLE, mv_run_return_t,
 };
 
 use crate::exit::{Outcome, Pending, translate};
@@ -163,6 +163,12 @@ impl Vcpu {
             Pending::PortData(bytes) => {
                 self.area.read_pio(&mut data[..bytes]);
                 bytes
+            }
+            Pending::MsrAnswer => {
+                let (value, refused) = self.area.msr_answer();
+                data[..8].copy_from_slice(&value.to_le_bytes());
+                data[8] = refused.into();
+                MV_EXIT_MSR_ANSWER_SIZE as usize
             }
             Pending::MmioData(bytes) => {
                 data[..8].copy_from_slice(&self.area.mmio_data());

@@ -9,6 +9,8 @@ from kvmshim.abi import limits
 from kvmshim.abi.structs_gen import kvm_enable_cap
 from kvmshim.errors import KvmError
 from kvmshim.objects.vm import Vm
+from microv import abi_gen as mv
+from microv.ops import vm as vm_op
 
 
 def handle_vm_enable_cap(vm: Vm, wanted: kvm_enable_cap) -> None:
@@ -28,6 +30,14 @@ def _manual_dirty_log(vm: Vm, options: int) -> None:
     if options & ~allowed:
         raise KvmError(errno.EINVAL, f"options {options:#x} are not known")
     vm.manual_dirty_log = options
+
+
+def _user_space_msr(vm: Vm, reasons: int) -> None:
+    """Refused MSR accesses leave with KVM_EXIT_X86_RDMSR or _WRMSR."""
+    if reasons & ~sum(_MSR_REASONS):
+        raise KvmError(errno.EINVAL, f"reasons {reasons:#x} are not known")
+    leave = sum(leave for reason, leave in _MSR_REASONS.items() if reasons & reason)
+    vm_op.msr_leave_set(vm.vmid, leave)
 
 
 def _max_vcpu_id(vm: Vm, bound: int) -> None:
@@ -51,8 +61,15 @@ def _triple_fault_event(vm: Vm, on: int) -> None:
     vm.triple_fault_event = bool(on)
 
 
+_MSR_REASONS: Final = {
+    kvm.KVM_MSR_EXIT_REASON_INVAL: mv.MV_MSR_LEAVE_INVALID,
+    kvm.KVM_MSR_EXIT_REASON_UNKNOWN: mv.MV_MSR_LEAVE_UNKNOWN,
+    kvm.KVM_MSR_EXIT_REASON_FILTER: mv.MV_MSR_LEAVE_DENIED,
+}
+
 _ENABLE: Final[dict[int, Callable[[Vm, int], None]]] = {
     kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: _manual_dirty_log,
+    kvm.KVM_CAP_X86_USER_SPACE_MSR: _user_space_msr,
     kvm.KVM_CAP_MAX_VCPU_ID: _max_vcpu_id,
     kvm.KVM_CAP_EXCEPTION_PAYLOAD: _exception_payload,
     kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: _triple_fault_event,

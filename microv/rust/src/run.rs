@@ -8,7 +8,7 @@ use std::mem::offset_of;
 
 use cpu_defs::Reg;
 use cpu_defs::msr::IA32_APIC_BASE;
-use cpu_engine::{Exit, Pending, Vcpu};
+use cpu_engine::{Exit, MSR_ANSWER_LEN, Pending, Vcpu};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::abi::list::mv_rdl_entry_t;
@@ -46,6 +46,10 @@ pub fn run(call: &Call) -> OpResult {
     input.check(&state)?;
     input.write_state(&mut state.vcpu)?;
     state.mp_state = MpState::Running;
+    let State { vcpu, msr_changes, .. } = &mut *state;
+    if let Some(rules) = vs.vp.vm.new_msr_rules(msr_changes) {
+        vcpu.set_msr_rules(rules);
+    }
     let exit = execute(&mut state.vcpu, &input);
     page.write(0, &summary(&state.vcpu));
     Ok(match exit {
@@ -101,6 +105,7 @@ impl Input {
     fn check(&self, state: &State) -> Result<(), Failure> {
         let wanted = match state.vcpu.pending() {
             Some(Pending::IoIn { bytes } | Pending::MmioRead { bytes }) => bytes,
+            Some(Pending::Msr) => MSR_ANSWER_LEN,
             Some(Pending::IoOut | Pending::MmioWrite) | None => 0,
         };
         match self.iomem().len() == wanted && state.mp_state != MpState::Init {

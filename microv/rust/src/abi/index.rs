@@ -62,6 +62,10 @@ super::define::constants! {
     /// Extension. R11 VM, R12 first page, R13 bytes; a bitmap on the page.
     MV_VM_OP_DIRTY_LOG_GET_IDX_VAL = 0x63;
     MV_VM_OP_DIRTY_LOG_CLEAR_IDX_VAL = 0x64;
+    /// Extension. R11 VM, R12 MV_MSR_LEAVE_*.
+    MV_VM_OP_MSR_LEAVE_SET_IDX_VAL = 0x65;
+    /// Extension. R11 VM; mv_msr_filter_t on the page.
+    MV_VM_OP_MSR_FILTER_SET_IDX_VAL = 0x66;
     /// Extension. R11 VM, R12 nanoseconds, R13 the CLOCK_REALTIME of that moment, or 0 for now.
     MV_VM_OP_CLOCK_SET_IDX_VAL = 0x61;
 

@@ -13,6 +13,7 @@ pub mod index;
 pub mod list;
 pub mod map;
 pub mod mp_state;
+pub mod msr;
 mod python;
 pub mod reg;
 pub mod run;
@@ -23,7 +24,7 @@ use define::{Constant, Layout};
 pub use python::python;
 
 /// All constants: (subject, rows).
-pub fn constants() -> [(&'static str, &'static [Constant]); 11] {
+pub fn constants() -> [(&'static str, &'static [Constant]); 12] {
     [
         ("RAX on entry, specification IDs", hypercall::TABLE),
         ("Hypercall indexes", index::TABLE),
@@ -34,6 +35,7 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 11] {
         ("Register and CPUID descriptor lists", list::TABLE),
         ("mv_mp_state_t", mp_state::TABLE),
         ("run", run::TABLE),
+        ("msr_leave_set, msr_filter_set", msr::TABLE),
         ("debug_set", debug::TABLE),
         ("event_get_all, event_set_all", event::TABLE),
     ]
@@ -41,7 +43,15 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 11] {
 
 /// All page structures; a structure comes after those it contains.
 pub fn layouts() -> impl Iterator<Item = &'static Layout> {
-    [map::LAYOUTS, list::LAYOUTS, run::LAYOUTS, event::LAYOUTS, clock::LAYOUTS, debug::LAYOUTS]
-        .into_iter()
-        .flatten()
+    [
+        map::LAYOUTS,
+        list::LAYOUTS,
+        run::LAYOUTS,
+        event::LAYOUTS,
+        clock::LAYOUTS,
+        debug::LAYOUTS,
+        msr::LAYOUTS,
+    ]
+    .into_iter()
+    .flatten()
 }

@@ -29,6 +29,11 @@ super::define::constants! {
     /// In `state`: an external interrupt could be delivered now.
     MV_RUN_RETURN_STATE_INTERRUPTIBLE = 1 << 0;
 
+    MV_EXIT_MSR_READ = 1;
+    MV_EXIT_MSR_WRITE = 2;
+    /// Bytes of iomem that answer an MSR exit: the value of a read, then 0, or not for #GP.
+    MV_EXIT_MSR_ANSWER_SIZE = 16;
+
     MV_EXIT_IO_IN = 0;
     MV_EXIT_IO_OUT = 1;
     MV_EXIT_IO_MAX_DATA = 1024;
@@ -103,6 +108,16 @@ super::define::layouts! {
         0x08 info1: u64,
         0x10 info2: u64,
         0x18 info3: u64,
+    }
+
+    mv_exit_msr_t, size 0x20 {
+        0x00 msr: u64,
+        /// MV_EXIT_MSR_READ or MV_EXIT_MSR_WRITE.
+        0x08 flags: u64,
+        /// What a write wants there.
+        0x10 data: u64,
+        /// MV_MSR_LEAVE_*.
+        0x18 reason: u64,
     }
 
     mv_exit_debug_t, size 0x20 {

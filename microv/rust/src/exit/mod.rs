@@ -4,6 +4,7 @@ mod debug;
 mod failure;
 mod io;
 mod mmio;
+mod msr;
 mod unknown;
 
 use cpu_engine::Exit;
@@ -23,6 +24,7 @@ pub fn report(page: &SharedPage, exit: &Exit) -> Outcome {
     match exit {
         Exit::Io(exit) => io::report(page, exit),
         Exit::Mmio(exit) => mmio::report(page, exit),
+        Exit::Msr(exit) => msr::report(page, exit),
         Exit::Debug(exit) => debug::report(page, exit),
         Exit::EmulationFailure { bytes, len } => unknown::emulation(page, *bytes, *len),
         Exit::Hlt => reason(abi::mv_exit_reason_t_hlt),

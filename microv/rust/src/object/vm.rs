@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cpu_engine::TscClock;
+use cpu_engine::{MsrFilter, MsrRules, TscClock};
 use cpu_mem::PhysMap;
 
 use super::members::Members;
@@ -31,6 +31,10 @@ pub struct Vm {
     time_budget_ns: AtomicU64,
     tsc: OnceLock<TscClock>,
     clock: Mutex<Clock>,
+    msr_rules: Mutex<MsrRules>,
+    msr_filter: Mutex<MsrFilter>,
+    /// Counts the changes of the rules, so that a vCPU looks at them only then.
+    msr_changes: AtomicU64,
 }
 
 impl Vm {
@@ -46,6 +50,9 @@ impl Vm {
             time_budget_ns: AtomicU64::new(DEFAULT_TIME_BUDGET_NS),
             tsc: OnceLock::new(),
             clock: Mutex::default(),
+            msr_rules: Mutex::default(),
+            msr_filter: Mutex::default(),
+            msr_changes: AtomicU64::new(0),
         }
     }
 
@@ -103,6 +110,26 @@ impl Vm {
     /// The clock that all vCPUs share.
     pub fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The MSR filter that is not complete.
+    pub fn msr_filter_in_the_making(&self) -> MutexGuard<'_, MsrFilter> {
+        self.msr_filter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the rules for RDMSR and WRMSR. A vCPU that runs leaves, and follows them when it is run
+    /// again.
+    pub fn change_msr_rules(&self, change: impl FnOnce(&mut MsrRules)) {
+        change(&mut self.msr_rules.lock().unwrap_or_else(PoisonError::into_inner));
+        self.msr_changes.fetch_add(1, Ordering::Release);
+        self.lock_vcpus().iter().for_each(|vcpu| vcpu.kick.exit());
+    }
+
+    /// The rules, if they have changed since `seen`, which is set to now.
+    pub fn new_msr_rules(&self, seen: &mut u64) -> Option<MsrRules> {
+        let changes = self.msr_changes.load(Ordering::Acquire);
+        let rules = || self.msr_rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (std::mem::replace(seen, changes) != changes).then(rules)
     }
 
     fn lock_vcpus(&self) -> MutexGuard<'_, Vec<Arc<Presence>>> {

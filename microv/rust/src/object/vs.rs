@@ -36,6 +36,8 @@ pub struct State {
     pub clock: Clock,
     /// TSC frequency given to the guest, in kHz.
     pub tsc_khz: u32,
+    /// Changes of the VM's MSR rules that the vCPU knows of.
+    pub msr_changes: u64,
     destroyed: bool,
 }
 
@@ -74,6 +76,7 @@ impl Vs {
             mp_state: MpState::Initial,
             clock: Clock::default(),
             tsc_khz: tsc.khz(),
+            msr_changes: 0,
             destroyed: false,
         };
         Vs { id, vp, presence, running: AtomicBool::new(false), state: Mutex::new(state) }

@@ -8,6 +8,7 @@ mod dirty_log;
 pub mod handle;
 pub mod id;
 pub mod ids;
+mod msr_rules;
 pub mod pp;
 pub mod vm;
 pub mod vp;

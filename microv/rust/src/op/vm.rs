@@ -7,7 +7,7 @@ use crate::call::Call;
 use crate::mdl::Direction;
 use crate::object::vm::MapClaim;
 use crate::object::{RetireError, Vm};
-use crate::op::{dirty_log, ids};
+use crate::op::{dirty_log, ids, msr_rules};
 use crate::outcome::{Failure, OpResult, Outcome};
 use crate::slots::{MapOperation, Progress};
 
@@ -24,6 +24,8 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_DIRTY_LOG_SET_IDX_VAL => dirty_log::set(call),
         index::MV_VM_OP_DIRTY_LOG_GET_IDX_VAL => dirty_log::get(call),
         index::MV_VM_OP_DIRTY_LOG_CLEAR_IDX_VAL => dirty_log::clear(call),
+        index::MV_VM_OP_MSR_LEAVE_SET_IDX_VAL => msr_rules::leave_set(call),
+        index::MV_VM_OP_MSR_FILTER_SET_IDX_VAL => msr_rules::filter_set(call),
         index::MV_VM_OP_SET_TIME_BUDGET_IDX_VAL => set_time_budget(call),
         _ => Err(Failure::Unsupported),
     }

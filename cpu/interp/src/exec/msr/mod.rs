@@ -13,6 +13,7 @@ pub use self::rules::Origin;
 pub use self::table::MsrStore;
 use crate::cpu::Cpu;
 use crate::features::Vendor;
+use crate::msr_rules::MsrReason;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, gp};
 
@@ -232,6 +233,14 @@ impl Cpu {
         Ok(())
     }
 
+    fn guest_write_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefusal> {
+        let value = match index {
+            msr::EFER => self.guest_efer(value).ok_or(MsrRefusal::Invalid)?,
+            _ => value,
+        };
+        self.write_msr(index, value, Origin::Guest)
+    }
+
     /// WRMSR of EFER: LMA is read-only, LME fixed while paging is on. LME and NXE are bits of
     /// features, as in KVM; the host may set them regardless.
     fn guest_efer(&self, value: u64) -> Option<u64> {
@@ -260,11 +269,20 @@ fn rdmsr(cpu: &mut Cpu, _: &Op) -> Done {
     if cpu.arch.cpl != 0 {
         return gp(0);
     }
-    let Ok(value) = cpu.read_msr(msr_index(cpu), Origin::Guest) else {
-        return gp(0);
+    let index = msr_index(cpu);
+    let found = match cpu.msr_answer.take() {
+        Some(answer) if answer.refused => return gp(0),
+        Some(answer) => Ok(answer.value),
+        None if !cpu.msr_rules.allow(index, false) => Err(MsrReason::Denied),
+        None => cpu.read_msr(index, Origin::Guest).map_err(MsrReason::from),
     };
-    set_pair(cpu, value);
-    Ok(())
+    match found {
+        Ok(value) => {
+            set_pair(cpu, value);
+            Ok(())
+        }
+        Err(reason) => cpu.refuse_msr(reason, index, None),
+    }
 }
 
 fn wrmsr(cpu: &mut Cpu, _: &Op) -> Done {
@@ -272,15 +290,15 @@ fn wrmsr(cpu: &mut Cpu, _: &Op) -> Done {
         return gp(0);
     }
     let high = u64::from(cpu.get::<u32>(Gpr::Rdx as u8));
-    let mut value = high << 32 | u64::from(cpu.get::<u32>(Gpr::Rax as u8));
+    let value = high << 32 | u64::from(cpu.get::<u32>(Gpr::Rax as u8));
     let index = msr_index(cpu);
-    if index == msr::EFER {
-        let Some(allowed) = cpu.guest_efer(value) else {
-            return gp(0);
-        };
-        value = allowed;
-    }
-    cpu.write_msr(index, value, Origin::Guest).or_else(|_| gp(0))
+    let done = match cpu.msr_answer.take() {
+        Some(answer) if answer.refused => return gp(0),
+        Some(_) => Ok(()),
+        None if !cpu.msr_rules.allow(index, true) => Err(MsrReason::Denied),
+        None => cpu.guest_write_msr(index, value).map_err(MsrReason::from),
+    };
+    done.or_else(|reason| cpu.refuse_msr(reason, index, Some(value)))
 }
 
 fn check_tsc(cpu: &Cpu) -> Done {

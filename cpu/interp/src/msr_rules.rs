@@ -1,0 +1,172 @@
+//! What the host says about RDMSR and WRMSR of the guest: which MSRs it may not touch, and which
+//! refusals leave to the host instead of raising #GP.
+
+use std::sync::Arc;
+
+use crate::cpu::{Cpu, Request};
+use crate::exec::MsrRefusal;
+use crate::stop::{Done, Stop, gp};
+
+/// MSRs of the x2APIC, which no filter keeps from the guest.
+const X2APIC: std::ops::RangeInclusive<u32> = 0x800..=0x8FF;
+
+/// Why an access is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsrReason {
+    /// The MSR cannot hold the value.
+    Invalid,
+    /// There is no such MSR.
+    Unknown,
+    /// The filter says so.
+    Denied,
+}
+
+impl From<MsrRefusal> for MsrReason {
+    fn from(refusal: MsrRefusal) -> Self {
+        match refusal {
+            MsrRefusal::Invalid => Self::Invalid,
+            MsrRefusal::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// Neighbouring MSRs with a bit each: whether the access is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MsrRange {
+    /// The bits count for reads.
+    pub read: bool,
+    /// The bits count for writes.
+    pub write: bool,
+    /// The MSR of the lowest bit.
+    pub first: u32,
+    /// How many MSRs.
+    pub count: u32,
+    /// Lowest first; missing ones are clear.
+    pub allowed: Vec<u8>,
+}
+
+impl MsrRange {
+    fn covers(&self, index: u32, write: bool) -> bool {
+        let kind = if write { self.write } else { self.read };
+        kind && index.checked_sub(self.first).is_some_and(|offset| offset < self.count)
+    }
+
+    fn allows(&self, index: u32) -> bool {
+        let offset = index.wrapping_sub(self.first);
+        let byte = self.allowed.get(offset as usize / 8);
+        byte.is_some_and(|byte| byte >> (offset % 8) & 1 != 0)
+    }
+}
+
+/// Which MSRs the guest may touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MsrFilter {
+    /// What holds for MSRs in no range: not allowed.
+    pub deny: bool,
+    /// The first that covers an MSR counts.
+    pub ranges: Vec<MsrRange>,
+}
+
+/// The rules of one VM.
+#[derive(Clone, Debug, Default)]
+pub struct MsrRules {
+    /// Leave where an MSR cannot hold the value.
+    pub leave_invalid: bool,
+    /// Leave where there is no such MSR.
+    pub leave_unknown: bool,
+    /// Leave where the filter denies the access.
+    pub leave_denied: bool,
+    /// Without one everything is allowed.
+    pub filter: Option<Arc<MsrFilter>>,
+}
+
+impl MsrRules {
+    /// Whether the filter lets the guest touch an MSR.
+    #[must_use]
+    pub fn allow(&self, index: u32, write: bool) -> bool {
+        let Some(filter) = &self.filter else { return true };
+        if X2APIC.contains(&index) {
+            return true;
+        }
+        let covering = filter.ranges.iter().find(|range| range.covers(index, write));
+        covering.map_or(!filter.deny, |range| range.allows(index))
+    }
+
+    fn leave(&self, reason: MsrReason) -> bool {
+        match reason {
+            MsrReason::Invalid => self.leave_invalid,
+            MsrReason::Unknown => self.leave_unknown,
+            MsrReason::Denied => self.leave_denied,
+        }
+    }
+}
+
+/// What the host answers to an access that has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsrAnswer {
+    /// Raise #GP.
+    pub refused: bool,
+    /// What a read gets.
+    pub value: u64,
+}
+
+impl Cpu {
+    /// The access is refused: #GP, or the host decides. `value` is that of a write.
+    pub(crate) fn refuse_msr(&mut self, reason: MsrReason, index: u32, value: Option<u64>) -> Done {
+        if !self.msr_rules.leave(reason) {
+            return gp(0);
+        }
+        self.request = Some(Request::Msr { index, value, reason });
+        Err(Stop::Exit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(deny: bool, ranges: Vec<MsrRange>) -> MsrRules {
+        let filter = Some(Arc::new(MsrFilter { deny, ranges }));
+        MsrRules { filter, ..MsrRules::default() }
+    }
+
+    fn range(first: u32, count: u32, allowed: &[u8]) -> MsrRange {
+        MsrRange { read: true, write: false, first, count, allowed: allowed.to_vec() }
+    }
+
+    #[test]
+    fn without_a_filter_everything_is_allowed() {
+        assert!(MsrRules::default().allow(0, true));
+    }
+
+    #[test]
+    fn outside_of_ranges_the_default_counts() {
+        for deny in [false, true] {
+            let rules = rules(deny, vec![range(0x10, 8, &[0])]);
+            assert_eq!(rules.allow(0xF, false), !deny);
+            assert_eq!(rules.allow(0x18, false), !deny);
+            assert_eq!(rules.allow(0x10, true), !deny, "the range is for reads");
+        }
+    }
+
+    #[test]
+    fn inside_a_range_its_bit_counts() {
+        let rules = rules(false, vec![range(0x10, 9, &[0b101])]);
+        let allowed: Vec<_> = (0x10..0x1A).filter(|&msr| rules.allow(msr, false)).collect();
+        assert_eq!(allowed, [0x10, 0x12, 0x19]);
+    }
+
+    #[test]
+    fn the_first_range_counts_and_the_last_msr_can_be_in_one() {
+        let last = u32::MAX;
+        let rules = rules(true, vec![range(last, 1, &[1]), range(last - 7, 8, &[0])]);
+        assert!(rules.allow(last, false));
+        assert!(!rules.allow(last - 1, false));
+    }
+
+    #[test]
+    fn the_x2apic_is_never_kept_away() {
+        let rules = rules(true, vec![range(0x800, 0x100, &[])]);
+        assert!(rules.allow(0x800, false) && rules.allow(0x8FF, true));
+    }
+}
