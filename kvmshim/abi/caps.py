@@ -20,6 +20,7 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_EXT_CPUID: 1,
     # The recommended number of vCPUs: as many as run at once.
     kvm.KVM_CAP_NR_VCPUS: min(os.cpu_count() or 1, limits.KVM_MAX_VCPUS),
+    kvm.KVM_CAP_MMU_SHADOW_CACHE_CONTROL: 1,
     kvm.KVM_CAP_NR_MEMSLOTS: limits.KVM_USER_MEM_SLOTS,
     kvm.KVM_CAP_NOP_IO_DELAY: 1,
     kvm.KVM_CAP_MP_STATE: 1,
@@ -45,6 +46,7 @@ CAPABILITIES: Final[dict[int, int]] = {
     ),
     kvm.KVM_CAP_MAX_VCPUS: limits.KVM_MAX_VCPUS,
     kvm.KVM_CAP_READONLY_MEM: 1,
+    kvm.KVM_CAP_EXT_EMUL_CPUID: 1,
     kvm.KVM_CAP_ENABLE_CAP_VM: 1,
     kvm.KVM_CAP_CHECK_EXTENSION_VM: 1,
     kvm.KVM_CAP_MAX_VCPU_ID: limits.KVM_MAX_VCPU_IDS,

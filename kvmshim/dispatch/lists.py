@@ -90,6 +90,20 @@ def gives_supported_cpuid(handler: Handler) -> Shape:
     return answer
 
 
+def gives_emulated_cpuid(handler: Handler) -> Shape:
+    """As `gives_supported_cpuid`; EINVAL where the client's entries have padding that is not 0."""
+    shape = gives_supported_cpuid(handler)
+
+    def answer(request: Request) -> Reply:
+        count = min(_cpuid_head(request).nent, limits.KVM_MAX_CPUID_ENTRIES)
+        given = _entries(request, kvm_cpuid_entry2, request.arg + sizeof(kvm_cpuid2), count)
+        if any(any(entry.padding) for entry in given):
+            raise KvmError(errno.EINVAL, "the padding of an entry is not 0")
+        return shape(request)
+
+    return answer
+
+
 def gives_cpuid(handler: Handler) -> Shape:
     """`handler(target) -> leaves`. E2BIG, with the count needed, when they do not fit."""
 

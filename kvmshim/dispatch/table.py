@@ -30,7 +30,7 @@ from kvmshim.abi.structs_gen import (
 from kvmshim.dispatch import lists, shapes
 from kvmshim.dispatch.shapes import Shape
 from kvmshim.handle.system import cpuid as supported_cpuid
-from kvmshim.handle.system import extension, msr_features, msr_index, version
+from kvmshim.handle.system import emulated_cpuid, extension, msr_features, msr_index, version
 from kvmshim.handle.vcpu import (
     cpuid,
     debug_regs,
@@ -46,7 +46,16 @@ from kvmshim.handle.vcpu import (
     tsc,
     xsave,
 )
-from kvmshim.handle.vm import clock, dirty_log, enable_cap, lifetime, memory, msr_filter, placement
+from kvmshim.handle.vm import (
+    clock,
+    dirty_log,
+    enable_cap,
+    lifetime,
+    memory,
+    mmu_pages,
+    msr_filter,
+    placement,
+)
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
@@ -55,6 +64,9 @@ SYSTEM: Final[dict[int, Shape]] = {
     kvm.KVM_GET_API_VERSION: shapes.nothing(version.handle_system_get_api_version),
     kvm.KVM_CREATE_VM: shapes.new_file(lifetime.handle_system_create_vm),
     kvm.KVM_GET_MSR_INDEX_LIST: lists.gives_msr_indexes(msr_index.handle_system_get_msr_index_list),
+    kvm.KVM_GET_EMULATED_CPUID: lists.gives_emulated_cpuid(
+        emulated_cpuid.handle_system_get_emulated_cpuid
+    ),
     kvm.KVM_GET_MSR_FEATURE_INDEX_LIST: lists.gives_msr_indexes(
         msr_features.handle_system_get_msr_feature_index_list
     ),
@@ -76,6 +88,8 @@ VM: Final[dict[int, Shape]] = {
     kvm.KVM_CLEAR_DIRTY_LOG: shapes.takes_memory(
         kvm_clear_dirty_log, dirty_log.handle_vm_clear_dirty_log
     ),
+    kvm.KVM_SET_NR_MMU_PAGES: shapes.number(mmu_pages.handle_vm_set_nr_mmu_pages),
+    kvm.KVM_GET_NR_MMU_PAGES: shapes.number(mmu_pages.handle_vm_get_nr_mmu_pages),
     kvm.KVM_SET_TSS_ADDR: shapes.number(placement.handle_vm_set_tss_addr),
     kvm.KVM_SET_IDENTITY_MAP_ADDR: shapes.takes(
         c_uint64, placement.handle_vm_set_identity_map_addr, before=placement.check_no_vcpus

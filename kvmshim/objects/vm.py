@@ -55,6 +55,8 @@ class Vm:
     """KVM_DIRTY_LOG_*; not 0: only KVM_CLEAR_DIRTY_LOG makes pages clean."""
     exception_payload: bool = False
     triple_fault_event: bool = False
+    mmu_pages: int = 0
+    """What KVM_SET_NR_MMU_PAGES was given."""
     tsc_khz: int = 0
     """Frequency of the time-stamp counter of new vCPUs; 0 is the host's."""
     files: int = 1
