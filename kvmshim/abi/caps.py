@@ -28,6 +28,8 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_SET_GUEST_DEBUG: 1,
     kvm.KVM_CAP_DESTROY_MEMORY_REGION_WORKS: 1,
     kvm.KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 1,
+    # Banks of errors.
+    kvm.KVM_CAP_MCE: limits.KVM_MAX_MCE_BANKS,
     kvm.KVM_CAP_SET_BOOT_CPU_ID: 1,
     kvm.KVM_CAP_SET_IDENTITY_MAP_ADDR: 1,
     kvm.KVM_CAP_INTERNAL_ERROR_DATA: 1,

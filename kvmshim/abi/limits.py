@@ -13,6 +13,7 @@ KVM_ADDRESS_SPACES: Final = 1
 """Two with SMM, which is not announced."""
 
 KVM_MEM_MAX_NR_PAGES: Final = (1 << 31) - 1
+KVM_MAX_MCE_BANKS: Final = 32
 KVM_MAX_CPUID_ENTRIES: Final = 256
 MAX_IO_MSRS: Final = 256
 """Exclusive bound of `nmsrs` in KVM_GET_MSRS and KVM_SET_MSRS."""

@@ -24,6 +24,7 @@ from kvmshim.abi.structs_gen import (
     kvm_translation,
     kvm_userspace_memory_region,
     kvm_vcpu_events,
+    kvm_x86_mce,
     kvm_xcrs,
     kvm_xsave,
 )
@@ -38,6 +39,7 @@ from kvmshim.handle.vcpu import (
     fpu,
     guest_debug,
     interrupt,
+    mce,
     mp_state,
     msrs,
     regs,
@@ -67,6 +69,7 @@ SYSTEM: Final[dict[int, Shape]] = {
     kvm.KVM_GET_EMULATED_CPUID: lists.gives_emulated_cpuid(
         emulated_cpuid.handle_system_get_emulated_cpuid
     ),
+    kvm.KVM_X86_GET_MCE_CAP_SUPPORTED: shapes.gives(mce.handle_system_x86_get_mce_cap_supported),
     kvm.KVM_GET_MSR_FEATURE_INDEX_LIST: lists.gives_msr_indexes(
         msr_features.handle_system_get_msr_feature_index_list
     ),
@@ -123,6 +126,8 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_SET_XCRS: shapes.takes(kvm_xcrs, xsave.handle_vcpu_set_xcrs),
     kvm.KVM_GET_DEBUGREGS: shapes.gives(debug_regs.handle_vcpu_get_debugregs),
     kvm.KVM_SET_DEBUGREGS: shapes.takes(kvm_debugregs, debug_regs.handle_vcpu_set_debugregs),
+    kvm.KVM_X86_SETUP_MCE: shapes.takes(c_uint64, mce.handle_vcpu_x86_setup_mce),
+    kvm.KVM_X86_SET_MCE: shapes.takes(kvm_x86_mce, mce.handle_vcpu_x86_set_mce),
     kvm.KVM_SET_GUEST_DEBUG: shapes.takes(kvm_guest_debug, guest_debug.handle_vcpu_set_guest_debug),
     kvm.KVM_GET_VCPU_EVENTS: shapes.gives(events.handle_vcpu_get_vcpu_events),
     kvm.KVM_SET_VCPU_EVENTS: shapes.takes(kvm_vcpu_events, events.handle_vcpu_set_vcpu_events),
