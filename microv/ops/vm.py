@@ -135,6 +135,11 @@ def msr_filter_set(vmid: int, ranges: Sequence[tuple[int, int, int, bytes]], *, 
         with_handle(_OP | mv.MV_VM_OP_MSR_FILTER_SET_IDX_VAL, vmid)
 
 
+def platform_info_set(vmid: int, *, readable: bool) -> None:
+    """Whether the guest can read the MSR PLATFORM_INFO. INVALID_INPUT_REG1: no guest VM."""
+    with_handle(_OP | mv.MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL, vmid, int(readable))
+
+
 def clock_get(vmid: int) -> mv.mv_clock_t:
     """The VM's clock and the host's at one moment. INVALID_INPUT_REG1: no guest VM."""
     page = shared_page()

@@ -5,9 +5,10 @@ import pytest
 from microv import abi_gen as mv
 from microv.ops import vm, vs
 from microv.status import MvError
-from tests.hypercall.guest import Guest
+from tests.hypercall.guest import CODE, Guest
 
 _RDMSR_HLT = b"\x0f\x32\xf4"
+_PLATFORM_INFO = 0xCE
 _STAR = 0xC000_0081
 _RCX = (mv.mv_reg_t_rcx, _STAR)
 _BOTH = mv.MV_MSR_FILTER_READ | mv.MV_MSR_FILTER_WRITE
@@ -30,6 +31,18 @@ def test_a_denied_access_leaves_and_is_answered() -> None:
         exit_ = vs.run(guest.vsid, iomem=(0x55).to_bytes(16, "little"))
         assert exit_.reason == mv.mv_exit_reason_t_hlt
         assert vs.reg_get(guest.vsid, mv.mv_reg_t_rax) == 0x55
+
+
+def test_platform_info_can_be_taken_from_the_guest() -> None:
+    with Guest(_RDMSR_HLT) as guest:
+        vm.platform_info_set(guest.vmid, readable=False)
+        vm.msr_leave_set(guest.vmid, mv.MV_MSR_LEAVE_INVALID)
+        vs.run(guest.vsid, regs=[(mv.mv_reg_t_rcx, _PLATFORM_INFO)])
+        assert vs.run(guest.vsid).reason == mv.mv_exit_reason_t_msr
+        vm.platform_info_set(guest.vmid, readable=True)
+        vs.run(guest.vsid, iomem=bytes(16))
+        vs.reg_set(guest.vsid, mv.mv_reg_t_rip, CODE)
+        assert vs.run(guest.vsid).reason == mv.mv_exit_reason_t_hlt
 
 
 @pytest.mark.parametrize("reasons", [mv.MV_MSR_LEAVE_ALL + 1, 1 << 63], ids=hex)
@@ -58,3 +71,5 @@ def test_bad_ids_are_refused(bad_vmid: int) -> None:
         vm.msr_leave_set(bad_vmid, 0)
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         vm.msr_filter_set(bad_vmid, [], deny=False)
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vm.platform_info_set(bad_vmid, readable=True)

@@ -19,6 +19,7 @@ DENY: Final = kvm.KVM_MSR_FILTER_DEFAULT_DENY
 INVALID: Final = kvm.KVM_MSR_EXIT_REASON_INVAL
 UNKNOWN: Final = kvm.KVM_MSR_EXIT_REASON_UNKNOWN
 FILTER: Final = kvm.KVM_MSR_EXIT_REASON_FILTER
+PLATFORM_INFO: Final = 0xCE
 STAR: Final = 0xC000_0081
 LSTAR: Final = 0xC000_0082
 NO_MSR: Final = 0x474F_4F00
@@ -223,6 +224,17 @@ def test_bitmap_that_leads_nowhere(machine: Machine) -> None:
 
 def test_largest_range_is_taken(vm: Vm) -> None:
     set_filter(vm, *[(READ, 0xC000_0000, 0x3000, 0)] * 16)
+
+
+def test_platform_info_can_be_taken_from_the_guest(system: System, machine: Machine) -> None:
+    assert system.check_extension(kvm.KVM_CAP_MSR_PLATFORM_INFO) == 1
+    for readable in (1, 0, 1):
+        wanted = kvm_enable_cap(cap=kvm.KVM_CAP_MSR_PLATFORM_INFO)
+        wanted.args[0] = readable
+        machine.vm.ioctl(KVM_ENABLE_CAP, wanted)
+        assert access(machine, RDMSR, PLATFORM_INFO) == kvm.KVM_EXIT_HLT
+        assert faulted(machine) == (not readable)
+        assert len(machine.vcpu.msrs([PLATFORM_INFO])) == 1
 
 
 def test_only_a_vm_has_a_filter(system: System, vcpu: Vcpu) -> None:

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use cpu_defs::msr;
+
 use crate::cpu::{Cpu, Request};
 use crate::exec::MsrRefusal;
 use crate::stop::{Done, Stop, gp};
@@ -76,6 +78,8 @@ pub struct MsrRules {
     pub leave_unknown: bool,
     /// Leave where the filter denies the access.
     pub leave_denied: bool,
+    /// The guest has no PLATFORM_INFO.
+    pub hide_platform_info: bool,
     /// Without one everything is allowed.
     pub filter: Option<Arc<MsrFilter>>,
 }
@@ -90,6 +94,11 @@ impl MsrRules {
         }
         let covering = filter.ranges.iter().find(|range| range.covers(index, write));
         covering.map_or(!filter.deny, |range| range.allows(index))
+    }
+
+    /// Whether the processor is one without this MSR, for the guest.
+    pub(crate) fn hide(&self, index: u32) -> bool {
+        self.hide_platform_info && index == msr::PLATFORM_INFO
     }
 
     fn leave(&self, reason: MsrReason) -> bool {

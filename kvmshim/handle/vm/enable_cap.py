@@ -40,6 +40,11 @@ def _user_space_msr(vm: Vm, reasons: int) -> None:
     vm_op.msr_leave_set(vm.vmid, leave)
 
 
+def _platform_info(vm: Vm, readable: int) -> None:
+    """Whether the guest can read MSR_PLATFORM_INFO; it can until told otherwise."""
+    vm_op.platform_info_set(vm.vmid, readable=bool(readable))
+
+
 def _max_vcpu_id(vm: Vm, bound: int) -> None:
     """Ids of vCPUs stay below `bound`, which is set once, before the first vCPU."""
     if bound > limits.KVM_MAX_VCPU_IDS:
@@ -70,6 +75,7 @@ _MSR_REASONS: Final = {
 _ENABLE: Final[dict[int, Callable[[Vm, int], None]]] = {
     kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: _manual_dirty_log,
     kvm.KVM_CAP_X86_USER_SPACE_MSR: _user_space_msr,
+    kvm.KVM_CAP_MSR_PLATFORM_INFO: _platform_info,
     kvm.KVM_CAP_MAX_VCPU_ID: _max_vcpu_id,
     kvm.KVM_CAP_EXCEPTION_PAYLOAD: _exception_payload,
     kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: _triple_fault_event,

@@ -66,6 +66,8 @@ super::define::constants! {
     MV_VM_OP_MSR_LEAVE_SET_IDX_VAL = 0x65;
     /// Extension. R11 VM; mv_msr_filter_t on the page.
     MV_VM_OP_MSR_FILTER_SET_IDX_VAL = 0x66;
+    /// Extension. R11 VM, R12 1 where its guest can read the MSR PLATFORM_INFO, else 0.
+    MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL = 0x67;
     /// Extension. R11 VM, R12 nanoseconds, R13 the CLOCK_REALTIME of that moment, or 0 for now.
     MV_VM_OP_CLOCK_SET_IDX_VAL = 0x61;
 

@@ -25,6 +25,18 @@ pub fn leave_set(call: &Call) -> OpResult {
     Ok(Outcome::Done)
 }
 
+/// R12 is 0 or 1: whether the guest can read PLATFORM_INFO.
+pub fn platform_info_set(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    let hide = match call.regs.r12 {
+        0 => true,
+        1 => false,
+        _ => return Err(Failure::Reg2),
+    };
+    vm.change_msr_rules(|rules| rules.hide_platform_info = hide);
+    Ok(Outcome::Done)
+}
+
 /// Adds the range on the page to the filter in the making. Refused where a flag is unknown, the range
 /// has too many MSRs, or there are too many ranges.
 pub fn filter_set(call: &Call) -> OpResult {

@@ -25,6 +25,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_DIRTY_LOG_GET_IDX_VAL => dirty_log::get(call),
         index::MV_VM_OP_DIRTY_LOG_CLEAR_IDX_VAL => dirty_log::clear(call),
         index::MV_VM_OP_MSR_LEAVE_SET_IDX_VAL => msr_rules::leave_set(call),
+        index::MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL => msr_rules::platform_info_set(call),
         index::MV_VM_OP_MSR_FILTER_SET_IDX_VAL => msr_rules::filter_set(call),
         index::MV_VM_OP_SET_TIME_BUDGET_IDX_VAL => set_time_budget(call),
         _ => Err(Failure::Unsupported),

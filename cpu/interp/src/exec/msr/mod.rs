@@ -274,6 +274,8 @@ fn rdmsr(cpu: &mut Cpu, _: &Op) -> Done {
         Some(answer) if answer.refused => return gp(0),
         Some(answer) => Ok(answer.value),
         None if !cpu.msr_rules.allow(index, false) => Err(MsrReason::Denied),
+        // KVM says so, too, though the MSR is only unreadable.
+        None if cpu.msr_rules.hide(index) => Err(MsrReason::Invalid),
         None => cpu.read_msr(index, Origin::Guest).map_err(MsrReason::from),
     };
     match found {
