@@ -21,8 +21,9 @@ PAGES: Final = 100
 
 @pytest.fixture
 def logged(machine: Machine) -> Machine:
-    """A slot of 100 pages at 1 MiB whose writes are logged."""
-    machine.vm.add_region(slot=SLOT, gpa=GPA, size=PAGES * PAGE_SIZE, flags=LOG)
+    """A slot of 100 pages at 1 MiB whose writes are logged, but not from its beginning."""
+    region = machine.vm.add_region(slot=SLOT, gpa=GPA, size=PAGES * PAGE_SIZE)
+    machine.vm.set_region(slot=SLOT, gpa=GPA, size=region.size, address=region.address, flags=LOG)
     return machine
 
 
@@ -111,6 +112,16 @@ def test_every_kind_of_write_counts(logged: Machine, instruction: str) -> None:
     logged.load(f"{start} {instruction}; hlt", Mode.PROTECTED)
     assert logged.vcpu.run() == kvm.KVM_EXIT_HLT
     assert dirty(logged.vm) == [5]
+
+
+def test_first_touch_counts_in_a_slot_that_begins_with_a_log(machine: Machine) -> None:
+    """As in KVM, which makes the page writable for the guest then."""
+    machine.vm.add_region(slot=2, gpa=0x80_0000, size=4 * PAGE_SIZE, flags=LOG)
+    machine.load("again: mov al, [0x802000]; hlt; jmp again", Mode.PROTECTED)
+    machine.vcpu.run()
+    assert dirty(machine.vm, slot=2, pages=4) == [2]
+    machine.vcpu.run()
+    assert dirty(machine.vm, slot=2, pages=4) == []
 
 
 def test_clients_writes_do_not_count(logged: Machine) -> None:

@@ -1,5 +1,8 @@
 //! Which pages the guest has written: a bit in the entry of each page whose writes are logged.
 //!
+//! A page that was mapped with its log counts as written when it is first looked up for whatever: so
+//! it is in KVM, where that look-up makes it writable for the guest.
+//!
 //! Laws:
 //! - Who is going to store to guest memory gets the page from [`PhysMap::page_to_write`], which sets
 //!   the bit. What it was given may be kept for further stores until the next flush that its holder
@@ -10,7 +13,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::phys_map::{LOGGED, WRITTEN};
+use crate::phys_map::{LOG_BITS, LOGGED, UNTOUCHED, WRITTEN};
 use crate::{HostPage, PageFlags, PhysMap};
 
 const WRITABLE: u64 = PageFlags::WRITE.bits() as u64;
@@ -26,7 +29,7 @@ impl PhysMap {
             // The store comes after the bit is there, and another page is not mistaken for this.
             match entry.compare_exchange_weak(
                 seen,
-                seen | WRITTEN,
+                (seen | WRITTEN) & !UNTOUCHED,
                 Ordering::SeqCst,
                 Ordering::Acquire,
             ) {
@@ -41,7 +44,7 @@ impl PhysMap {
     /// no page.
     pub fn log_writes(&self, gpa: u64, on: bool, written: bool) -> bool {
         let bits = if on { LOGGED } else { 0 } | if on && written { WRITTEN } else { 0 };
-        self.change(gpa, |entry| entry & !(LOGGED | WRITTEN) | bits).is_some()
+        self.change(gpa, |entry| entry & !LOG_BITS | bits).is_some()
     }
 
     /// Whether the page was written since its bit was taken.
@@ -109,6 +112,15 @@ mod tests {
         let map = logged();
         map.log_writes(GPA, true, true);
         assert!(map.take_written(GPA));
+    }
+
+    #[test]
+    fn the_first_touch_of_a_page_mapped_with_a_log_counts() {
+        let map = map_with_page(GPA, PageFlags::ALL | PageFlags::LOGGED);
+        assert!(!map.is_written(GPA));
+        assert_eq!(map.page(GPA).unwrap().flags(), PageFlags::ALL);
+        assert!(map.take_written(GPA));
+        assert!(map.page(GPA).is_some() && !map.is_written(GPA));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::num::NonZeroU64;
 use std::ptr;
 
-use crate::phys_map::{LOGGED, WRITTEN};
+use crate::phys_map::LOG_BITS;
 use crate::{PAGE_SIZE, PageFlags, Word, racy};
 
 /// Low bits of an entry, below the page-aligned host address.
@@ -27,7 +27,7 @@ impl HostPage {
     ///
     /// Only for the map, whose entries carry the promise made to `map_page`.
     pub(crate) fn from_entry(entry: u64) -> Option<Self> {
-        NonZeroU64::new(entry & !(LOGGED | WRITTEN)).map(Self)
+        NonZeroU64::new(entry & !LOG_BITS).map(Self)
     }
 
     /// The rights that the map grants on this page.

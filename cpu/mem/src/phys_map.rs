@@ -21,6 +21,10 @@ const FANOUT: usize = 1 << LEVEL_BITS;
 /// Bits of an entry beside the rights: the page's writes are logged; it was written.
 pub(crate) const LOGGED: u64 = PageFlags::LOGGED.bits() as u64;
 pub(crate) const WRITTEN: u64 = 1 << 4;
+/// The page was mapped with its writes logged, and nobody has looked it up yet.
+pub(crate) const UNTOUCHED: u64 = 1 << 5;
+/// All of them.
+pub(crate) const LOG_BITS: u64 = LOGGED | WRITTEN | UNTOUCHED;
 
 /// Why a page was not mapped or unmapped; each carries the guest-physical address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +89,8 @@ impl PhysMap {
         }
         let path = Path::of(gpa)?;
         let leaf = child_or_new(child_or_new(&self.root, path.root), path.middle);
-        let entry = hva | u64::from(flags.bits());
+        let logged = flags.contains(PageFlags::LOGGED | PageFlags::WRITE);
+        let entry = hva | u64::from(flags.bits()) | if logged { UNTOUCHED } else { 0 };
         leaf.0[path.leaf]
             .compare_exchange(0, entry, Ordering::AcqRel, Ordering::Relaxed)
             .map_err(|_| MapError::AlreadyMapped(gpa))?;
@@ -108,7 +113,11 @@ impl PhysMap {
     /// The host page behind the page of `gpa` (any address in it), if there is one.
     #[inline]
     pub fn page(&self, gpa: u64) -> Option<HostPage> {
-        HostPage::from_entry(self.entry_of(gpa)?.load(Ordering::Acquire))
+        let entry = self.entry_of(gpa)?;
+        match entry.load(Ordering::Acquire) {
+            seen if seen & UNTOUCHED != 0 => self.page_to_write(gpa),
+            seen => HostPage::from_entry(seen),
+        }
     }
 
     /// The entry of the page around `gpa`, if anything near was ever mapped.

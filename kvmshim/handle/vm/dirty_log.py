@@ -2,7 +2,8 @@
 
 `virt/kvm/kvm_main.c`, kvm_get_dirty_log_protect and kvm_clear_dirty_log_protect; only the guest's
 own writes count, the accessed and dirty bits that it makes the processor set among them. A page
-may be in the log although the write faulted in the end; none is missing.
+may be in the log although the write faulted in the end; none is missing. In a slot that was made
+with KVM_MEM_LOG_DIRTY_PAGES the first access to a page counts, whatever it is, as in KVM.
 """
 
 import errno
