@@ -91,12 +91,17 @@ def gives_supported_cpuid(handler: Handler) -> Shape:
 
 
 def gives_emulated_cpuid(handler: Handler) -> Shape:
-    """As `gives_supported_cpuid`; EINVAL where the client's entries have padding that is not 0."""
+    """As `gives_supported_cpuid`; EINVAL where the client's entries have padding that is not 0, or
+    cannot be read.
+    """
     shape = gives_supported_cpuid(handler)
 
     def answer(request: Request) -> Reply:
         count = min(_cpuid_head(request).nent, limits.KVM_MAX_CPUID_ENTRIES)
-        given = _entries(request, kvm_cpuid_entry2, request.arg + sizeof(kvm_cpuid2), count)
+        try:
+            given = _entries(request, kvm_cpuid_entry2, request.arg + sizeof(kvm_cpuid2), count)
+        except KvmError as error:
+            raise KvmError(errno.EINVAL, f"of {count} entries some cannot be read") from error
         if any(any(entry.padding) for entry in given):
             raise KvmError(errno.EINVAL, "the padding of an entry is not 0")
         return shape(request)
@@ -105,13 +110,12 @@ def gives_emulated_cpuid(handler: Handler) -> Shape:
 
 
 def gives_cpuid(handler: Handler) -> Shape:
-    """`handler(target) -> leaves`. E2BIG, with the count needed, when they do not fit."""
+    """`handler(target) -> leaves`. E2BIG, nothing written, when they do not fit."""
 
     def answer(request: Request) -> Reply:
         room = _cpuid_head(request).nent
         leaves: Sequence[kvm_cpuid_entry2] = handler(request.target)
         if room < len(leaves):
-            request.caller.copy_out(request.arg, bytes(kvm_cpuid2(nent=len(leaves))))
             raise KvmError(errno.E2BIG, f"{len(leaves)} leaves, room for {room}")
         _copy_out_leaves(request, leaves)
         return 0

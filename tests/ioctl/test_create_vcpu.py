@@ -65,6 +65,12 @@ def test_id_at_the_limit_is_refused(system: System, vm: Vm) -> None:
         vm.ioctl(KVM_CREATE_VCPU, system.check_extension(KVM_CAP_MAX_VCPU_ID))
 
 
+def test_only_32_bits_of_an_id_count(vm: Vm) -> None:
+    vm.create_vcpu(1 << 32 | 5)
+    with refused(errno.EEXIST):
+        vm.ioctl(KVM_CREATE_VCPU, 5)
+
+
 @pytest.mark.parametrize("vcpu_id", [0x7FFF_FFFF, 0xFFFF_FFFF], ids=hex)
 def test_id_far_out_of_range_is_refused(vm: Vm, vcpu_id: int) -> None:
     with refused(errno.EINVAL):

@@ -19,6 +19,11 @@ def test_set_then_get(vm: Vm, pages: int) -> None:
     assert vm.ioctl(KVM_GET_NR_MMU_PAGES) == pages
 
 
+def test_more_than_an_answer_can_tell(vm: Vm) -> None:
+    assert vm.ioctl(KVM_SET_NR_MMU_PAGES, 1 << 40 | 7) == 0
+    assert vm.ioctl(KVM_GET_NR_MMU_PAGES) == 7
+
+
 @pytest.mark.parametrize("pages", [0, 63])
 def test_too_few_are_refused(vm: Vm, pages: int) -> None:
     vm.ioctl(KVM_SET_NR_MMU_PAGES, 100)

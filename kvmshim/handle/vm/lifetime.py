@@ -39,10 +39,11 @@ def handle_system_create_vm(_: System, machine_type: int, caller: Caller) -> Vm:
 
 
 def handle_vm_create_vcpu(vm: Vm, vcpu_id: int, _: Caller) -> Vcpu:
-    """KVM_CREATE_VCPU. `vcpu_id` becomes the APIC id.
+    """KVM_CREATE_VCPU. `vcpu_id`, of which 32 bits count, becomes the APIC id.
 
     Errors: EINVAL (id or number of vCPUs out of range), EEXIST (id in use), ENOMEM.
     """
+    vcpu_id &= 0xFFFF_FFFF
     if vcpu_id >= limits.KVM_MAX_VCPU_IDS:
         raise KvmError(errno.EINVAL, f"vCPU id {vcpu_id:#x} is out of range")
     with vm.lock:

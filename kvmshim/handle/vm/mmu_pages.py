@@ -11,16 +11,16 @@ from kvmshim.objects.vm import Vm
 from kvmshim.platform.caller import Caller
 
 _AT_LEAST: Final = 64
+_TOLD: Final = 0x7FFF_FFFF
 
 
 def handle_vm_set_nr_mmu_pages(vm: Vm, pages: int, _: Caller) -> None:
     """KVM_SET_NR_MMU_PAGES. Errors: EINVAL (less than 64)."""
-    pages &= 0xFFFF_FFFF
     if pages < _AT_LEAST:
         raise KvmError(errno.EINVAL, f"{pages} pages are too few")
     vm.mmu_pages = pages
 
 
 def handle_vm_get_nr_mmu_pages(vm: Vm, _: int, __: Caller) -> int:
-    """KVM_GET_NR_MMU_PAGES: what was set, or 0. Never fails."""
-    return vm.mmu_pages
+    """KVM_GET_NR_MMU_PAGES: the lower 31 bits of what was set, or 0. Never fails."""
+    return vm.mmu_pages & _TOLD
