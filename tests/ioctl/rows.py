@@ -1,0 +1,121 @@
+"""The dispatch table as tests drive it: every ioctl on every kind of file that answers it.
+
+A test that is parametrized by these rows covers a new ioctl with its row.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from typing import Final
+
+from kvmshim.abi import ioctls_gen
+from kvmshim.dispatch import lists
+from kvmshim.dispatch.shapes import Shape
+from kvmshim.dispatch.table import TABLES
+from kvmshim.objects.system import System
+from kvmshim.objects.vcpu import Vcpu
+from kvmshim.objects.vm import Vm
+from tests.kvm import Descriptor, Region
+from tests.machine import Machine
+
+WRITE: Final = 1
+READ: Final = 2
+
+NAMES: Final = {
+    number: name for name, number in vars(ioctls_gen).items() if name.startswith("KVM_")
+}
+KINDS: Final = {System: "system", Vm: "vm", Vcpu: "vcpu"}
+
+WITHOUT_POINTER: Final = {"nothing", "number", "new_file"}
+"""Shapes whose argument is a value, or nothing."""
+
+ANSWERS: Final = {"gives", "exchanges"}
+"""Shapes that write one structure to where the argument points."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ioctl on one kind of file."""
+
+    kind: str
+    name: str
+    number: int
+    shape: Shape
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind}-{self.name}"
+
+    @property
+    def shape_name(self) -> str:
+        return self.shape.__qualname__.partition(".")[0]
+
+    @property
+    def takes_pointer(self) -> bool:
+        return self.shape_name not in WITHOUT_POINTER
+
+    @property
+    def is_list(self) -> bool:
+        return self.shape.__module__ == lists.__name__
+
+    @property
+    def reads(self) -> bool:
+        """Whether the number says that the caller is written to."""
+        return self.number >> 30 & READ != 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the structure that the number tells; 0 for none."""
+        return self.number >> 16 & 0x3FFF
+
+
+ROWS: Final = [
+    Row(KINDS[kind], NAMES[number], number, shape)
+    for kind, table in TABLES.items()
+    for number, shape in table.items()
+]
+POINTERS: Final = [row for row in ROWS if row.takes_pointer]
+STRUCTURES: Final = [row for row in POINTERS if not row.is_list]
+STATE: Final = [
+    row
+    for row in ROWS
+    if row.shape_name == "gives" and row.kind != "system" and row.name != "KVM_GET_CLOCK"
+]
+"""Ioctls that read a VM's or vCPU's state, which stands still while no vCPU runs."""
+
+
+class Targets:
+    """The three kinds of file, made by one machine."""
+
+    def __init__(self, system: Descriptor, machine: Machine) -> None:
+        self._fds = {"system": system, "vm": machine.vm, "vcpu": machine.vcpu}
+
+    def of(self, kind: str) -> Descriptor:
+        """The descriptor of this kind."""
+        return self._fds[kind]
+
+    def call(self, row: Row, argument: int) -> int:
+        """The ioctl's result; OSError with its errno."""
+        return self.of(row.kind).ioctl(row.number, argument)
+
+    def outcome(self, row: Row, argument: int) -> int:
+        """The ioctl's result, or its errno as a negative number."""
+        try:
+            return self.call(row, argument)
+        except OSError as error:
+            return -(error.errno or 0)
+
+    def state(self) -> dict[str, bytes]:
+        """All that can be read of the VM and the vCPU, by row."""
+        return {row.label: self.image(row) for row in STATE}
+
+    def image(self, row: Row) -> bytes:
+        """What a row of STATE reads."""
+        image = ctypes.create_string_buffer(row.size)
+        self.call(row, ctypes.addressof(image))
+        return image.raw
+
+
+def half_mapped(hole: Region, size: int, mapped: int) -> int:
+    """Where a structure has its first `mapped` bytes before a hole that begins in the middle."""
+    assert 0 < mapped < size
+    return hole.address + hole.size // 2 - mapped
