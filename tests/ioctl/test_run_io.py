@@ -6,7 +6,6 @@ import pytest
 
 from kvmshim.abi.constants_gen import (
     KVM_EXIT_HLT,
-    KVM_EXIT_INTR,
     KVM_EXIT_IO,
     KVM_EXIT_IO_IN,
     KVM_EXIT_IO_OUT,
@@ -116,7 +115,7 @@ def test_immediate_exit_ends_a_pending_in(machine: Machine) -> None:
     with refused(errno.EINTR):
         machine.vcpu.run()
     regs = machine.vcpu.regs()
-    assert machine.vcpu.state.exit_reason == KVM_EXIT_INTR
+    assert machine.vcpu.state.exit_reason == KVM_EXIT_IO
     assert (regs.rax & 0xFF, regs.rbx, regs.rip) == (0x5A, 0, CODE + IMMEDIATE_PORT_LENGTH)
 
 
@@ -126,7 +125,7 @@ def test_immediate_exit_ends_a_pending_out(machine: Machine) -> None:
     machine.vcpu.state.immediate_exit = 1
     with refused(errno.EINTR):
         machine.vcpu.run()
-    assert machine.vcpu.state.exit_reason == KVM_EXIT_INTR
+    assert machine.vcpu.state.exit_reason == KVM_EXIT_IO
     assert machine.vcpu.regs().rip == CODE + IMMEDIATE_PORT_LENGTH
 
 

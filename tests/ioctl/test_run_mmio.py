@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from kvmshim.abi.constants_gen import KVM_EXIT_HLT, KVM_EXIT_INTR, KVM_EXIT_MMIO
+from kvmshim.abi.constants_gen import KVM_EXIT_HLT, KVM_EXIT_MMIO
 from tests.kvm import refused
 from tests.machine import CODE, DATA, MMIO, RAM_SIZE, Machine, Mode
 
@@ -140,5 +140,5 @@ def test_immediate_exit_ends_a_pending_read(machine: Machine) -> None:
     with refused(errno.EINTR):
         machine.vcpu.run()
     regs = machine.vcpu.regs()
-    assert machine.vcpu.state.exit_reason == KVM_EXIT_INTR
+    assert machine.vcpu.state.exit_reason == KVM_EXIT_MMIO
     assert (regs.rax, regs.rbx) == (0x600D_F00D, 0)

@@ -141,7 +141,10 @@ impl Vcpu {
                     *pending = owed;
                     return 0;
                 }
-                Ok(Outcome::Interrupted) if self.must_return(&wishes) => {
+                // `exit_reason` stays that of the exit whose instruction has ended: clients read it
+                // again after they had it completed.
+                Ok(Outcome::Interrupted) if wishes.immediate_exit => return -libc::EINTR,
+                Ok(Outcome::Interrupted) if self.signalled.load(Ordering::Acquire) => {
                     self.area.set_exit_reason(KVM_EXIT_INTR);
                     return -libc::EINTR;
                 }
@@ -150,10 +153,6 @@ impl Vcpu {
                 Err(run::Refused) => return -libc::EINVAL,
             }
         }
-    }
-
-    fn must_return(&self, wishes: &Wishes) -> bool {
-        wishes.immediate_exit || self.signalled.load(Ordering::Acquire)
     }
 
     /// Copies what the client brings for a pending read; returns how many bytes.
