@@ -14,7 +14,11 @@ from tests.machine import CR0_PE, CR0_PG, CR4_PAE, EFER_LMA, EFER_LME, Machine, 
 SEGMENTS = ["cs", "ds", "es", "fs", "gs", "ss", "tr", "ldt"]
 CR0_NW = 1 << 29
 CR0_CD = 1 << 30
+CR4_PCIDE = 1 << 17
 CR4_SMEP = 1 << 20
+CR4_OF_ALL_FEATURES = 0x771FFF
+"""VME to LA57, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE."""
+
 APIC_BASE = 0xFEE0_0000
 APIC_ENABLE = 1 << 11
 APIC_BSP = 1 << 8
@@ -157,6 +161,30 @@ def test_cr4_bit_of_a_feature_not_announced_is_refused(vcpu: Vcpu) -> None:
     sregs.cr4 = CR4_SMEP
     with refused(errno.EINVAL):
         vcpu.set_sregs(sregs)
+
+
+def test_every_cr4_bit_that_a_vcpu_can_have_is_there_before_its_cpuid(vcpu: Vcpu) -> None:
+    sregs = vcpu.sregs()
+    sregs.cr4 = CR4_OF_ALL_FEATURES
+    vcpu.set_sregs(sregs)
+    assert vcpu.sregs().cr4 == CR4_OF_ALL_FEATURES
+
+
+@pytest.mark.parametrize("bit", [13, 14], ids=["VMXE", "SMXE"])
+def test_cr4_bit_that_no_vcpu_can_have_is_refused_before_its_cpuid(vcpu: Vcpu, bit: int) -> None:
+    sregs = vcpu.sregs()
+    sregs.cr4 = 1 << bit
+    with refused(errno.EINVAL):
+        vcpu.set_sregs(sregs)
+
+
+def test_pcide_outside_long_mode_lets_the_guest_run(machine: Machine) -> None:
+    machine.load("mov ebx, 7; hlt", Mode.PROTECTED)
+    sregs = machine.vcpu.sregs()
+    sregs.cr4 |= CR4_PCIDE
+    machine.vcpu.set_sregs(sregs)
+    assert machine.vcpu.run() == KVM_EXIT_HLT
+    assert (machine.vcpu.regs().rbx, machine.vcpu.sregs().cr4 & CR4_PCIDE) == (7, CR4_PCIDE)
 
 
 def test_pae_needs_no_cpuid(vcpu: Vcpu) -> None:

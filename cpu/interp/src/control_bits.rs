@@ -1,6 +1,7 @@
 //! Which bits of CR4 a processor has: those of features that its CPUID announces, and the old ones.
 //!
-//! SDM volume 3, "Control Registers". As in KVM, the announcement alone decides.
+//! SDM volume 3, "Control Registers". As in KVM, the announcement alone decides; an empty table
+//! withholds nothing.
 
 use cpu_defs::{CpuidBit, CpuidEntry, cpuid_bit as bit, cr4, find_cpuid};
 
@@ -35,5 +36,6 @@ pub(crate) fn cr4_bits(table: &[CpuidEntry]) -> u64 {
         let (function, index, reg) = bit.word.position();
         find_cpuid(table, function, index).is_some_and(|entry| reg.of(entry) & bit.mask() != 0)
     };
-    BY_FEATURE.iter().filter(|row| announced(&row.1)).fold(ALWAYS, |bits, row| bits | row.0)
+    let exists = |bit: &CpuidBit| table.is_empty() || announced(bit);
+    BY_FEATURE.iter().filter(|row| exists(&row.1)).fold(ALWAYS, |bits, row| bits | row.0)
 }

@@ -54,7 +54,7 @@ _REGISTERS: Final[list[int]] = [
 _MSRS: Final[list[int]] = [MSR_EFER, MSR_IA32_APICBASE]
 
 _CR0_PE, _CR0_NW, _CR0_CD, _CR0_PG = 1 << 0, 1 << 29, 1 << 30, 1 << 31
-_CR4_PAE, _CR4_PCIDE = 1 << 5, 1 << 17
+_CR4_PAE = 1 << 5
 _PHYSICAL_BITS_UNLESS_SAID = 36
 _APIC_BASE_RESERVED = 0x2FF
 
@@ -111,8 +111,6 @@ def _check(sregs: kvm_sregs, physical_bits: int) -> None:
             raise KvmError(errno.EINVAL, f"CR3 {sregs.cr3:#x} is beyond physical addresses")
     elif sregs.efer & EFER_LMA or sregs.cs.l:
         raise KvmError(errno.EINVAL, "EFER.LMA and CS.L need EFER.LME and CR0.PG")
-    if sregs.cr4 & _CR4_PCIDE and not sregs.efer & EFER_LMA:
-        raise KvmError(errno.EINVAL, "CR4.PCIDE needs long mode")
     apic_mode = sregs.apic_base & (X2APIC_ENABLE | MSR_IA32_APICBASE_ENABLE)
     reserved = sregs.apic_base & _APIC_BASE_RESERVED or sregs.apic_base >> physical_bits
     if reserved or apic_mode == X2APIC_ENABLE:
