@@ -56,6 +56,12 @@ walks: build ## WALKS page walks of a guest against the model in tests/walk, fro
 bench: build clients ## Exits per second, start-up, instructions per second
 	python -m tools.bench
 
+SELFTESTS ?=
+
+.PHONY: selftests
+selftests: build ## The KVM selftests of Linux 6.1: SELFTESTS='--tier 1 cpuid' (see docs/selftests.md)
+	python -m tools.selftests $(SELFTESTS)
+
 CASES ?= 1000000
 ORACLE ?=
 

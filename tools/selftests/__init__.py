@@ -1,0 +1,1 @@
+"""The KVM selftests of Debian's kernel sources against kvmshim: `make selftests`."""

@@ -1,0 +1,96 @@
+"""`make selftests`: the KVM selftests of Linux 6.1, each below a `kvmshim run` of its own.
+
+Exit status 0 if every result is the one that the catalogue expects, 1 if not, 2 if the programs
+cannot be had.
+"""
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tools.selftests import catalogue, source, table
+from tools.selftests.catalogue import Entry
+from tools.selftests.run import run
+
+_BUILD = Path(__file__).resolve().parents[2] / "build" / "selftests"
+_GENERATED = "<!-- What follows is written by `python -m tools.selftests --document FILE`. -->\n"
+
+
+def main() -> int:
+    """Builds, runs, prints."""
+    arguments = _parser().parse_args()
+    try:
+        programs = source.built(_BUILD / "programs")
+    except source.Unavailable as unavailable:
+        print(unavailable, file=sys.stderr)
+        return 2
+    rows = []
+    for entry, outcome in _results(_chosen(arguments), programs, arguments.jobs):
+        print(table.line(entry, outcome), flush=True)
+        rows.append((entry, outcome))
+    if arguments.document:
+        _document(arguments.document, rows)
+    print(table.summary(rows))
+    return 0 if all(table.as_expected(*row) for row in rows) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.selftests", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only programs with one of these in their path")
+    parser.add_argument("--tier", type=int, action="append", help="only programs of this tier")
+    parser.add_argument("--ci", action="store_true", help="only those that the gate runs")
+    parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
+    parser.add_argument("--document", type=Path, help="write the table to the end of this file")
+    return parser
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Entry]:
+    return [
+        entry
+        for entry in catalogue.load()
+        if (not arguments.tier or entry.tier in arguments.tier)
+        and (entry.ci or not arguments.ci)
+        and (not arguments.names or any(name in entry.path for name in arguments.names))
+    ]
+
+
+def _results(entries: list[Entry], programs: Path, jobs: int) -> Iterator[table.Row]:
+    """As they come."""
+    logs = _BUILD / "logs"
+    logs.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {
+            pool.submit(
+                run,
+                programs / entry.path,
+                entry.arguments,
+                entry.limit_seconds,
+                logs / f"{entry.name}.txt",
+            ): entry
+            for entry in entries
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _document(path: Path, rows: list[table.Row]) -> None:
+    written = path.read_text().partition(_GENERATED)[0]
+    said = (
+        f"{time.strftime('%Y-%m-%d')}, {_processor()}, Linux {platform.release()},"
+        f" {source.PACKAGE} {source.version()}: {table.summary(rows).partition(': ')[2]}."
+    )
+    path.write_text(f"{written}{_GENERATED}\n{said}\n\n{table.markdown(rows)}")
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return f"{len(models)} x {models[0]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

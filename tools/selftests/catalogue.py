@@ -1,0 +1,58 @@
+"""What is known of each program: `catalogue.toml`, whose head says what its keys mean."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.selftests.run import Verdict
+
+PATH = Path(__file__).with_name("catalogue.toml")
+_LIMIT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One program."""
+
+    path: str
+    """Below the folder of the programs."""
+    tier: int
+    ci: bool
+    arguments: list[str]
+    expected: frozenset[Verdict]
+    why: str
+    """Why it has arguments, skips or fails."""
+    limit_seconds: float
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+def load(path: Path = PATH) -> list[Entry]:
+    """All entries, by tier and then as they are written."""
+    with path.open("rb") as file:
+        tables = tomllib.load(file)
+    entries = [_entry(name, table) for name, table in tables.items()]
+    return sorted(entries, key=lambda entry: entry.tier)
+
+
+def _entry(path: str, table: dict[str, Any]) -> Entry:
+    expected = frozenset(Verdict(word) for word in table.get("expect", "pass").split(" or "))
+    entry = Entry(
+        path,
+        table["tier"],
+        table.get("ci", True),
+        table.get("arguments", "").split(),
+        expected,
+        table.get("why", ""),
+        table.get("seconds", _LIMIT_SECONDS),
+    )
+    if (entry.arguments or expected != {Verdict.PASS}) and not entry.why:
+        raise ValueError(f"{path} has no `why`")
+    unknown = table.keys() - {"tier", "ci", "arguments", "expect", "why", "seconds"}
+    if unknown:
+        raise ValueError(f"{path} has unknown keys: {unknown}")
+    return entry

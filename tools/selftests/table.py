@@ -1,0 +1,47 @@
+"""The results as people read them: a line each on the terminal, a table in Markdown."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tools.selftests.catalogue import Entry
+from tools.selftests.run import Outcome, Verdict
+
+Row = tuple[Entry, Outcome]
+
+
+def line(entry: Entry, outcome: Outcome) -> str:
+    """One line of the terminal. An exclamation mark: not what the catalogue expects."""
+    mark = " " if as_expected(entry, outcome) else "!"
+    text = f"{mark} {outcome.verdict.value:4} {outcome.seconds:6.1f} s  {entry.path}"
+    return f"{text}  ({outcome.reason})" if outcome.reason else text
+
+
+def as_expected(entry: Entry, outcome: Outcome) -> bool:
+    """Whether the catalogue says so."""
+    return outcome.verdict in entry.expected
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """The last line: how many of each."""
+    count = Counter(outcome.verdict for _, outcome in rows)
+    return (
+        f"selftests: {count[Verdict.PASS]} passed, {count[Verdict.FAIL]} failed,"
+        f" {count[Verdict.SKIP]} skipped"
+    )
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """A table, by tier."""
+    lines = ["| tier | program | result | s | why |", "|---|---|---|---|---|"]
+    for entry, outcome in sorted(rows, key=lambda row: (row[0].tier, row[0].name)):
+        command = " ".join([entry.name, *entry.arguments])
+        plain = outcome.verdict is Verdict.PASS and not entry.arguments
+        cells = [
+            str(entry.tier),
+            f"`{command}`",
+            outcome.verdict.value,
+            f"{outcome.seconds:.1f}",
+            "" if plain else entry.why or outcome.reason,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
