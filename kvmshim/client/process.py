@@ -9,7 +9,6 @@ import os
 import select
 import weakref
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Self
 
 from kvmshim.errors import KvmError
@@ -38,7 +37,8 @@ class ThreadStatus:
     def of(cls, tid: int) -> Self:
         """ESRCH: no such thread."""
         try:
-            text = Path(f"/proc/{tid}/status").read_text(errors="replace")
+            with open(f"/proc/{tid}/status", errors="replace") as status:
+                text = status.read()
         except (FileNotFoundError, ProcessLookupError):
             raise KvmError(errno.ESRCH, f"thread {tid} is gone") from None
         fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
@@ -80,7 +80,8 @@ class Process:
     def read(self, name: str) -> bytes:
         """A whole file of /proc/TGID. ESRCH: the process is gone."""
         try:
-            return Path(f"/proc/{self.tgid}/{name}").read_bytes()
+            with open(f"/proc/{self.tgid}/{name}", "rb") as file:
+                return file.read()
         except (FileNotFoundError, ProcessLookupError):
             raise KvmError(errno.ESRCH, f"client {self.tgid} is gone") from None
 
