@@ -1,0 +1,121 @@
+"""Pointers inside of structures that lead nowhere: EFAULT, and nothing is changed."""
+
+import ctypes
+import errno
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kvmshim.abi import constants_gen as kvm
+from kvmshim.abi import structs_gen as abi
+from tests.ioctl.rows import STRUCTURES, Row, Targets
+from tests.kvm import PAGE_SIZE, Region, System, refused
+from tests.machine import Machine
+
+LOGGED = 1
+LOGGED_GPA = 1 << 30
+LOGGED_PAGES = 64
+WORD = 8
+
+
+def memory_region(address: int) -> ctypes.Structure:
+    return abi.kvm_userspace_memory_region(
+        slot=2, guest_phys_addr=2 * LOGGED_GPA, memory_size=PAGE_SIZE, userspace_addr=address
+    )
+
+
+def dirty_log(address: int) -> ctypes.Structure:
+    return abi.kvm_dirty_log(slot=LOGGED, dirty_bitmap=address)
+
+
+def clear_dirty_log(address: int) -> ctypes.Structure:
+    return abi.kvm_clear_dirty_log(slot=LOGGED, num_pages=LOGGED_PAGES, dirty_bitmap=address)
+
+
+def msr_filter(address: int) -> ctypes.Structure:
+    filter_ = abi.kvm_msr_filter()
+    filter_.ranges[0].flags = kvm.KVM_MSR_FILTER_READ
+    filter_.ranges[0].nmsrs = 1
+    filter_.ranges[1].flags = kvm.KVM_MSR_FILTER_READ
+    filter_.ranges[1].nmsrs = 64
+    filter_.ranges[0].bitmap = ctypes.addressof(GOOD_WORD)
+    filter_.ranges[1].bitmap = address
+    return filter_
+
+
+GOOD_WORD = ctypes.c_uint64(0)
+
+INNER: dict[str, Callable[[int], ctypes.Structure]] = {
+    "KVM_SET_USER_MEMORY_REGION": memory_region,
+    "KVM_GET_DIRTY_LOG": dirty_log,
+    "KVM_CLEAR_DIRTY_LOG": clear_dirty_log,
+    "KVM_X86_SET_MSR_FILTER": msr_filter,
+}
+"""A structure, right but for where its pointer leads."""
+
+ROWS = [row for row in STRUCTURES if row.shape_name == "takes_memory"]
+every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
+every_bitmap = pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if row.name != "KVM_SET_USER_MEMORY_REGION"],
+    ids=lambda row: row.label,
+)
+
+
+@pytest.fixture
+def own_targets(system: System) -> Targets:
+    """A machine with a slot that has a dirty log."""
+    machine = Machine.of(system)
+    size = LOGGED_PAGES * PAGE_SIZE
+    machine.vm.add_region(slot=LOGGED, gpa=LOGGED_GPA, size=size, flags=kvm.KVM_MEM_LOG_DIRTY_PAGES)
+    return Targets(system, machine)
+
+
+@pytest.fixture(autouse=True)
+def own_unchanged(own_targets: Targets) -> Iterator[None]:
+    """The VM and the vCPU are after each test what they were."""
+    before = own_targets.state()
+    yield
+    assert own_targets.state() == before
+
+
+def call(targets: Targets, row: Row, address: int) -> int:
+    return targets.of(row.kind).ioctl(row.number, INNER[row.name](address))
+
+
+@every_row
+def test_it_leads_nowhere(own_targets: Targets, row: Row) -> None:
+    with refused(errno.EFAULT):
+        call(own_targets, row, PAGE_SIZE)
+
+
+@every_row
+def test_it_leads_to_a_page_that_is_not_mapped(own_targets: Targets, row: Row) -> None:
+    region = Region(16 * PAGE_SIZE)
+    region.close()
+    with refused(errno.EFAULT):
+        call(own_targets, row, region.address)
+
+
+@every_bitmap
+def test_it_leads_to_a_page_that_may_not_be_touched(
+    own_targets: Targets, hole: Region, row: Row
+) -> None:
+    with refused(errno.EFAULT):
+        call(own_targets, row, hole.address + hole.size // 2)
+
+
+@every_bitmap
+def test_half_of_what_it_leads_to_is_mapped(own_targets: Targets, hole: Region, row: Row) -> None:
+    with refused(errno.EFAULT):
+        call(own_targets, row, hole.address + hole.size // 2 - WORD // 2)
+
+
+@every_bitmap
+def test_it_is_beyond_user_memory(own_targets: Targets, row: Row) -> None:
+    with refused(errno.EFAULT):
+        call(own_targets, row, 1 << 63)
+
+
+def test_every_inner_pointer_is_known() -> None:
+    assert {row.name for row in ROWS} == INNER.keys()
