@@ -18,6 +18,13 @@ KVM_X86_GET_MCE_CAP_SUPPORTED: Final = 0x8008AE9D
 # system, vm
 KVM_CHECK_EXTENSION: Final = 0xAE03
 
+# system, vcpu, device
+KVM_GET_DEVICE_ATTR: Final = 0x4018AEE2
+KVM_HAS_DEVICE_ATTR: Final = 0x4018AEE3
+
+# vcpu, device
+KVM_SET_DEVICE_ATTR: Final = 0x4018AEE1
+
 # system, vcpu
 KVM_GET_MSRS: Final = 0xC008AE88
 

@@ -674,6 +674,26 @@ class kvm_msr_filter(Structure):
 assert sizeof(kvm_msr_filter) == 392
 
 
+class kvm_device_attr(Structure):
+    """`struct kvm_device_attr`, 24 bytes."""
+
+    flags: int
+    group: int
+    attr: int
+    addr: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint32),
+        ("group", c_uint32),
+        ("attr", c_uint64),
+        ("addr", c_uint64),
+    )
+
+
+assert sizeof(kvm_device_attr) == 24
+
+
 class kvm_stats_header(Structure):
     """`struct kvm_stats_header`, 24 bytes."""
 

@@ -12,6 +12,7 @@ from kvmshim.abi.structs_gen import (
     kvm_clear_dirty_log,
     kvm_clock_data,
     kvm_debugregs,
+    kvm_device_attr,
     kvm_dirty_log,
     kvm_enable_cap,
     kvm_fpu,
@@ -30,9 +31,11 @@ from kvmshim.abi.structs_gen import (
 )
 from kvmshim.dispatch import lists, shapes
 from kvmshim.dispatch.shapes import Shape
+from kvmshim.handle.system import attributes as system_attributes
 from kvmshim.handle.system import cpuid as supported_cpuid
 from kvmshim.handle.system import emulated_cpuid, extension, msr_features, msr_index, version
 from kvmshim.handle.vcpu import (
+    attributes,
     cpuid,
     debug_regs,
     events,
@@ -74,6 +77,12 @@ SYSTEM: Final[dict[int, Shape]] = {
         msr_features.handle_system_get_msr_feature_index_list
     ),
     kvm.KVM_GET_MSRS: lists.reads_msrs(msr_features.handle_system_get_msrs),
+    kvm.KVM_HAS_DEVICE_ATTR: shapes.takes_memory(
+        kvm_device_attr, system_attributes.handle_system_has_device_attr
+    ),
+    kvm.KVM_GET_DEVICE_ATTR: shapes.takes_memory(
+        kvm_device_attr, system_attributes.handle_system_get_device_attr
+    ),
     kvm.KVM_CHECK_EXTENSION: shapes.number(extension.handle_check_extension),
     kvm.KVM_GET_VCPU_MMAP_SIZE: shapes.nothing(version.handle_system_get_vcpu_mmap_size),
     kvm.KVM_GET_SUPPORTED_CPUID: lists.gives_supported_cpuid(
@@ -136,6 +145,15 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_NMI: shapes.number(interrupt.handle_vcpu_nmi),
     kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vcpu_set_tsc_khz),
     kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vcpu_get_tsc_khz),
+    kvm.KVM_HAS_DEVICE_ATTR: shapes.takes_memory(
+        kvm_device_attr, attributes.handle_vcpu_has_device_attr
+    ),
+    kvm.KVM_GET_DEVICE_ATTR: shapes.takes_memory(
+        kvm_device_attr, attributes.handle_vcpu_get_device_attr
+    ),
+    kvm.KVM_SET_DEVICE_ATTR: shapes.takes_memory(
+        kvm_device_attr, attributes.handle_vcpu_set_device_attr
+    ),
     kvm.KVM_GET_MP_STATE: shapes.gives(mp_state.handle_vcpu_get_mp_state),
     kvm.KVM_SET_MP_STATE: shapes.takes(kvm_mp_state, mp_state.handle_vcpu_set_mp_state),
 }

@@ -305,6 +305,16 @@ def tsc_set_khz(vsid: int, khz: int) -> None:
     with_handle(_OP | mv.MV_VS_OP_TSC_SET_KHZ_IDX_VAL, vsid, khz)
 
 
+def tsc_get_offset(vsid: int) -> int:
+    """What that counter is ahead of the host's, once the host's is scaled; mod 2^64."""
+    return with_handle(_OP | mv.MV_VS_OP_TSC_GET_OFFSET_IDX_VAL, vsid)
+
+
+def tsc_set_offset(vsid: int, offset: int) -> None:
+    """Moves the counter: `offset` mod 2^64 ahead of the host's, whatever it was."""
+    with_handle(_OP | mv.MV_VS_OP_TSC_SET_OFFSET_IDX_VAL, vsid, offset)
+
+
 def clock_get(vsid: int) -> int:
     """Nanoseconds since the VS was created, or on from what was set."""
     return with_handle(_OP | mv.MV_VS_OP_CLOCK_GET_IDX_VAL, vsid)

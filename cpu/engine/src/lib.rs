@@ -21,7 +21,7 @@ mod vcpu;
 pub use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, TableField};
 pub use cpu_interp::state::Shadow;
 pub use cpu_interp::xstate::XsaveError;
-pub use cpu_interp::{Features, FpuState, HostDebug, TscClock, host_tsc};
+pub use cpu_interp::{Features, FpuState, HostDebug, TscClock, host_tsc, host_tsc_khz};
 pub use cpu_interp::{MsrFilter, MsrRange, MsrReason, MsrRules};
 pub use cpuid::{Personality, supported_cpuid, supported_cpuid_as};
 pub use error::{EntryFailure, MsrError, QueueFull, RegError};

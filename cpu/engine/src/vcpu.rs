@@ -103,6 +103,18 @@ impl Vcpu {
         cpu.clock = cpu.clock.with_khz(khz);
     }
 
+    /// What the guest's time-stamp counter is ahead of the host's, once that is scaled.
+    #[must_use]
+    pub fn tsc_offset(&self) -> u64 {
+        self.cpu().clock.offset().wrapping_add(self.cpu().tsc_offset)
+    }
+
+    /// Moves the guest's counter so far ahead of the host's. IA32_TSC_ADJUST keeps its value.
+    pub fn set_tsc_offset(&mut self, offset: u64) {
+        let cpu = self.cpu_mut();
+        cpu.tsc_offset = offset.wrapping_sub(cpu.clock.offset());
+    }
+
     pub(crate) fn cpu(&self) -> &Cpu {
         &self.interp.cpu
     }

@@ -37,7 +37,7 @@ pub mod xstate;
 
 pub use clock::TscClock;
 pub use cpu::{Cpu, Request};
-pub use cpu_host::{FpuState, host_tsc};
+pub use cpu_host::{FpuState, host_tsc, host_tsc_khz};
 pub use debug::HostDebug;
 pub use exec::{MsrRefusal, MsrStore, Origin, feature_msrs, saved_msrs};
 pub use features::{Features, Vendor};

@@ -42,6 +42,13 @@ ioctls! {
     "system, vm" {
         KVM_CHECK_EXTENSION = KVMIO 0x03, NONE;
     }
+    "system, vcpu, device" {
+        KVM_GET_DEVICE_ATTR = KVMIO 0xe2, WRITE, kvm::kvm_device_attr;
+        KVM_HAS_DEVICE_ATTR = KVMIO 0xe3, WRITE, kvm::kvm_device_attr;
+    }
+    "vcpu, device" {
+        KVM_SET_DEVICE_ATTR = KVMIO 0xe1, WRITE, kvm::kvm_device_attr;
+    }
     "system, vcpu" {
         KVM_GET_MSRS = KVMIO 0x88, READ | WRITE, kvm::kvm_msrs;
     }

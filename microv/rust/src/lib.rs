@@ -29,7 +29,6 @@ mod root;
 mod run;
 mod runs;
 mod slots;
-mod tsc;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -135,6 +135,7 @@ layouts! {
     "kvm_x86_mce" = kvm::kvm_x86_mce { status addr misc mcg_status bank pad1 pad2 }
     "kvm_msr_filter_range" = kvm::kvm_msr_filter_range { flags nmsrs base bitmap }
     "kvm_msr_filter" = kvm::kvm_msr_filter { flags ranges }
+    "kvm_device_attr" = kvm::kvm_device_attr { flags group attr addr }
     "kvm_stats_header" = kvm::kvm_stats_header {
         flags name_size num_desc id_offset desc_offset data_offset
     }

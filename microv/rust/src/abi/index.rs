@@ -121,4 +121,7 @@ super::define::constants! {
     MV_VS_OP_EVENT_SET_ALL_IDX_VAL = 0x61;
     /// Extension. R11 VS; mv_debug_t on the page.
     MV_VS_OP_DEBUG_SET_IDX_VAL = 0x62;
+    /// Extension. R11 VS; what its time-stamp counter is ahead of the host's, scaled: R10 out, R12 in.
+    MV_VS_OP_TSC_GET_OFFSET_IDX_VAL = 0x80;
+    MV_VS_OP_TSC_SET_OFFSET_IDX_VAL = 0x81;
 }

@@ -38,7 +38,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_PP_OP_MSR_GET_SUPPORTED_LIST_IDX_VAL => msr_get_supported_list(call),
         index::MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL => msr_get_feature_list(call),
         index::MV_PP_OP_TSC_GET_KHZ_IDX_VAL => {
-            let khz = call.pp.tsc_khz.map_or_else(crate::tsc::host_khz, NonZeroU32::get);
+            let khz = call.pp.tsc_khz.map_or_else(cpu_engine::host_tsc_khz, NonZeroU32::get);
             Ok(Outcome::Value(khz.into()))
         }
         index::MV_PP_OP_TSC_SET_KHZ_IDX_VAL => tsc_set_khz(call),

@@ -1,4 +1,4 @@
-//! Time of a VS: its TSC frequency, and a settable nanosecond clock.
+//! Time of a VS: its TSC frequency and offset, and a settable nanosecond clock.
 
 use crate::call::Call;
 use crate::outcome::{Failure, OpResult};
@@ -15,6 +15,19 @@ pub fn tsc_set_khz(call: &Call) -> OpResult {
         let khz = khz.ok_or(Failure::Reg2)?;
         state.vcpu.set_tsc_khz(khz);
         state.tsc_khz = khz;
+        Ok(())
+    })
+}
+
+/// R10 becomes what the counter is ahead of the host's, once that is scaled, mod 2^64.
+pub fn tsc_get_offset(call: &Call) -> OpResult {
+    super::value(call, |state| Ok(state.vcpu.tsc_offset()))
+}
+
+/// R12 is that offset from now on.
+pub fn tsc_set_offset(call: &Call) -> OpResult {
+    super::done(call, |state| {
+        state.vcpu.set_tsc_offset(call.regs.r12);
         Ok(())
     })
 }

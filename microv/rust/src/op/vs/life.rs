@@ -18,7 +18,7 @@ pub fn create_vs(call: &Call) -> OpResult {
     if !vp.members.join() {
         return Err(Failure::Reg1);
     }
-    let tsc_khz = call.pp.tsc_khz.map_or_else(crate::tsc::host_khz, NonZeroU32::get);
+    let tsc_khz = call.pp.tsc_khz.map_or_else(cpu_engine::host_tsc_khz, NonZeroU32::get);
     let personality = call.machine.personality.get();
     match call.machine.vss.create(|id| Vs::new(id, Arc::clone(&vp), tsc_khz, personality)) {
         Some(vs) => Ok(Outcome::Value(vs.id().into())),
