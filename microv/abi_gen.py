@@ -82,6 +82,7 @@ MV_VM_OP_MSR_LEAVE_SET_IDX_VAL: Final = 0x65
 MV_VM_OP_MSR_FILTER_SET_IDX_VAL: Final = 0x66
 MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL: Final = 0x67
 MV_VM_OP_CLOCK_SET_IDX_VAL: Final = 0x61
+MV_VM_OP_STATS_GET_IDX_VAL: Final = 0x80
 MV_VP_OP_CREATE_VP_IDX_VAL: Final = 0x0
 MV_VP_OP_DESTROY_VP_IDX_VAL: Final = 0x1
 MV_VP_OP_VMID_IDX_VAL: Final = 0x2
@@ -130,6 +131,7 @@ MV_VS_OP_EVENT_SET_ALL_IDX_VAL: Final = 0x61
 MV_VS_OP_DEBUG_SET_IDX_VAL: Final = 0x62
 MV_VS_OP_TSC_GET_OFFSET_IDX_VAL: Final = 0x80
 MV_VS_OP_TSC_SET_OFFSET_IDX_VAL: Final = 0x81
+MV_VS_OP_STATS_GET_IDX_VAL: Final = 0x82
 
 # mv_status_t
 MV_STATUS_SUCCESS: Final = 0x0
@@ -635,6 +637,50 @@ class mv_clock_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_clock_t) == 0x18
+
+
+class mv_vm_stats_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("flush_requests", ctypes.c_uint64),
+        ("flushes", ctypes.c_uint64),
+        ("pages", ctypes.c_uint64),
+    )
+    flush_requests: int
+    flushes: int
+    pages: int
+
+
+assert ctypes.sizeof(mv_vm_stats_t) == 0x18
+
+
+class mv_vs_stats_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("exits", ctypes.c_uint64),
+        ("io_exits", ctypes.c_uint64),
+        ("mmio_exits", ctypes.c_uint64),
+        ("hlt_exits", ctypes.c_uint64),
+        ("interrupt_exits", ctypes.c_uint64),
+        ("interrupt_window_exits", ctypes.c_uint64),
+        ("unknown_exits", ctypes.c_uint64),
+        ("interrupts", ctypes.c_uint64),
+        ("nmis", ctypes.c_uint64),
+        ("flushes", ctypes.c_uint64),
+    )
+    exits: int
+    io_exits: int
+    mmio_exits: int
+    hlt_exits: int
+    interrupt_exits: int
+    interrupt_window_exits: int
+    unknown_exits: int
+    interrupts: int
+    nmis: int
+    flushes: int
+
+
+assert ctypes.sizeof(mv_vs_stats_t) == 0x50
 
 
 class mv_debug_t(ctypes.LittleEndianStructure):

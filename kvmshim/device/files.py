@@ -1,33 +1,28 @@
-"""What open files stand for: `/dev/kvm`, VMs and vCPUs, and how their ioctls reach dispatch.
+"""What open files stand for: `/dev/kvm`, VMs, vCPUs, statistics; how ioctls reach dispatch.
 
-A VM's or vCPU's file lives on a FUSE session of its own, on a mount that no path leads to. The
-session begins when an ioctl makes the object and ends with the file's last use, which is when the
-object is let go. A vCPU's file can be mapped: the first touch of a mapping exchanges it for the
-pages that the engine writes (`kvm_run`), so the kernel never caches a page of the file itself.
+A file that an ioctl makes lives on a mount of its own (`private_mount`). A vCPU's can be mapped:
+the first touch of a mapping exchanges it for the pages that the engine writes (`kvm_run`), so the
+kernel never caches a page of the file itself. Of statistics it caches nothing either.
 """
 
 import contextlib
 import errno
 import os
 import stat
-import threading
 
 from kvmshim.client.client import Client
 from kvmshim.device.caller import RequestCaller
 from kvmshim.device.fuse_ffi import FileAttributes, Pending
-from kvmshim.device.mount import mount_detached, open_fuse_device
 from kvmshim.device.opener import OpenedFile
-from kvmshim.device.session import Node, OpenFile, Session
+from kvmshim.device.private_mount import FILE_INODE, PrivateMount
+from kvmshim.device.session import Node, OpenFile
 from kvmshim.device.workplace import RunDoor, Workplace
-from kvmshim.dispatch.request import NewFile, Reply, Request, Target
+from kvmshim.dispatch.request import Kept, NewFile, Reply, Request, Target
 from kvmshim.errors import KvmError
+from kvmshim.objects.statistics import Statistics
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
-
-_FILE_INODE = 2
-_MAX_THREADS = 16
-"""Of one private session: a KVM_RUN, the ioctls that wait behind it, faults and interrupts."""
 
 
 def system_node(workplace: Workplace, attributes: FileAttributes) -> Node:
@@ -76,7 +71,7 @@ def _result(reply: Reply, caller: RequestCaller, workplace: Workplace) -> int:
     if not isinstance(reply, NewFile):
         return reply
     try:
-        opened = PrivateFile(reply.target, workplace).open()
+        opened = _new_file(reply.target, workplace).open()
         try:
             return caller.give_file(opened.fd, opened.device)
         finally:
@@ -87,73 +82,118 @@ def _result(reply: Reply, caller: RequestCaller, workplace: Workplace) -> int:
         return -(error.errno or errno.EIO)
 
 
-class PrivateFile(TargetFile):
-    """The file of a VM or a vCPU, and the mount and session it lives on."""
+def _new_file(target: Kept, workplace: Workplace) -> "PrivateFile":
+    match target:
+        case Vcpu():
+            return VcpuFile(target, workplace)
+        case Vm():
+            return VmFile(target, workplace)
+        case Statistics():
+            return StatisticsFile(target, workplace)
 
-    def __init__(self, target: Vm | Vcpu, workplace: Workplace) -> None:
-        super().__init__(target, workplace)
-        self._object = target
-        self._name = f"kvm-vcpu:{target.vcpu_id}" if isinstance(target, Vcpu) else "kvm-vm"
-        self._session = Session(self._name, max_threads=_MAX_THREADS, on_end=self._end)
-        self._lock = threading.Lock()
-        self._mount_fd = -1
-        self._run_door: RunDoor | None = None
-        self._identity: OpenedFile | None = None
-        self._taken = False
+
+class PrivateFile:
+    """A file that an ioctl makes, and the mount it lives on. Without ioctls, as it stands."""
+
+    def __init__(self, target: Kept, name: str, workplace: Workplace) -> None:
+        """`name` is what the client's `/proc/PID/fd` shows, and our lists of threads."""
+        self._kept = target
+        self._workplace = workplace
+        self._mount = PrivateMount(name, workplace.opener, self._end)
 
     def open(self) -> OpenedFile:
-        """Start the session and open its file; the caller owns the descriptor.
+        """Start the session and open the file; the caller owns the descriptor.
 
         OSError or KvmError, and then the object is released.
         """
-        try:
-            self._start()
-        except BaseException:
-            self.release()
-            self._end()
-            raise
-        try:
-            self._identity = self._workplace.opener.open(self._mount_fd, self._name)
-        except BaseException:
-            self.release()
-            raise
-        return self._identity
+        return self._mount.open(self, mode=stat.S_IFREG | 0o600)
 
-    def _start(self) -> None:
-        size, slot = 0, None
-        if isinstance(self._object, Vcpu):
-            python_ioctl = self._session.callbacks.ioctl_address
-            self._run_door = self._workplace.service.run_door(self._object, python_ioctl)
-            size, slot = self._run_door.size, self._run_door.slot
-        mode, uid, gid = stat.S_IFREG | 0o600, os.getuid(), os.getgid()
-        attributes = FileAttributes(_FILE_INODE, mode, uid, gid, size)
-        fuse_fd = open_fuse_device()
-        try:
-            self._mount_fd = mount_detached(fuse_fd)
-            nodes = {self._name.encode(): Node(attributes, self._take)}
-            self._session.start_files(fuse_fd, nodes, slot)
-        except BaseException:
-            os.close(fuse_fd)
-            raise
+    def ioctl(self, pending: Pending, command: int, argument: int) -> None:  # noqa: ARG002
+        """There is none."""
+        pending.result(-errno.ENOTTY)
 
-    def _take(self, pending: Pending) -> OpenFile:
-        """The one open there is. Through `/proc/PID/fd` anyone who may trace the client could ask
-        for more; KVM's own files refuse that with ENXIO too."""
-        with self._lock:
-            if self._taken or pending.sender.tid != self._workplace.opener.pid:
-                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
-            self._taken = True
-        return self
+    def read(self, pending: Pending, span: slice) -> None:  # noqa: ARG002
+        """It cannot be read."""
+        pending.error(errno.EINVAL)
+
+    def release(self) -> None:
+        """Let go of the mount, which ends the session. Idempotent."""
+        self._mount.release()
+
+    def _end(self) -> None:
+        self._workplace.service.release(self._kept)
+
+
+class VmFile(PrivateFile, TargetFile):
+    """The file of a VM."""
+
+    ioctl = TargetFile.ioctl
+
+    def __init__(self, vm: Vm, workplace: Workplace) -> None:
+        TargetFile.__init__(self, vm, workplace)
+        PrivateFile.__init__(self, vm, "kvm-vm", workplace)
+
+
+class StatisticsFile(PrivateFile):
+    """The statistics of a VM or vCPU: only to be read, each time as they are."""
+
+    def __init__(self, statistics: Statistics, workplace: Workplace) -> None:
+        of = statistics.of
+        name = f"kvm-vcpu-stats:{of.vcpu_id}" if isinstance(of, Vcpu) else "kvm-vm-stats"
+        super().__init__(statistics, name, workplace)
+
+    def open(self) -> OpenedFile:
+        """See `PrivateFile.open`."""
+        return self._mount.open(self, mode=stat.S_IFREG | 0o400, direct=True)
 
     def read(self, pending: Pending, span: slice) -> None:
-        """Exchange the mapping that was touched; EINVAL for a VM's file, which has no page.
+        """Answer read(2); any process may have been given the file."""
+        tid = pending.sender.tid
+        gate = None
+        if tid != 0:
+            with contextlib.suppress(KvmError):
+                gate = self._workplace.service.gate(self._workplace.find_client(tid).tgid)
+        if gate:
+            gate.enter(tid)
+        try:
+            data = self._workplace.service.read(self._kept, span)
+        finally:
+            if gate:
+                gate.leave(tid)
+        pending.data(data)
+
+
+class VcpuFile(PrivateFile, TargetFile):
+    """The file of a vCPU, which has run pages."""
+
+    ioctl = TargetFile.ioctl
+
+    def __init__(self, vcpu: Vcpu, workplace: Workplace) -> None:
+        TargetFile.__init__(self, vcpu, workplace)
+        PrivateFile.__init__(self, vcpu, f"kvm-vcpu:{vcpu.vcpu_id}", workplace)
+        self._vcpu = vcpu
+        self._run_door: RunDoor | None = None
+
+    def open(self) -> OpenedFile:
+        """See `PrivateFile.open`."""
+        try:
+            python_ioctl = self._mount.session.callbacks.ioctl_address
+            self._run_door = self._workplace.service.run_door(self._vcpu, python_ioctl)
+        except BaseException:
+            self._end()
+            raise
+        door = self._run_door
+        return self._mount.open(self, mode=stat.S_IFREG | 0o600, size=door.size, native=door.slot)
+
+    def read(self, pending: Pending, span: slice) -> None:
+        """Exchange the mapping that was touched; EINVAL before there are run pages.
 
         The touch is answered with what the run pages hold, for a system call that had the fault
         uses the answer; user code repeats it on the exchanged mapping. The answer is dropped from
         the kernel's cache, so that the next mapping is noticed too.
         """
         tid = pending.sender.tid
-        if self._run_door is None or self._identity is None:
+        if self._run_door is None or self._mount.opened is None:
             pending.error(errno.EINVAL)
             return
         try:
@@ -165,7 +205,7 @@ class PrivateFile(TargetFile):
                 pending.error(error.errno)
 
     def _exchange(self, client: Client, pending: Pending, span: slice) -> None:
-        file, run_door = self._identity, self._run_door
+        file, run_door = self._mount.opened, self._run_door
         assert file is not None
         assert run_door is not None
         tid = pending.sender.tid
@@ -184,18 +224,8 @@ class PrivateFile(TargetFile):
                     file.inode,
                     run_door.memfd,
                     answer,
-                    exchanged=lambda: self._session.drop_pages(_FILE_INODE, span),
+                    exchanged=lambda: self._mount.session.drop_pages(FILE_INODE, span),
                     in_flight=gate.inside,
                 )
         finally:
             gate.withdraw(tid)
-
-    def release(self) -> None:
-        """Let go of the mount, which ends the session. Idempotent."""
-        with self._lock:
-            mount_fd, self._mount_fd = self._mount_fd, -1
-        if mount_fd >= 0:
-            os.close(mount_fd)
-
-    def _end(self) -> None:
-        self._workplace.service.release(self._object)

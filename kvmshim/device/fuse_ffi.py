@@ -129,14 +129,16 @@ class Pending:
         _fill_stat(stat, attributes)
         self._reply(_library().fuse_reply_attr, stat, FOREVER_S)
 
-    def opened(self, handle: int) -> bool:
+    def opened(self, handle: int, *, direct: bool = False) -> bool:
         """Answer an open. False if the opener has gone: no release will follow.
 
+        Of a `direct` file the kernel caches nothing, so that every read(2) comes here.
         Closing sends no FLUSH (FOPEN_NOFLUSH), so that a process never waits for us in its exit.
         """
         info = _ffi.new("struct fuse_file_info *")
         info.fh = handle
         info.noflush = 1
+        info.direct_io = direct
         return self._reply(_library().fuse_reply_open, info) == 0
 
     def data(self, data: bytes) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 _REPLY = struct.Struct("<iQQ")
 _OPEN = b"o"
+_OPEN_TO_READ = b"r"
 _STAT = b"s"
 _MAX_REQUEST = 8192
 
@@ -42,12 +43,13 @@ class Opener:
         self._socket = ours
         self._lock = threading.Lock()
 
-    def open(self, directory_fd: int, name: str) -> OpenedFile:
-        """Open `name` for reading and writing in the mount that `directory_fd` stands for.
+    def open(self, directory_fd: int, name: str, *, writable: bool = True) -> OpenedFile:
+        """Open `name`, also for writing or not, in the mount that `directory_fd` stands for.
 
         OSError with the open's errno; ECONNRESET if the child is gone.
         """
-        return self._ask(_OPEN + name.encode(), [directory_fd])
+        what = _OPEN if writable else _OPEN_TO_READ
+        return self._ask(what + name.encode(), [directory_fd])
 
     def stat(self, path: str) -> None:
         """stat(2) `path`, so that its server is asked for what the kernel does not know yet.
@@ -95,8 +97,9 @@ def _serve(channel: socket.socket) -> None:
 def _answer(channel: socket.socket, what: bytes, path: bytes, directory: list[int]) -> None:
     opened = []
     try:
-        if what == _OPEN:
-            opened.append(os.open(path, os.O_RDWR | os.O_CLOEXEC, dir_fd=directory[0]))
+        if what in (_OPEN, _OPEN_TO_READ):
+            access = os.O_RDWR if what == _OPEN else os.O_RDONLY
+            opened.append(os.open(path, access | os.O_CLOEXEC, dir_fd=directory[0]))
             status = os.fstat(opened[0])
         else:
             status = os.stat(path)

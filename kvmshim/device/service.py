@@ -7,11 +7,10 @@ from kvmshim.abi.limits import VCPU_MMAP_SIZE
 from kvmshim.device.door_ffi import Gate, VcpuSlot
 from kvmshim.device.gates import Gates
 from kvmshim.device.workplace import RunDoor
+from kvmshim.dispatch import files, sync_regs
 from kvmshim.dispatch import ioctl as dispatch
-from kvmshim.dispatch import sync_regs
-from kvmshim.dispatch.request import Reply, Request
+from kvmshim.dispatch.request import Kept, Reply, Request
 from kvmshim.objects.vcpu import Vcpu
-from kvmshim.objects.vm import Vm
 
 
 class _SyncRegs:
@@ -40,6 +39,10 @@ class KvmService:
         """Answer a request. Raises nothing."""
         return dispatch.ioctl(request)
 
+    def read(self, target: Kept, span: slice) -> bytes:
+        """The bytes of a file. KvmError: EINVAL for what cannot be read."""
+        return files.read(target, span)
+
     def gate(self, process: int) -> Gate:
         """The gate of a client process."""
         return self._gates.of(process)
@@ -59,10 +62,10 @@ class KvmService:
         self._run_doors[vcpu] = door, slot
         return door
 
-    def release(self, target: Vm | Vcpu) -> None:
+    def release(self, target: Kept) -> None:
         """The last file of `target` is closed, or could not be made; its session has ended."""
         if isinstance(target, Vcpu) and target in self._run_doors:
             door, slot = self._run_doors.pop(target)
             slot.close()
             os.close(door.memfd)
-        dispatch.release(target)
+        files.release(target)

@@ -47,6 +47,8 @@ class Node:
     attributes: FileAttributes
     open: Callable[[Pending], OpenFile]
     """Makes the open file. OSError refuses with its errno."""
+    direct: bool = False
+    """The kernel caches nothing of it."""
 
 
 class Session:
@@ -148,7 +150,7 @@ class Session:
             return
         handle = next(self._handles)
         self._open_files[handle] = opened
-        if not pending.opened(handle):
+        if not pending.opened(handle, direct=node.direct):
             self._let_go(handle)
 
     def read(self, pending: Pending, handle: int, span: slice) -> None:

@@ -8,9 +8,8 @@ from kvmshim.client.client import Client
 from kvmshim.device.fuse_ffi import NativeSlot
 from kvmshim.device.gate import Gate
 from kvmshim.device.opener import Opener
-from kvmshim.dispatch.request import Reply, Request
+from kvmshim.dispatch.request import Kept, Reply, Request
 from kvmshim.objects.vcpu import Vcpu
-from kvmshim.objects.vm import Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,10 @@ class Service(Protocol):
     def ioctl(self, request: Request) -> Reply:
         """Answer a request. Raises nothing."""
 
-    def release(self, target: Vm | Vcpu) -> None:
+    def read(self, target: Kept, span: slice) -> bytes:
+        """The bytes of a file, less at its end. KvmError: EINVAL for what cannot be read."""
+
+    def release(self, target: Kept) -> None:
         """The last file of `target` is closed and its session has ended, or it was never made."""
 
     def gate(self, process: int) -> Gate:

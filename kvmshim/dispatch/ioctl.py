@@ -11,7 +11,6 @@ from typing import Final
 from kvmshim.dispatch.request import Reply, Request
 from kvmshim.dispatch.table import TABLES
 from kvmshim.errors import KvmError, errno_of_status
-from kvmshim.handle.vm import lifetime
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
@@ -32,14 +31,6 @@ def ioctl(request: Request) -> Reply:
     except MvError as error:
         _LOG.debug("ioctl %#x of %d: %s", request.number, request.caller.tid, error)
         return -errno_of_status(error.status)
-
-
-def release(target: Vm | Vcpu) -> None:
-    """The last descriptor of a VM's or vCPU's file is closed."""
-    if isinstance(target, Vcpu):
-        lifetime.release_vcpu(target)
-    else:
-        lifetime.release_vm(target)
 
 
 def _answer(request: Request) -> Reply:

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 
+from kvmshim.objects.statistics import Statistics
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
 from kvmshim.platform.caller import Caller
 
 Target = System | Vm | Vcpu
-"""What the file descriptor stands for."""
+"""What the file descriptor of an ioctl stands for."""
+
+Kept = Vm | Vcpu | Statistics
+"""What a file that an ioctl makes stands for, and keeps until its last descriptor is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Request:
 class NewFile:
     """The ioctl's result is a new file descriptor in the caller that stands for `target`."""
 
-    target: Vm | Vcpu
+    target: Kept
 
 
 Reply = int | NewFile

@@ -31,6 +31,7 @@ from kvmshim.abi.structs_gen import (
 )
 from kvmshim.dispatch import lists, shapes
 from kvmshim.dispatch.shapes import Shape
+from kvmshim.handle import statistics
 from kvmshim.handle.system import attributes as system_attributes
 from kvmshim.handle.system import cpuid as supported_cpuid
 from kvmshim.handle.system import emulated_cpuid, extension, msr_features, msr_index, version
@@ -113,6 +114,7 @@ VM: Final[dict[int, Shape]] = {
         kvm_msr_filter, msr_filter.handle_vm_x86_set_msr_filter
     ),
     kvm.KVM_ENABLE_CAP: shapes.takes(kvm_enable_cap, enable_cap.handle_vm_enable_cap),
+    kvm.KVM_GET_STATS_FD: shapes.new_file(statistics.handle_get_stats_fd),
     kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vm_set_tsc_khz),
     kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vm_get_tsc_khz),
 }
@@ -143,6 +145,7 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_TRANSLATE: shapes.exchanges(kvm_translation, translate.handle_vcpu_translate),
     kvm.KVM_INTERRUPT: shapes.takes(kvm_interrupt, interrupt.handle_vcpu_interrupt),
     kvm.KVM_NMI: shapes.number(interrupt.handle_vcpu_nmi),
+    kvm.KVM_GET_STATS_FD: shapes.new_file(statistics.handle_get_stats_fd),
     kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vcpu_set_tsc_khz),
     kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vcpu_get_tsc_khz),
     kvm.KVM_HAS_DEVICE_ATTR: shapes.takes_memory(

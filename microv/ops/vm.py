@@ -140,6 +140,13 @@ def platform_info_set(vmid: int, *, readable: bool) -> None:
     with_handle(_OP | mv.MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL, vmid, int(readable))
 
 
+def stats_get(vmid: int) -> mv.mv_vm_stats_t:
+    """What the VM has done so far. INVALID_INPUT_REG1: no guest VM."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_VM_OP_STATS_GET_IDX_VAL, vmid)
+    return page.read(mv.mv_vm_stats_t)
+
+
 def clock_get(vmid: int) -> mv.mv_clock_t:
     """The VM's clock and the host's at one moment. INVALID_INPUT_REG1: no guest VM."""
     page = shared_page()

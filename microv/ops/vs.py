@@ -315,6 +315,13 @@ def tsc_set_offset(vsid: int, offset: int) -> None:
     with_handle(_OP | mv.MV_VS_OP_TSC_SET_OFFSET_IDX_VAL, vsid, offset)
 
 
+def stats_get(vsid: int) -> mv.mv_vs_stats_t:
+    """What the VS has done so far; also while it runs."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_STATS_GET_IDX_VAL, vsid)
+    return page.read(mv.mv_vs_stats_t)
+
+
 def clock_get(vsid: int) -> int:
     """Nanoseconds since the VS was created, or on from what was set."""
     return with_handle(_OP | mv.MV_VS_OP_CLOCK_GET_IDX_VAL, vsid)

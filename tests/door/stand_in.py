@@ -15,7 +15,8 @@ from kvmshim.cli.wiring import Wiring
 from kvmshim.device import mount_ffi
 from kvmshim.device.fuse_ffi import NativeSlot
 from kvmshim.device.workplace import RunDoor
-from kvmshim.dispatch.request import NewFile, Reply, Request
+from kvmshim.dispatch.request import Kept, NewFile, Reply, Request
+from kvmshim.errors import KvmError
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
 from tests.door.numbers import NATIVE_SLOT, OLD_KERNEL, RUN_MARK, RUN_SIZE, Number
@@ -76,7 +77,10 @@ class StandInService:
                 return request.arg & 0x7FFFFFFF
         return -errno.EINVAL
 
-    def release(self, target: Vm | Vcpu) -> None:
+    def read(self, target: Kept, span: slice) -> bytes:
+        raise KvmError(errno.EINVAL, f"{target} at {span}")
+
+    def release(self, target: Kept) -> None:
         self._released += 1
         if isinstance(target, Vcpu):
             os.close(self._run_files.pop(target))

@@ -40,6 +40,12 @@ impl Vcpu {
     /// are ignored). Some: it needs this exit as well. Nothing else is executed.
     pub fn complete(&mut self, data: &[u8]) -> Option<Exit> {
         let unfinished = self.unfinished.take()?;
+        let exit = self.finish(unfinished, data)?;
+        self.counters.add_exit(&exit);
+        Some(exit)
+    }
+
+    fn finish(&mut self, unfinished: Unfinished, data: &[u8]) -> Option<Exit> {
         let kick = self.kick.clone();
         let _running = kick.enter();
         self.prepare();

@@ -8,7 +8,7 @@ use cpu_defs::Exception;
 use cpu_interp::Stop;
 use cpu_interp::state::Shadow;
 
-use crate::{QueueFull, Vcpu};
+use crate::{Count, QueueFull, Vcpu};
 
 /// How far an exception has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,12 +157,14 @@ impl Vcpu {
         if self.queue.nmi_pending && !self.cpu().arch.nmi_blocked {
             self.queue.nmi_pending = false;
             self.queue.nmi_injected = true;
+            self.counters.add(Count::Nmis);
             self.deliver_injected()?;
         }
         if self.cpu().interrupts_enabled()
             && let Some(vector) = self.queue.waiting.take()
         {
             self.queue.injected = Some(InjectedInterrupt { vector, soft_len: None });
+            self.counters.add(Count::Interrupts);
             self.deliver_injected()?;
         }
         // The pushes may have met a breakpoint.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod complete;
+mod counters;
 mod cpuid;
 mod entry;
 mod error;
@@ -18,6 +19,7 @@ mod run;
 mod translate;
 mod vcpu;
 
+pub use counters::{Count, Counters};
 pub use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, TableField};
 pub use cpu_interp::state::Shadow;
 pub use cpu_interp::xstate::XsaveError;

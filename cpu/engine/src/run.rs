@@ -3,7 +3,7 @@
 use cpu_interp::Outcome;
 use cpu_interp::state::Shadow;
 
-use crate::{Exit, Vcpu};
+use crate::{Count, Exit, Vcpu};
 
 impl Vcpu {
     /// The guest could take an external interrupt now: RFLAGS.IF, no shadow of STI or MOV SS, no
@@ -21,6 +21,12 @@ impl Vcpu {
     /// An instruction that waits for [`Self::complete`] starts anew, or, if it was a write, counts
     /// as done.
     pub fn run(&mut self, window: bool) -> Exit {
+        let exit = self.run_until_exit(window);
+        self.counters.add_exit(&exit);
+        exit
+    }
+
+    fn run_until_exit(&mut self, window: bool) -> Exit {
         let kick = self.kick.clone();
         let _running = kick.enter();
         self.abandon_unfinished();
@@ -77,6 +83,7 @@ impl Vcpu {
     fn flush_if_asked(&mut self) {
         if self.kick.flush_requested() {
             self.interp.flush();
+            self.counters.add(Count::Flushes);
             self.kick.ack_flush();
         }
         if self.kick.protect_requested() {

@@ -7,12 +7,13 @@ use cpu_mem::PhysMap;
 
 use crate::complete::Unfinished;
 use crate::events::Queue;
-use crate::{CpuidEntry, HostDebug, Kick, MsrRules};
+use crate::{Counters, CpuidEntry, HostDebug, Kick, MsrRules};
 
 /// One virtual processor.
 pub struct Vcpu {
     pub(crate) interp: Interp,
     pub(crate) kick: Arc<Kick>,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) queue: Queue,
     pub(crate) unfinished: Option<Unfinished>,
     /// The host has set a control register since the guest last ran.
@@ -29,6 +30,7 @@ impl Vcpu {
         Vcpu {
             interp: Interp::new(Cpu::new(mem, cpuid, tsc)),
             kick,
+            counters: Arc::default(),
             queue: Queue::default(),
             unfinished: None,
             paging_changed: false,
@@ -46,6 +48,12 @@ impl Vcpu {
         cpu.ports.clear();
         self.queue = Queue::default();
         self.unfinished = None;
+    }
+
+    /// What it has done so far, for any thread to read.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// Replaces what CPUID shows.

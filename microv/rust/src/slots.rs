@@ -161,11 +161,9 @@ impl MapOperation {
         unmapped.expect("the table of runs says that this page is mapped");
     }
 
-    /// Asks every vCPU of the VM to drop what it remembers of the map.
+    /// Asks every vCPU of the VM to drop what it remembers of the map; those that have yet to.
     fn flush(&self) -> Vec<Arc<Presence>> {
-        let vcpus = self.claim.vm().vcpus();
-        vcpus.iter().for_each(|vcpu| vcpu.kick.flush());
-        vcpus
+        self.claim.vm().have_forget(|vcpu| vcpu.kick.flush())
     }
 
     fn forget_runs(&self) {

@@ -70,6 +70,8 @@ super::define::constants! {
     MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL = 0x67;
     /// Extension. R11 VM, R12 nanoseconds, R13 the CLOCK_REALTIME of that moment, or 0 for now.
     MV_VM_OP_CLOCK_SET_IDX_VAL = 0x61;
+    /// Extension. R11 VM; mv_vm_stats_t on the page.
+    MV_VM_OP_STATS_GET_IDX_VAL = 0x80;
 
     MV_VP_OP_CREATE_VP_IDX_VAL = 0x0;
     MV_VP_OP_DESTROY_VP_IDX_VAL = 0x1;
@@ -124,4 +126,6 @@ super::define::constants! {
     /// Extension. R11 VS; what its time-stamp counter is ahead of the host's, scaled: R10 out, R12 in.
     MV_VS_OP_TSC_GET_OFFSET_IDX_VAL = 0x80;
     MV_VS_OP_TSC_SET_OFFSET_IDX_VAL = 0x81;
+    /// Extension. R11 VS; mv_vs_stats_t on the page. Legal from any PP, also while the VS runs.
+    MV_VS_OP_STATS_GET_IDX_VAL = 0x82;
 }

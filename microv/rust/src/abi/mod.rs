@@ -17,6 +17,7 @@ pub mod msr;
 mod python;
 pub mod reg;
 pub mod run;
+pub mod stats;
 pub mod status;
 
 use define::{Constant, Layout};
@@ -49,6 +50,7 @@ pub fn layouts() -> impl Iterator<Item = &'static Layout> {
         run::LAYOUTS,
         event::LAYOUTS,
         clock::LAYOUTS,
+        stats::LAYOUTS,
         debug::LAYOUTS,
         msr::LAYOUTS,
     ]

@@ -33,6 +33,8 @@ pub struct Vm {
     clock: Mutex<Clock>,
     msr_rules: Mutex<MsrRules>,
     msr_filter: Mutex<MsrFilter>,
+    flush_requests: AtomicU64,
+    flushes: AtomicU64,
     /// Counts the changes of the rules, so that a vCPU looks at them only then.
     msr_changes: AtomicU64,
 }
@@ -52,6 +54,8 @@ impl Vm {
             clock: Mutex::default(),
             msr_rules: Mutex::default(),
             msr_filter: Mutex::default(),
+            flush_requests: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
             msr_changes: AtomicU64::new(0),
         }
     }
@@ -75,6 +79,22 @@ impl Vm {
     /// Forgets the run of pages, which no vCPU uses any more.
     pub fn remove_run(&self, gpa: u64, bytes: u64) {
         guard(&self.runs().remove(gpa, bytes));
+    }
+
+    /// Asks every vCPU with `ask`, which is to make it forget something, and returns those that have
+    /// yet to do so.
+    pub fn have_forget(&self, ask: impl Fn(&Presence)) -> Vec<Arc<Presence>> {
+        let mut missing = self.vcpus();
+        missing.iter().for_each(|vcpu| ask(vcpu));
+        missing.retain(|vcpu| !vcpu.has_forgotten());
+        self.flush_requests.fetch_add(1, Ordering::Relaxed);
+        self.flushes.fetch_add(u64::from(!missing.is_empty()), Ordering::Relaxed);
+        missing
+    }
+
+    /// How often vCPUs were asked to forget something, and how often one had to be waited for.
+    pub fn flush_counts(&self) -> (u64, u64) {
+        (self.flush_requests.load(Ordering::Relaxed), self.flushes.load(Ordering::Relaxed))
     }
 
     /// The vCPUs that exist now.

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use cpu_engine::{Personality, Vcpu, supported_cpuid_as};
+use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
 
 use super::Vp;
 use super::presence::{Presence, Present};
@@ -22,6 +22,8 @@ pub struct Vs {
     pub vp: Arc<Vp>,
     /// Reaches the VS while somebody else uses it.
     pub presence: Arc<Presence>,
+    /// What it has done so far.
+    pub counters: Arc<Counters>,
     running: AtomicBool,
     state: Mutex<State>,
 }
@@ -71,6 +73,7 @@ impl Vs {
             tsc,
         );
         vp.vm.add_vcpu(Arc::clone(&presence));
+        let counters = vcpu.counters();
         let state = State {
             vcpu,
             mp_state: MpState::Initial,
@@ -79,7 +82,7 @@ impl Vs {
             msr_changes: 0,
             destroyed: false,
         };
-        Vs { id, vp, presence, running: AtomicBool::new(false), state: Mutex::new(state) }
+        Vs { id, vp, presence, counters, running: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
     /// vsid.

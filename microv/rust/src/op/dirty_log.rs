@@ -98,8 +98,7 @@ pub fn clear(call: &Call) -> OpResult {
 /// Waits until every VS looks up the next page it writes. None of them waits for anything but the end
 /// of its current block.
 fn see_writes(vm: &Arc<Vm>) {
-    let mut missing = vm.vcpus();
-    missing.iter().for_each(|vcpu| vcpu.kick.protect());
+    let mut missing = vm.have_forget(|vcpu| vcpu.kick.protect());
     while !missing.is_empty() {
         missing.retain(|vcpu| !vcpu.has_forgotten());
         std::thread::yield_now();

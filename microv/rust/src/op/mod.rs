@@ -10,6 +10,7 @@ pub mod id;
 pub mod ids;
 mod msr_rules;
 pub mod pp;
+mod stats;
 pub mod vm;
 pub mod vp;
 pub mod vs;

@@ -1,0 +1,38 @@
+//! Extension: stats_get of a VM and of a VS.
+#![allow(missing_docs, reason = "each is said")]
+
+super::define::layouts! {
+    /// Counts since the VM was created; `pages` is what there is now.
+    mv_vm_stats_t, size 0x18 {
+        /// Changes of the page map or the dirty log that VSs had to be told of.
+        0x00 flush_requests: u64,
+        /// Those for which a VS in use had to be waited for.
+        0x08 flushes: u64,
+        /// Guest pages that are mapped.
+        0x10 pages: u64,
+    }
+
+    /// Counts since the VS was created.
+    mv_vs_stats_t, size 0x50 {
+        /// Exits of any kind, also those that are answered without the caller of run.
+        0x00 exits: u64,
+        /// Port accesses.
+        0x08 io_exits: u64,
+        /// Accesses to memory that is not mapped.
+        0x10 mmio_exits: u64,
+        /// HLT.
+        0x18 hlt_exits: u64,
+        /// Exits that a kick asked for.
+        0x20 interrupt_exits: u64,
+        /// Exits because an interrupt could be delivered.
+        0x28 interrupt_window_exits: u64,
+        /// Instructions that are not emulated.
+        0x30 unknown_exits: u64,
+        /// External interrupts delivered.
+        0x38 interrupts: u64,
+        /// NMIs delivered.
+        0x40 nmis: u64,
+        /// Times the VS has dropped its translations because the page map changed.
+        0x48 flushes: u64,
+    }
+}

@@ -1,0 +1,35 @@
+"""mv_vm_op_stats_get, mv_vs_op_stats_get."""
+
+import pytest
+
+from microv.ops import vm, vs
+from microv.status import MvError
+from tests.hypercall.guest import Guest
+
+
+def test_a_new_vs_has_done_nothing(vsid: int) -> None:
+    assert not any(bytes(vs.stats_get(vsid)))
+
+
+def test_exits_are_counted_by_kind(guest: Guest) -> None:
+    vs.run(guest.vsid)
+    stats = vs.stats_get(guest.vsid)
+    assert (stats.exits, stats.hlt_exits) == (1, 1)
+
+
+def test_pages_of_a_vm_are_counted(guest: Guest) -> None:
+    assert vm.stats_get(guest.vmid).pages > 0
+
+
+def test_a_new_vm_has_nothing(vmid: int) -> None:
+    assert not any(bytes(vm.stats_get(vmid)))
+
+
+def test_vm_refuses(bad_vmid: int) -> None:
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vm.stats_get(bad_vmid)
+
+
+def test_vs_refuses(bad_vsid: int) -> None:
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vs.stats_get(bad_vsid)
