@@ -292,6 +292,18 @@ class kvm_translation(Structure):
 assert sizeof(kvm_translation) == 24
 
 
+class kvm_signal_mask(Structure):
+    """`struct kvm_signal_mask`, 4 bytes."""
+
+    len: int
+
+    _pack_ = 1
+    _fields_ = (("len", c_uint32),)
+
+
+assert sizeof(kvm_signal_mask) == 4
+
+
 class kvm_interrupt(Structure):
     """`struct kvm_interrupt`, 4 bytes."""
 

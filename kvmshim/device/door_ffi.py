@@ -3,12 +3,14 @@
 The library is the one that holds the engine; only the door's functions are named here.
 """
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Protocol
 
 from kvmshim.device import fuse_ffi
+from kvmshim.errors import KvmError
 from microv import _native
 
 _ffi = _native.ffi
@@ -118,6 +120,11 @@ class VcpuSlot:
         """The slot as a session takes it."""
         function = _ffi.cast("uintptr_t", _ffi.addressof(_library(), "kvmshim_vcpu_ioctl"))
         return fuse_ffi.NativeSlot(int(function), int(_ffi.cast("uintptr_t", self._vcpu)))
+
+    def set_mask(self, blocked: int) -> None:
+        """See `kvmshim.platform.signals`."""
+        if not _library().kvmshim_vcpu_set_signal_mask(self._vcpu, blocked):
+            raise KvmError(errno.ENOMEM, "no thread to look at signals")
 
     def close(self) -> None:
         """The session has ended; nobody calls the slot any more."""

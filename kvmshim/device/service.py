@@ -58,6 +58,7 @@ class KvmService:
         except BaseException:
             os.close(memfd)
             raise
+        vcpu.signals = slot
         door = RunDoor(memfd, VCPU_MMAP_SIZE, slot.native())
         self._run_doors[vcpu] = door, slot
         return door

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ctypes import Structure, c_uint64, sizeof
 from typing import Any
 
+from kvmshim.abi.structs_gen import kvm_signal_mask
 from kvmshim.dispatch.request import NewFile, Reply, Request
 from kvmshim.errors import KvmError
 
@@ -89,6 +90,23 @@ def gives(handler: Handler) -> Shape:
 
     def answer(request: Request) -> Reply:
         request.caller.copy_out(request.arg, bytes(handler(request.target)))
+        return 0
+
+    return answer
+
+
+def takes_signal_set(handler: Handler) -> Shape:
+    """`handler(target, set)`; the set follows its length in bytes, and Linux has one length (EINVAL
+    for others)."""
+
+    def answer(request: Request) -> Reply:
+        head = kvm_signal_mask.from_buffer_copy(
+            request.caller.copy_in(request.arg, sizeof(kvm_signal_mask))
+        )
+        if head.len != sizeof(c_uint64):
+            raise KvmError(errno.EINVAL, f"a signal set of {head.len} bytes")
+        signals = request.caller.copy_in(request.arg + sizeof(kvm_signal_mask), sizeof(c_uint64))
+        handler(request.target, int.from_bytes(signals, "little"))
         return 0
 
     return answer

@@ -6,6 +6,7 @@ Its ioctls are serialised by the door (KVM's `vcpu->mutex`), so there is no lock
 from dataclasses import dataclass
 
 from kvmshim.objects.vm import Vm
+from kvmshim.platform.signals import Signals
 
 
 @dataclass(eq=False, slots=True)
@@ -16,3 +17,5 @@ class Vcpu:
     vcpu_id: int
     vpid: int
     vsid: int
+    signals: Signals | None = None
+    """From the moment on that the vCPU has a file."""

@@ -136,6 +136,17 @@ pub unsafe extern "C" fn kvmshim_vcpu_new(
     Box::into_raw(Box::new(Vcpu::new(vsid, area, rest, sync, gate, process)))
 }
 
+/// KVM_SET_SIGNAL_MASK: `mask` is what KVM_RUN blocks. False: there is no thread for it.
+///
+/// # Safety
+/// `vcpu` is live.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_vcpu_set_signal_mask(vcpu: *mut Vcpu, mask: u64) -> bool {
+    // SAFETY: as the caller promises; the vCPU is shared by all its requests.
+    let vcpu = unsafe { &*vcpu.cast_const() };
+    vcpu.signals.set_mask(mask).is_ok()
+}
+
 /// Ends a vCPU's part of the door.
 ///
 /// # Safety

@@ -81,6 +81,7 @@ ioctls! {
         KVM_TRANSLATE = KVMIO 0x85, READ | WRITE, kvm::kvm_translation;
         KVM_INTERRUPT = KVMIO 0x86, WRITE, kvm::kvm_interrupt;
         KVM_SET_MSRS = KVMIO 0x89, WRITE, kvm::kvm_msrs;
+        KVM_SET_SIGNAL_MASK = KVMIO 0x8b, WRITE, kvm::kvm_signal_mask;
         KVM_GET_FPU = KVMIO 0x8c, READ, kvm::kvm_fpu;
         KVM_SET_FPU = KVMIO 0x8d, WRITE, kvm::kvm_fpu;
         KVM_SET_CPUID2 = KVMIO 0x90, WRITE, kvm::kvm_cpuid2;

@@ -17,6 +17,7 @@ mod owner;
 mod root_page;
 mod run;
 mod run_area;
+mod signals;
 mod vcpu;
 
 pub use microv::ffi::mv_hypercall;

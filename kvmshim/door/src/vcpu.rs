@@ -5,7 +5,6 @@
 //! `immediate_exit`, then run.
 
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{KVM_EXIT_INTR, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS};
@@ -20,6 +19,7 @@ use crate::gate::Gate;
 use crate::owner::Owner;
 use crate::run::{self, Entry};
 use crate::run_area::{RunArea, Wishes};
+use crate::signals::Signals;
 
 /// What KVM_CAP_SYNC_REGS offers.
 const SYNC_FIELDS: u64 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS) as u64;
@@ -44,8 +44,8 @@ pub struct Vcpu {
     /// The client's gate.
     pub gate: Arc<Gate>,
     owner: Owner,
-    /// A signal is pending for the thread in KVM_RUN.
-    signalled: AtomicBool,
+    /// Those of the thread in KVM_RUN.
+    pub signals: Arc<Signals>,
     /// KVM's `vcpu->mutex`: serialises the ioctls of the vCPU.
     turn: Mutex<Pending>,
 }
@@ -67,7 +67,7 @@ impl Vcpu {
             sync,
             gate,
             owner: Owner::new(process),
-            signalled: AtomicBool::new(false),
+            signals: Signals::new(vsid),
             turn: Mutex::default(),
         }
     }
@@ -91,15 +91,16 @@ impl Vcpu {
             return -libc::EINVAL;
         }
         let mut pending = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.signalled.store(false, Ordering::Relaxed);
-        let data = std::ptr::from_ref(self).cast_mut().cast::<c_void>();
-        // SAFETY: the request is live (caller), and a vCPU outlives the requests of its session.
-        unsafe { fuse::on_interrupt(req, interrupted, data) };
         let fields = self.area.sync_fields();
         if (fields.valid | fields.dirty) & !SYNC_FIELDS != 0 || !self.load(fields.dirty) {
             return -libc::EINVAL;
         }
+        self.signals.enter(tid);
+        let data = std::ptr::from_ref(self).cast_mut().cast::<c_void>();
+        // SAFETY: the request is live (caller), and a vCPU outlives the requests of its session.
+        unsafe { fuse::on_interrupt(req, interrupted, data) };
         let result = self.run_until_exit(&mut pending);
+        self.signals.leave();
         self.store(fields.valid);
         result
     }
@@ -144,7 +145,7 @@ impl Vcpu {
                 // `exit_reason` stays that of the exit whose instruction has ended: clients read it
                 // again after they had it completed.
                 Ok(Outcome::Interrupted) if wishes.immediate_exit => return -libc::EINTR,
-                Ok(Outcome::Interrupted) if self.signalled.load(Ordering::Acquire) => {
+                Ok(Outcome::Interrupted) if self.signals.arrived() => {
                     self.area.set_exit_reason(KVM_EXIT_INTR);
                     return -libc::EINTR;
                 }
@@ -202,6 +203,5 @@ fn flags(wishes: &Wishes) -> u64 {
 unsafe extern "C" fn interrupted(_: Request, data: *mut c_void) {
     // SAFETY: `data` is the vCPU of the request's session, which outlives it.
     let vcpu = unsafe { &*data.cast_const().cast::<Vcpu>() };
-    vcpu.signalled.store(true, Ordering::Release);
-    run::kick(vcpu.vsid);
+    vcpu.signals.arrive();
 }

@@ -108,6 +108,7 @@ layouts! {
     "kvm_translation" = kvm::kvm_translation {
         linear_address physical_address valid writeable usermode pad
     }
+    "kvm_signal_mask" = kvm::kvm_signal_mask { len }
     "kvm_interrupt" = kvm::kvm_interrupt { irq }
     "kvm_sregs2" = kvm::kvm_sregs2 {
         cs ds es fs gs ss tr ldt gdt idt cr0 cr2 cr3 cr4 cr8 efer apic_base flags pdptrs
