@@ -268,8 +268,13 @@ def queue_interrupt(vsid: int, vector: int) -> None:
     with_handle(_OP | mv.MV_VS_OP_QUEUE_INTERRUPT_IDX_VAL, vsid, vector)
 
 
+def inject_smi(vsid: int) -> None:
+    """Has the guest enter system management mode, as soon as it is not in that mode."""
+    with_handle(_OP | mv.MV_VS_OP_INJECT_SMI_IDX_VAL, vsid)
+
+
 def event_get_all(vsid: int) -> mv.mv_event_t:
-    """Exceptions, interrupts and NMIs that wait, and what keeps them."""
+    """Exceptions, interrupts, NMIs and SMIs that wait, and what keeps them."""
     page = shared_page()
     with_handle(_OP | mv.MV_VS_OP_EVENT_GET_ALL_IDX_VAL, vsid)
     return page.read(mv.mv_event_t)

@@ -35,6 +35,11 @@ EVENTS = {
         exception_vector=1,
         exception_payload=1 << 14,
     ),
+    "smi": mv.mv_event_t(flags=mv.MV_EVENT_SMI),
+    "smm": mv.mv_event_t(flags=mv.MV_EVENT_SMM | mv.MV_EVENT_NMI_BLOCKED),
+    "smm inside nmi": mv.mv_event_t(
+        flags=mv.MV_EVENT_SMM | mv.MV_EVENT_SMM_INSIDE_NMI | mv.MV_EVENT_SMI
+    ),
     "triple fault": mv.mv_event_t(flags=mv.MV_EVENT_TRIPLE_FAULT),
 }
 

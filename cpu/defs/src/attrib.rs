@@ -26,6 +26,8 @@ pub const DB: u16 = 0x4000;
 pub const G: u16 = 0x8000;
 /// The register holds a null selector; carried in bit 16 of the VMX field.
 pub const UNUSABLE: u32 = 0x1_0000;
+/// Every right.
+pub const RIGHTS: u16 = TYPE | S | 3 << DPL_SHIFT | P | AVL | L | DB | G;
 
 /// System segment and gate types, 32-bit and 16-bit forms.
 pub mod system_type {

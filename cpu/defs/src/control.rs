@@ -81,4 +81,6 @@ pub mod dr7 {
     pub const RW_SHIFT: u32 = 16;
     /// General detect: MOV to or from a debug register raises #DB.
     pub const GD: u64 = 1 << 13;
+    /// Bits that can be written.
+    pub const WRITABLE: u64 = 0xFFFF_2BFF;
 }

@@ -31,6 +31,7 @@ pub const IA32_TSC_ADJUST: u32 = 0x3B;
 pub const IA32_SPEC_CTRL: u32 = 0x48;
 pub const IA32_PRED_CMD: u32 = 0x49;
 pub const IA32_UCODE_WRITE: u32 = 0x79;
+pub const IA32_SMBASE: u32 = 0x9E;
 pub const P6_PERFCTR0: u32 = 0xC1;
 pub const FSB_FREQ: u32 = 0xCD;
 pub const PLATFORM_INFO: u32 = 0xCE;
@@ -85,5 +86,7 @@ pub const APIC_BASE_BSP: u64 = 1 << 8;
 pub const APIC_BASE_ENABLE: u64 = 1 << 11;
 /// IA32_APIC_BASE at reset on the bootstrap processor.
 pub const APIC_BASE_RESET: u64 = 0xFEE0_0000 | APIC_BASE_BSP | APIC_BASE_ENABLE;
+/// IA32_SMBASE at reset.
+pub const SMBASE_RESET: u64 = 0x3_0000;
 /// IA32_PAT at reset.
 pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;

@@ -37,7 +37,7 @@ pub struct InjectedInterrupt {
     pub soft_len: Option<u8>,
 }
 
-/// Every event that waits, and what holds events back. KVM_GET_VCPU_EVENTS without SMM and SIPI.
+/// Every event that waits, and what holds events back. KVM_GET_VCPU_EVENTS without INIT and SIPI.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Events {
     /// The exception in flight.
@@ -56,6 +56,12 @@ pub struct Events {
     pub debug_traps: u64,
     /// The next run ends in a shutdown.
     pub triple_fault: bool,
+    /// An SMI waits.
+    pub smi_pending: bool,
+    /// In system management mode.
+    pub smm: bool,
+    /// NMIs were blocked when it was entered.
+    pub smm_inside_nmi: bool,
 }
 
 /// What a vCPU keeps of [`Events`] outside of its registers, and the interrupt that waits.
@@ -65,6 +71,7 @@ pub(crate) struct Queue {
     injected: Option<InjectedInterrupt>,
     nmi_injected: bool,
     nmi_pending: bool,
+    smi_pending: bool,
     pub(crate) triple_fault: bool,
     /// Waits for the guest to be interruptible.
     waiting: Option<u8>,
@@ -91,12 +98,20 @@ impl Vcpu {
             shadow: arch.shadow,
             debug_traps: arch.pending_debug,
             triple_fault: self.queue.triple_fault,
+            smi_pending: self.queue.smi_pending,
+            smm: arch.smm,
+            smm_inside_nmi: arch.smm_inside_nmi,
         }
     }
 
     /// Replaces the events that have not been delivered. The interrupt of
-    /// [`Self::queue_interrupt`] stays.
+    /// [`Self::queue_interrupt`] stays. Coming into system management mode or out of it changes no
+    /// register.
     pub fn set_events(&mut self, events: &Events) {
+        if self.cpu().arch.smm != events.smm {
+            self.interp.set_smm(events.smm);
+        }
+        self.queue.smi_pending = events.smi_pending;
         self.queue.exception = events.exception;
         self.queue.injected = events.interrupt;
         self.queue.nmi_injected = events.nmi_injected;
@@ -106,6 +121,7 @@ impl Vcpu {
         arch.nmi_blocked = events.nmi_blocked;
         arch.shadow = events.shadow;
         arch.pending_debug = events.debug_traps;
+        arch.smm_inside_nmi = events.smm && events.smm_inside_nmi;
     }
 
     /// Queues an external interrupt; it is delivered as soon as the guest can take it.
@@ -142,6 +158,17 @@ impl Vcpu {
         self.queue.nmi_pending = true;
     }
 
+    /// Has the guest enter system management mode, as soon as it is not in that mode.
+    pub fn inject_smi(&mut self) {
+        self.queue.smi_pending = true;
+    }
+
+    /// The guest is in system management mode.
+    #[must_use]
+    pub fn in_smm(&self) -> bool {
+        self.cpu().arch.smm
+    }
+
     /// Delivers what the guest can take: SDM volume 3, "Priority Among Concurrent Events". An event
     /// whose delivery cannot be finished stays injected.
     pub(crate) fn deliver_events(&mut self) -> Result<(), Stop> {
@@ -151,7 +178,15 @@ impl Vcpu {
             queued.stage = Stage::Injected;
             self.deliver_injected()?;
         }
-        if self.cpu().arch.shadow != Shadow::None || self.cpu().host_debug.block_interrupts {
+        if self.cpu().host_debug.block_interrupts {
+            return Ok(());
+        }
+        // No shadow keeps it out: the shadow is saved.
+        if self.queue.smi_pending && !self.cpu().arch.smm {
+            self.queue.smi_pending = false;
+            self.interp.enter_smm();
+        }
+        if self.cpu().arch.shadow != Shadow::None {
             return Ok(());
         }
         if self.queue.nmi_pending && !self.cpu().arch.nmi_blocked {

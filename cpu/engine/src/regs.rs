@@ -3,8 +3,8 @@
 //! The host may set any value a register can hold here, in any order; whether the whole is consistent
 //! is asked by `check_entry`. The CPL is that of SS, as in VMX and SVM.
 
-use cpu_defs::{Reg, SegField, SegReg, TableField, attrib, cr0, dr6, dr7, msr, rflags};
-use cpu_interp::state::{Arch, Segment, Table};
+use cpu_defs::{Reg, SegField, TableField, attrib, cr0, dr6, dr7, msr, rflags};
+use cpu_interp::state::{Segment, Table};
 use cpu_interp::xstate::is_xcr0;
 use cpu_interp::{Features, MsrRefusal, Origin};
 
@@ -88,7 +88,7 @@ impl Vcpu {
         }
         let paging_changed = self.paging_changed;
         let cpu = self.cpu_mut();
-        cpu.arch.cpl = cpl_of(&cpu.arch);
+        cpu.arch.cpl = cpu.arch.implied_cpl();
         if paging_changed {
             cpu.refresh_paging();
         } else {
@@ -156,16 +156,6 @@ fn holds(reg: Reg, value: u64, features: &Features) -> bool {
         Reg::Cr8 => value <= 15,
         Reg::Xcr0 => is_xcr0(value, features.xcr0),
         _ => true,
-    }
-}
-
-fn cpl_of(arch: &Arch) -> u8 {
-    if arch.cr0 & cr0::PE == 0 {
-        0
-    } else if arch.rflags & rflags::VM != 0 {
-        3
-    } else {
-        arch.segment(SegReg::Ss).dpl()
     }
 }
 

@@ -37,11 +37,23 @@ impl Vcpu {
         }
     }
 
+    /// Gives system management mode an address space of its own; without, it has that of the other
+    /// modes.
+    #[must_use]
+    pub fn with_smm_memory(mut self, mem: Arc<PhysMap>) -> Vcpu {
+        self.cpu_mut().memory.set_smm_map(mem);
+        self
+    }
+
     /// INIT: the power-up state, but MSRs, x87 and SSE registers and CR0.CD and CR0.NW are kept.
-    /// Pending events and an unfinished instruction are dropped.
+    /// It ends system management mode. Pending events and an unfinished instruction are dropped.
     pub fn init_reset(&mut self) {
+        if self.cpu().arch.smm {
+            self.interp.set_smm(false);
+        }
         let cpu = self.cpu_mut();
         cpu.arch = cpu.arch.after_init();
+        cpu.reset_smi_count();
         cpu.refresh_paging();
         cpu.memory.mmio.forget_reads();
         cpu.memory.mmio.forget_writes();

@@ -108,6 +108,9 @@ fn what_is_set_is_read_back() {
         shadow: Shadow::MovSs,
         debug_traps: 3,
         triple_fault: true,
+        smi_pending: true,
+        smm: true,
+        smm_inside_nmi: true,
     };
     guest.vcpu.set_events(&events);
     assert_eq!(guest.vcpu.events(), events);

@@ -61,10 +61,10 @@ fn legal(code: Code, bits: u32, amd: bool) -> bool {
         }
 }
 
-/// Raises #UD by definition.
+/// Raises #UD by definition, RSM outside of system management mode.
 fn is_undefined(mnemonic: Mnemonic, bits: u32, amd: bool) -> bool {
     match mnemonic {
-        Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => true,
+        Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 | Mnemonic::Rsm => true,
         Mnemonic::Sysenter | Mnemonic::Sysexit | Mnemonic::Sysexitq => amd && bits == 64,
         _ => false,
     }

@@ -105,6 +105,8 @@ pub struct Cpu {
     /// Moves on when cached code positions may be wrong: a change of translation, another
     /// processor's stores, overwritten code.
     pub epoch: u32,
+    /// Decoded code is that of another address space; set with `attention` or by a shutdown.
+    pub(crate) code_is_void: bool,
     /// The instruction suppresses a pending single-step trap.
     pub inhibit_trap: bool,
     /// Breakpoints, decoded from the debug registers.
@@ -142,6 +144,7 @@ impl Cpu {
             request: None,
             watch_interrupt_flag: false,
             epoch: 0,
+            code_is_void: false,
             inhibit_trap: false,
             watch: Watch::default(),
             msr_rules: MsrRules::default(),

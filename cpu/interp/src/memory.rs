@@ -10,8 +10,10 @@ use crate::mmio::Mmio;
 
 /// Everything between a linear address and a byte.
 pub struct Memory {
-    /// Guest-physical memory of the VM.
+    /// Guest-physical memory of the VM as the present mode sees it.
     pub map: Arc<PhysMap>,
+    /// The same outside and inside of system management mode.
+    spaces: [Arc<PhysMap>; 2],
     /// Cached translations.
     pub tlb: Tlb,
     /// Paging registers, decoded.
@@ -25,11 +27,23 @@ pub struct Memory {
 impl Memory {
     pub(crate) fn new(map: Arc<PhysMap>) -> Self {
         Memory {
+            spaces: [Arc::clone(&map), Arc::clone(&map)],
             map,
             tlb: Tlb::new(),
             paging: Paging::new(&ControlRegisters::default(), 52, Pdptes::default()),
             code: CodeMap::default(),
             mmio: Mmio::default(),
         }
+    }
+
+    /// Gives system management mode memory of its own, where it has had that of the other modes.
+    pub fn set_smm_map(&mut self, map: Arc<PhysMap>) {
+        self.spaces[1] = map;
+    }
+
+    /// Sees the memory of system management mode, or of the other modes. The caller drops what is
+    /// cached.
+    pub(crate) fn select(&mut self, smm: bool) {
+        self.map = Arc::clone(&self.spaces[usize::from(smm)]);
     }
 }

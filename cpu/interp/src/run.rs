@@ -47,6 +47,22 @@ impl Interp {
         self.cpu.flush_translations();
     }
 
+    /// Enters system management mode; an SMI is being delivered. False: the state-save area is not
+    /// in writable memory.
+    pub fn enter_smm(&mut self) -> bool {
+        let saved = self.cpu.enter_smm();
+        self.drop_stale_code();
+        saved
+    }
+
+    /// Puts the processor into system management mode, or out of it, and changes nothing else.
+    pub fn set_smm(&mut self, active: bool) {
+        self.cpu.set_smm(active);
+        self.drop_stale_code();
+        self.cpu.reload_pdptes();
+        self.cpu.refresh_paging();
+    }
+
     /// Others may have written memory: code is compared with it before it is used again.
     pub fn distrust_code(&mut self) {
         self.cpu.epoch = self.cpu.epoch.wrapping_add(1);
@@ -141,12 +157,18 @@ impl Interp {
         if let Err(stop) = self.cpu.deliver_debug_traps() {
             return self.after_stop(stop);
         }
-        let cpu = &mut self.cpu;
-        cpu.attention = false;
-        while let Some(page) = cpu.memory.code.take_overwritten() {
+        self.cpu.attention = false;
+        self.drop_stale_code();
+        Some(self.cpu.request.take().map_or(Outcome::Boundary, Outcome::Request))
+    }
+
+    fn drop_stale_code(&mut self) {
+        if std::mem::take(&mut self.cpu.code_is_void) {
+            self.flush();
+        }
+        while let Some(page) = self.cpu.memory.code.take_overwritten() {
             self.blocks.drop_page(page);
         }
-        Some(cpu.request.take().map_or(Outcome::Boundary, Outcome::Request))
     }
 
     #[cold]
@@ -168,9 +190,7 @@ impl Interp {
             other => other,
         };
         cpu.attention = false;
-        while let Some(page) = cpu.memory.code.take_overwritten() {
-            self.blocks.drop_page(page);
-        }
+        self.drop_stale_code();
         Some(match (stop, self.cpu.request.take()) {
             (Stop::Exit, Some(request)) => Outcome::Request(request),
             (Stop::Shutdown, _) => Outcome::Shutdown,

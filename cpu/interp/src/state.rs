@@ -80,6 +80,7 @@ pub struct Msrs {
     pub kernel_gs_base: u64,
     pub tsc_aux: u64,
     pub xss: u64,
+    pub smbase: u64,
 }
 
 /// The registers.
@@ -116,6 +117,10 @@ pub struct Arch {
     pub pending_debug: u64,
     /// An NMI handler has not yet executed IRET.
     pub nmi_blocked: bool,
+    /// In system management mode.
+    pub smm: bool,
+    /// NMIs were blocked when system management mode was entered.
+    pub smm_inside_nmi: bool,
 }
 
 impl Arch {
@@ -155,6 +160,8 @@ impl Arch {
             shadow: Shadow::None,
             pending_debug: 0,
             nmi_blocked: false,
+            smm: false,
+            smm_inside_nmi: false,
         }
     }
 
@@ -199,6 +206,18 @@ impl Arch {
         self.slots[gpr as usize] = value;
     }
 
+    /// The CPL that belongs to CR0.PE, RFLAGS.VM and SS, as VMX and SVM have it.
+    #[must_use]
+    pub fn implied_cpl(&self) -> u8 {
+        if self.cr0 & cr0::PE == 0 {
+            0
+        } else if self.rflags & rflags::VM != 0 {
+            3
+        } else {
+            self.segment(SegReg::Ss).dpl()
+        }
+    }
+
     /// A segment register.
     #[inline(always)]
     #[must_use]
@@ -224,6 +243,7 @@ impl Msrs {
             kernel_gs_base: 0,
             tsc_aux: 0,
             xss: 0,
+            smbase: msr::SMBASE_RESET,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Memory descriptor lists: the copy of a page turned into runs, or refused.
 //!
-//! An entry may be any number of pages long. Guest runs end at MV_MAX_GPA at the latest; how high the
+//! An entry may be any number of pages long. Guest runs end at MV_MAX_GPA of either
+//! address space at the latest; how high the
 //! memory of this process lies is the host's affair. Access rights beyond READ (implied), WRITE and
 //! EXECUTE are refused, caching flags and REVI bits ignored.
 
@@ -45,7 +46,7 @@ fn run(entry: &mv_mdl_entry_t, direction: Direction) -> Option<Run> {
     };
     let sound = bytes != 0
         && [dst, hva, bytes].into_iter().all(|number| number.is_multiple_of(MV_PAGE_SIZE))
-        && dst.checked_add(bytes).is_some_and(|end| end <= MV_MAX_GPA)
+        && (dst & !map::MV_GPA_SMM).checked_add(bytes).is_some_and(|end| end <= MV_MAX_GPA)
         && hva.checked_add(bytes).is_some();
     sound.then_some(Run { gpa: dst, hva, bytes, flags })
 }

@@ -73,12 +73,15 @@ fn execute(vcpu: &mut Vcpu, input: &Input) -> Option<Exit> {
 }
 
 fn summary(vcpu: &Vcpu) -> abi::mv_run_return_t {
-    let interruptible = vcpu.interruptible();
+    let state = [
+        (vcpu.interruptible(), abi::MV_RUN_RETURN_STATE_INTERRUPTIBLE),
+        (vcpu.in_smm(), abi::MV_RUN_RETURN_STATE_SMM),
+    ];
     abi::mv_run_return_t {
         rflags: vcpu.reg(Reg::Rflags),
         cr8: vcpu.reg(Reg::Cr8),
         apic_base: vcpu.msr(IA32_APIC_BASE).unwrap_or(0),
-        state: if interruptible { abi::MV_RUN_RETURN_STATE_INTERRUPTIBLE } else { 0 },
+        state: state.into_iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
     }
 }
 

@@ -147,17 +147,19 @@ impl MapOperation {
     }
 
     fn map(&self, run: &Run, offset: u64) {
-        let (gpa, hva) = (run.gpa + offset, run.hva + offset);
+        let (map, gpa) = self.claim.vm().memory.at(run.gpa + offset);
+        let hva = run.hva + offset;
         // SAFETY: the page is memory of this process: `begin` looked it up for a new run, or it was
         // looked up when the run that an unmap now restores was mapped. The root keeps it mapped until
         // its unmap call has succeeded (contract of mmio_map), which is after every vCPU has
         // acknowledged the flush, or until the VM, and with it every vCPU, is destroyed.
-        let mapped = unsafe { self.claim.vm().memory.map_page(gpa, hva, run.flags) };
+        let mapped = unsafe { map.map_page(gpa, hva, run.flags) };
         mapped.expect("the table of runs says that this page is free");
     }
 
-    fn unmap(&self, gpa: u64) {
-        let unmapped = self.claim.vm().memory.unmap_page(gpa);
+    fn unmap(&self, address: u64) {
+        let (map, gpa) = self.claim.vm().memory.at(address);
+        let unmapped = map.unmap_page(gpa);
         unmapped.expect("the table of runs says that this page is mapped");
     }
 
@@ -175,9 +177,10 @@ impl MapOperation {
     /// Takes a half-done map back. The caller is about to forget its memory, so this waits for the
     /// vCPUs: none of them waits for anything but the end of its current block.
     fn undo_map(&self) {
-        for gpa in self.pages() {
+        for address in self.pages() {
+            let (map, gpa) = self.claim.vm().memory.at(address);
             // Not mapped: the operation had not come so far.
-            let _ = self.claim.vm().memory.unmap_page(gpa);
+            let _ = map.unmap_page(gpa);
         }
         let mut missing = self.flush();
         while !missing.is_empty() {
@@ -189,8 +192,12 @@ impl MapOperation {
 
     fn undo_unmap(&self) {
         let table = self.claim.vm().runs();
-        for gpa in self.pages().filter(|gpa| self.claim.vm().memory.page(*gpa).is_none()) {
-            let piece = table.pieces(gpa, MV_PAGE_SIZE).next();
+        for address in self.pages() {
+            let (map, gpa) = self.claim.vm().memory.at(address);
+            if map.page(gpa).is_some() {
+                continue;
+            }
+            let piece = table.pieces(address, MV_PAGE_SIZE).next();
             self.map(&piece.expect("a run stays in the table until its unmap is done"), 0);
         }
     }
@@ -254,7 +261,7 @@ mod tests {
     }
 
     fn mapped(vm: &Vm) -> Vec<bool> {
-        (0..PAGES).map(|page| vm.memory.page(page * MV_PAGE_SIZE).is_some()).collect()
+        (0..PAGES).map(|page| vm.memory.normal.page(page * MV_PAGE_SIZE).is_some()).collect()
     }
 
     proptest! {

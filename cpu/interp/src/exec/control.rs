@@ -71,7 +71,7 @@ fn mov_from_cr(cpu: &mut Cpu, op: &Op) -> Done {
 }
 
 impl Cpu {
-    fn write_cr0(&mut self, value: u64) -> Done {
+    pub(super) fn write_cr0(&mut self, value: u64) -> Done {
         let illegal = value >> 32 != 0
             || (value & cr0::PG != 0 && value & cr0::PE == 0)
             || (value & cr0::NW != 0 && value & cr0::CD == 0);
@@ -120,7 +120,7 @@ impl Cpu {
         Ok(())
     }
 
-    fn write_cr4(&mut self, value: u64) -> Done {
+    pub(super) fn write_cr4(&mut self, value: u64) -> Done {
         let enters_pcid = value & !self.arch.cr4 & cr4::PCIDE != 0;
         let illegal = if self.mode.long {
             let width = (value ^ self.arch.cr4) & cr4::LA57 != 0;

@@ -27,6 +27,7 @@ mod random;
 mod segment;
 mod segment_base;
 mod shift;
+mod smm;
 mod stack;
 #[cfg(test)]
 mod state_coverage;
@@ -71,6 +72,7 @@ const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     segment::select,
     control::select,
     system::select,
+    smm::select,
     invalidate::select,
     protection_keys::select,
     msr::select,

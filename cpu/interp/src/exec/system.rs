@@ -91,7 +91,7 @@ fn mov_to_dr(cpu: &mut Cpu, op: &Op) -> Done {
     }
     match number {
         6 => cpu.arch.dr6 = (value & dr6::WRITABLE) | dr6::FIXED_ONE,
-        7 => cpu.arch.dr7 = (value & 0xFFFF_2BFF) | dr7::FIXED_ONE,
+        7 => cpu.arch.dr7 = (value & dr7::WRITABLE) | dr7::FIXED_ONE,
         _ => cpu.arch.dr[usize::from(number & 3)] = value,
     }
     cpu.refresh_breakpoints();

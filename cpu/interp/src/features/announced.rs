@@ -18,6 +18,7 @@ pub(super) fn announced(features: &Features, needs: Needs) -> bool {
         | Needs::INTEL286
         | Needs::INTEL386
         | Needs::INTEL486
+        | Needs::SMM
         | Needs::X64
         | Needs::FPU
         | Needs::FPU287

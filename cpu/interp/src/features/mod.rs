@@ -79,6 +79,12 @@ impl Features {
         self.words[bit.word as usize] & bit.mask() != 0
     }
 
+    /// Whether the table announces long mode; an empty one does not.
+    #[must_use]
+    pub fn announces_long_mode(&self) -> bool {
+        !self.hides_nothing && self.has(bit::LONG_MODE)
+    }
+
     /// Whether the processor is of this vendor; one with an empty table is of every vendor.
     #[must_use]
     pub fn is_of(&self, vendor: Vendor) -> bool {

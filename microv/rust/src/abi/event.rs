@@ -24,7 +24,13 @@ super::define::constants! {
     MV_EVENT_TRIPLE_FAULT = 1 << 10;
     /// An interrupt whose delivery has begun; event_set_all takes it for one that waits.
     MV_EVENT_INTERRUPT_INJECTED = 1 << 11;
-    MV_EVENT_ALL = 0xFFF;
+    /// An SMI waits until the VS is not in system management mode.
+    MV_EVENT_SMI = 1 << 16;
+    /// The VS is in system management mode.
+    MV_EVENT_SMM = 1 << 17;
+    /// NMIs were blocked when it entered that mode; counts with MV_EVENT_SMM.
+    MV_EVENT_SMM_INSIDE_NMI = 1 << 18;
+    MV_EVENT_ALL = 0x7_0FFF;
 }
 
 super::define::layouts! {

@@ -128,4 +128,6 @@ super::define::constants! {
     MV_VS_OP_TSC_SET_OFFSET_IDX_VAL = 0x81;
     /// Extension. R11 VS; mv_vs_stats_t on the page. Legal from any PP, also while the VS runs.
     MV_VS_OP_STATS_GET_IDX_VAL = 0x82;
+    /// Extension. R11 VS, which enters system management mode as soon as it is not in it.
+    MV_VS_OP_INJECT_SMI_IDX_VAL = 0xA0;
 }

@@ -23,6 +23,10 @@ super::define::constants! {
 
     MV_MDL_MAX_ENTRIES = 125;
 
+    /// Extension. In a guest-physical address of mmio_map, mmio_unmap and dirty_log_*: one that VSs
+    /// see in system management mode. That address space has no memory in common with the other.
+    MV_GPA_SMM = 1 << 62;
+
     /// dirty_log_set: log writes, else stop.
     MV_DIRTY_LOG_ON = 1 << 0;
     /// dirty_log_set: begin with every page written.
@@ -34,7 +38,7 @@ super::define::constants! {
 super::define::layouts! {
     /// A run of memory. For unmap only `dst` and `bytes` count.
     mv_mdl_entry_t, size 0x20 {
-        /// Guest-physical address, page aligned.
+        /// Guest-physical address, page aligned; MV_GPA_SMM allowed.
         0x00 dst: u64,
         /// Root-physical address, page aligned: an address of this process.
         0x08 src: u64,

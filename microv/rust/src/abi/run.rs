@@ -28,6 +28,8 @@ super::define::constants! {
     MV_RUN_RETURN_EXIT_OFFSET = 0x20;
     /// In `state`: an external interrupt could be delivered now.
     MV_RUN_RETURN_STATE_INTERRUPTIBLE = 1 << 0;
+    /// In `state`: the VS is in system management mode. Extension.
+    MV_RUN_RETURN_STATE_SMM = 1 << 16;
 
     MV_EXIT_MSR_READ = 1;
     MV_EXIT_MSR_WRITE = 2;

@@ -4,6 +4,7 @@
 //! on a VP, a VP on a VM; each is destroyed only when nothing stands on it.
 
 mod members;
+mod memory;
 pub mod personality;
 pub mod pool;
 pub mod pp;

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cpu_engine::{MsrFilter, MsrRules, TscClock};
-use cpu_mem::PhysMap;
 
 use super::members::Members;
+use super::memory::Memory;
 use super::presence::Presence;
 use crate::clock::Clock;
 use crate::runs::{Change, Run, Runs};
@@ -20,8 +20,8 @@ const DEFAULT_TIME_BUDGET_NS: u64 = 50_000;
 #[derive(Debug)]
 pub struct Vm {
     id: u16,
-    /// The page map, shared with the vCPUs.
-    pub memory: Arc<PhysMap>,
+    /// The page maps.
+    pub memory: Memory,
     /// VPs, and the map or unmap under way: destruction waits for both.
     pub members: Members,
     runs: Mutex<Runs>,
@@ -44,7 +44,7 @@ impl Vm {
     pub fn new(id: u16) -> Vm {
         Vm {
             id,
-            memory: Arc::new(PhysMap::new()),
+            memory: Memory::default(),
             members: Members::default(),
             runs: Mutex::default(),
             vcpus: Mutex::default(),

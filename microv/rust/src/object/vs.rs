@@ -67,11 +67,12 @@ impl Vs {
         let tsc = vp.vm.tsc(tsc_khz);
         let presence = Arc::new(Presence::default());
         let vcpu = Vcpu::new(
-            Arc::clone(&vp.vm.memory),
+            Arc::clone(&vp.vm.memory.normal),
             Arc::clone(&presence.kick),
             supported_cpuid_as(personality),
             tsc,
-        );
+        )
+        .with_smm_memory(Arc::clone(&vp.vm.memory.smm));
         vp.vm.add_vcpu(Arc::clone(&presence));
         let counters = vcpu.counters();
         let state = State {

@@ -1,13 +1,15 @@
 //! dirty_log_set, dirty_log_get, dirty_log_clear: which pages of a VM its VSs have written.
 //!
-//! R11 is the VM, R12 the guest-physical address of the first page, R13 the length in bytes, a
+//! R11 is the VM, R12 the guest-physical address of the first page (MV_GPA_SMM allowed), R13 the length in bytes, a
 //! multiple of the page size. The page holds one bit for each guest page, lowest first. Pages that are
 //! not mapped, or not logged, were not written.
 
 use std::sync::Arc;
 
 use crate::abi::id::{MV_MAX_GPA, MV_PAGE_SIZE};
-use crate::abi::map::{MV_DIRTY_LOG_ALL_WRITTEN, MV_DIRTY_LOG_MAX_PAGES, MV_DIRTY_LOG_ON};
+use crate::abi::map::{
+    MV_DIRTY_LOG_ALL_WRITTEN, MV_DIRTY_LOG_MAX_PAGES, MV_DIRTY_LOG_ON, MV_GPA_SMM,
+};
 use crate::call::Call;
 use crate::object::Vm;
 use crate::op::ids;
@@ -23,7 +25,7 @@ struct Range {
 
 impl Range {
     fn new(first: u64, bytes: u64) -> Result<Self, Failure> {
-        let end = first.checked_add(bytes).filter(|end| *end <= MV_MAX_GPA);
+        let end = (first & !MV_GPA_SMM).checked_add(bytes).filter(|end| *end <= MV_MAX_GPA);
         if !first.is_multiple_of(MV_PAGE_SIZE) || end.is_none() {
             return Err(Failure::Reg2);
         }
@@ -57,7 +59,8 @@ pub fn set(call: &Call) -> OpResult {
     let mapped: Vec<_> = vm.runs().pieces(range.first, bytes).collect();
     for run in mapped {
         for gpa in (run.gpa..run.gpa + run.bytes).step_by(MV_PAGE_SIZE as usize) {
-            vm.memory.log_writes(gpa, on, written);
+            let (map, gpa) = vm.memory.at(gpa);
+            map.log_writes(gpa, on, written);
         }
     }
     see_writes(&vm);
@@ -70,7 +73,8 @@ pub fn get(call: &Call) -> OpResult {
     let range = Range::new(call.regs.r12, call.regs.r13)?.on_a_page()?;
     let mut bitmap = [0; BITMAP_BYTES];
     for number in 0..range.pages {
-        if vm.memory.is_written(range.gpa(number)) {
+        let (map, gpa) = vm.memory.at(range.gpa(number));
+        if map.is_written(gpa) {
             bitmap[number as usize / 8] |= 1 << (number % 8);
         }
     }
@@ -88,7 +92,12 @@ pub fn clear(call: &Call) -> OpResult {
     call.pp.page()?.copy_in(0, &mut bitmap);
     let wanted =
         (0..range.pages).filter(|number| bitmap[*number as usize / 8] >> (number % 8) & 1 != 0);
-    let taken = wanted.filter(|number| vm.memory.take_written(range.gpa(*number))).count();
+    let taken = wanted
+        .filter(|number| {
+            let (map, gpa) = vm.memory.at(range.gpa(*number));
+            map.take_written(gpa)
+        })
+        .count();
     if taken != 0 {
         see_writes(&vm);
     }

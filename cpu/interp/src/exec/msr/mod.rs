@@ -37,6 +37,7 @@ const OWN: &[u32] = &[
     msr::GS_BASE,
     msr::KERNEL_GS_BASE,
     msr::TSC_AUX,
+    msr::IA32_SMBASE,
 ];
 
 /// The MSRs that a client of a VM of this vendor saves and restores.
@@ -123,6 +124,7 @@ impl Cpu {
             msr::KERNEL_GS_BASE => msrs.kernel_gs_base,
             msr::TSC_AUX => msrs.tsc_aux,
             msr::IA32_XSS => msrs.xss,
+            msr::IA32_SMBASE => msrs.smbase,
             _ => return self.msr_store.read(&self.features, index, origin),
         })
     }
@@ -183,6 +185,8 @@ impl Cpu {
             msr::IA32_TSC_ADJUST => has(&[cpuid_bit::TSC_ADJUST]),
             msr::TSC_AUX => has(&[cpuid_bit::RDTSCP, cpuid_bit::RDPID]),
             msr::IA32_XSS => has(&[cpuid_bit::XSAVES]),
+            // As in KVM not even in system management mode.
+            msr::IA32_SMBASE => false,
             _ => true,
         };
         if exists || origin == Origin::Host { Ok(()) } else { Err(MsrRefusal::Unknown) }
@@ -218,6 +222,7 @@ impl Cpu {
             msr::CSTAR => (&mut msrs.cstar, canonical),
             msr::SFMASK => (&mut msrs.sfmask, narrow),
             msr::KERNEL_GS_BASE => (&mut msrs.kernel_gs_base, canonical),
+            msr::IA32_SMBASE => (&mut msrs.smbase, any),
             msr::TSC_AUX => (&mut msrs.tsc_aux, narrow),
             // No supervisor component exists here.
             msr::IA32_XSS => (&mut msrs.xss, |value| value == 0),
@@ -233,7 +238,7 @@ impl Cpu {
         Ok(())
     }
 
-    fn guest_write_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefusal> {
+    pub(super) fn guest_write_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefusal> {
         let value = match index {
             msr::EFER => self.guest_efer(value).ok_or(MsrRefusal::Invalid)?,
             _ => value,

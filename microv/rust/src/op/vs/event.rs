@@ -60,6 +60,14 @@ pub fn inject_exception(call: &Call) -> OpResult {
     })
 }
 
+/// No input but the VS.
+pub fn inject_smi(call: &Call) -> OpResult {
+    super::done(call, |state| {
+        state.vcpu.inject_smi();
+        Ok(())
+    })
+}
+
 const NMI: u8 = 2;
 
 /// The vector, where the architecture defines it.

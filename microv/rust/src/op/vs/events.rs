@@ -55,6 +55,9 @@ fn to_page(vcpu: &Vcpu) -> mv_event_t {
         (events.shadow == Shadow::Sti, abi::MV_EVENT_SHADOW_STI),
         (events.shadow == Shadow::MovSs, abi::MV_EVENT_SHADOW_MOV_SS),
         (events.triple_fault, abi::MV_EVENT_TRIPLE_FAULT),
+        (events.smi_pending, abi::MV_EVENT_SMI),
+        (events.smm, abi::MV_EVENT_SMM),
+        (events.smm_inside_nmi, abi::MV_EVENT_SMM_INSIDE_NMI),
     ];
     mv_event_t {
         flags: flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum(),
@@ -102,6 +105,9 @@ fn from_page(page: &mv_event_t) -> Option<(Events, Option<u8>)> {
         shadow,
         debug_traps: held_back.unwrap_or(0),
         triple_fault: has(abi::MV_EVENT_TRIPLE_FAULT),
+        smi_pending: has(abi::MV_EVENT_SMI),
+        smm: has(abi::MV_EVENT_SMM),
+        smm_inside_nmi: has(abi::MV_EVENT_SMM_INSIDE_NMI),
     };
     Some((events, interrupt))
 }
