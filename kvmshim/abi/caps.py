@@ -48,6 +48,8 @@ CAPABILITIES: Final[dict[int, int]] = {
     ),
     kvm.KVM_CAP_MAX_VCPUS: limits.KVM_MAX_VCPUS,
     kvm.KVM_CAP_READONLY_MEM: 1,
+    kvm.KVM_CAP_X86_SMM: 1,
+    kvm.KVM_CAP_MULTI_ADDRESS_SPACE: limits.KVM_ADDRESS_SPACES,
     kvm.KVM_CAP_EXT_EMUL_CPUID: 1,
     kvm.KVM_CAP_ENABLE_CAP_VM: 1,
     kvm.KVM_CAP_CHECK_EXTENSION_VM: 1,

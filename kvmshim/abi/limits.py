@@ -9,8 +9,8 @@ KVM_MAX_VCPU_IDS: Final = 4 * KVM_MAX_VCPUS
 KVM_USER_MEM_SLOTS: Final = 32764
 """32767 slots less KVM's three internal ones."""
 
-KVM_ADDRESS_SPACES: Final = 1
-"""Two with SMM, which is not announced."""
+KVM_ADDRESS_SPACES: Final = 2
+"""The second is that of system management mode."""
 
 KVM_MEM_MAX_NR_PAGES: Final = (1 << 31) - 1
 KVM_MAX_MCE_BANKS: Final = 32

@@ -148,6 +148,7 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_INTERRUPT: shapes.takes(kvm_interrupt, interrupt.handle_vcpu_interrupt),
     kvm.KVM_NMI: shapes.number(interrupt.handle_vcpu_nmi),
     kvm.KVM_GET_STATS_FD: shapes.new_file(statistics.handle_get_stats_fd),
+    kvm.KVM_SMI: shapes.number(interrupt.handle_vcpu_smi),
     kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vcpu_set_tsc_khz),
     kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vcpu_get_tsc_khz),
     kvm.KVM_HAS_DEVICE_ATTR: shapes.takes_memory(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.platform.caller import SharedMemory
+from microv import abi_gen as mv
 
 if TYPE_CHECKING:
     from kvmshim.objects.vcpu import Vcpu
@@ -22,6 +23,7 @@ class Slot:
     """One memory slot: guest-physical [gpa, gpa + size) is the client's [hva, hva + size)."""
 
     number: int
+    """Bits 15:0 the slot, bits 31:16 the address space: 1 is that of system management mode."""
     flags: int
     gpa: int
     size: int
@@ -33,9 +35,19 @@ class Slot:
         """Whether the slot has a dirty log."""
         return bool(self.flags & kvm.KVM_MEM_LOG_DIRTY_PAGES)
 
-    def overlaps(self, gpa: int, size: int) -> bool:
-        """Whether the slot shares a guest-physical byte with [gpa, gpa + size)."""
-        return self.gpa < gpa + size and gpa < self.gpa + self.size
+    @property
+    def space(self) -> int:
+        """The address space."""
+        return self.number >> 16
+
+    @property
+    def mv_gpa(self) -> int:
+        """Where hypercalls find the slot: `gpa`, with MV_GPA_SMM in address space 1."""
+        return self.gpa | (mv.MV_GPA_SMM if self.space else 0)
+
+    def overlaps(self, space: int, gpa: int, size: int) -> bool:
+        """Whether the slot shares a guest-physical byte with [gpa, gpa + size) of `space`."""
+        return self.space == space and self.gpa < gpa + size and gpa < self.gpa + self.size
 
 
 @dataclass(eq=False, slots=True)

@@ -8,8 +8,14 @@ from typing import Final
 import pytest
 
 from kvmshim.abi import constants_gen as kvm
-from kvmshim.abi.ioctls_gen import KVM_CLEAR_DIRTY_LOG, KVM_ENABLE_CAP, KVM_GET_DIRTY_LOG
+from kvmshim.abi.ioctls_gen import (
+    KVM_CLEAR_DIRTY_LOG,
+    KVM_ENABLE_CAP,
+    KVM_GET_DIRTY_LOG,
+    KVM_SMI,
+)
 from kvmshim.abi.structs_gen import kvm_clear_dirty_log, kvm_dirty_log, kvm_enable_cap
+from tests.assembler import assemble
 from tests.kvm import PAGE_SIZE, System, Vcpu, Vm, refused
 from tests.machine import PAGE_DIRECTORY, PDPT, PML4, Machine, Mode
 
@@ -262,7 +268,13 @@ def test_ranges_that_cannot_be_cleared(logged: Machine, first: int, count: int) 
 
 @pytest.mark.parametrize(
     ("slot", "error"),
-    [(2, errno.ENOENT), (0, errno.ENOENT), (0x7FFF, errno.EINVAL), (0x10000, errno.EINVAL)],
+    [
+        (2, errno.ENOENT),
+        (0, errno.ENOENT),
+        (0x7FFF, errno.EINVAL),
+        (0x10001, errno.ENOENT),
+        (0x20000, errno.EINVAL),
+    ],
 )
 @pytest.mark.parametrize("number", [KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG], ids=hex)
 def test_slots_without_a_log(logged: Machine, number: int, slot: int, error: int) -> None:
@@ -280,6 +292,20 @@ def test_bitmap_that_leads_nowhere_loses_nothing(logged: Machine) -> None:
         wrong = kvm_clear_dirty_log(slot=SLOT, num_pages=PAGES, dirty_bitmap=8)
         logged.vm.ioctl(KVM_CLEAR_DIRTY_LOG, wrong)
     assert dirty(logged.vm) == [4]
+
+
+def test_each_address_space_has_its_log(logged: Machine) -> None:
+    """The handler of an SMI writes where the guest does, in the other address space."""
+    space = 1 << 16
+    smram = logged.vm.add_region(slot=space, gpa=0x30000, size=0x10000)
+    logged.vm.add_region(slot=space | SLOT, gpa=GPA, size=PAGES * PAGE_SIZE, flags=LOG)
+    handler = f"mov edi, {GPA + 7 * PAGE_SIZE:#x}; mov byte ptr [edi], 1; rsm"
+    smram.write(0x8000, assemble(handler, bits=16, origin=0x8000))
+    logged.vcpu.ioctl(KVM_SMI)
+    write_pages(logged, 5)
+    assert dirty(logged.vm, space | SLOT) == [7]
+    assert dirty(logged.vm) == [5]
+    assert dirty(logged.vm, space | SLOT) == []
 
 
 @pytest.mark.parametrize("manual", [False, True])

@@ -11,6 +11,8 @@ from tests.kvm import System, Vcpu, Vm, refused, table
 
 MUST_BE_LISTED = {
     "IA32_TIME_STAMP_COUNTER": 0x10,
+    "SMI_COUNT": 0x34,
+    "IA32_SMBASE": 0x9E,
     "IA32_SYSENTER_CS": 0x174,
     "IA32_SYSENTER_ESP": 0x175,
     "IA32_SYSENTER_EIP": 0x176,

@@ -11,6 +11,7 @@ from kvmshim.abi.structs_gen import kvm_userspace_memory_region
 from tests.kvm import PAGE_SIZE, Region, System, Vcpu, Vm, refused
 
 SIZE = 0x4000
+SECOND_SPACE = 1 << 16
 
 
 @pytest.fixture
@@ -113,6 +114,17 @@ def test_slot_beyond_the_last_is_refused(system: System, vm: Vm, memory: Region)
 def test_unknown_address_space_is_refused(vm: Vm, memory: Region, space: int) -> None:
     with refused(errno.EINVAL):
         vm.set_region(slot=space << 16, size=SIZE, address=memory.address)
+
+
+def test_slots_of_the_two_spaces_do_not_meet(vm: Vm, memory: Region) -> None:
+    vm.set_region(slot=0, gpa=0x10000, size=0x4000, address=memory.address)
+    vm.set_region(slot=SECOND_SPACE, gpa=0x10000, size=0x4000, address=memory.address)
+    with refused(errno.EEXIST):
+        vm.set_region(slot=SECOND_SPACE | 1, gpa=0x12000, size=0x4000, address=memory.address)
+    vm.set_region(slot=SECOND_SPACE, gpa=0, size=0, address=0)
+    vm.set_region(slot=SECOND_SPACE | 1, gpa=0x12000, size=0x4000, address=memory.address)
+    with refused(errno.EEXIST):
+        vm.set_region(slot=1, gpa=0x12000, size=0x4000, address=memory.address)
 
 
 @pytest.mark.parametrize("flags", [1 << 2, 1 << 3, 1 << 31, 0xFFFF_FFFF], ids=hex)

@@ -100,6 +100,7 @@ ioctls! {
         KVM_SET_XSAVE = KVMIO 0xa5, WRITE, kvm::kvm_xsave;
         KVM_GET_XCRS = KVMIO 0xa6, READ, kvm::kvm_xcrs;
         KVM_SET_XCRS = KVMIO 0xa7, WRITE, kvm::kvm_xcrs;
+        KVM_SMI = KVMIO 0xb7, NONE;
         KVM_KVMCLOCK_CTRL = KVMIO 0xad, NONE;
         KVM_GET_SREGS2 = KVMIO 0xcc, READ, kvm::kvm_sregs2;
         KVM_SET_SREGS2 = KVMIO 0xcd, WRITE, kvm::kvm_sregs2;

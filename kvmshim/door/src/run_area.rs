@@ -50,6 +50,8 @@ pub struct Common {
     pub cr8: u64,
     /// IA32_APIC_BASE.
     pub apic_base: u64,
+    /// KVM_RUN_X86_*
+    pub flags: u16,
 }
 
 /// KVM_SYNC_X86_*: the registers in `kvm_run` that count.
@@ -139,7 +141,7 @@ impl RunArea {
         unsafe {
             if_flag.write_volatile(common.if_flag.into());
             ready.write_volatile(common.ready_for_interrupt_injection.into());
-            flags.write_volatile(0);
+            flags.write_volatile(common.flags);
             cr8.write_volatile(common.cr8);
             apic_base.write_volatile(common.apic_base);
         }

@@ -7,10 +7,12 @@
 use std::ffi::{c_int, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kvm_bindings::{KVM_EXIT_INTR, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS};
+use kvm_bindings::{
+    KVM_EXIT_INTR, KVM_RUN_X86_SMM, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
+};
 use microv::abi::run::{
     MV_EXIT_MSR_ANSWER_SIZE, MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW,
-    MV_RUN_RETURN_STATE_INTERRUPTIBLE, mv_run_return_t,
+    MV_RUN_RETURN_STATE_INTERRUPTIBLE, MV_RUN_RETURN_STATE_SMM, mv_run_return_t,
 };
 
 use crate::exit::{Outcome, Pending, translate};
@@ -183,6 +185,11 @@ impl Vcpu {
             ready_for_interrupt_injection: head.state & MV_RUN_RETURN_STATE_INTERRUPTIBLE != 0,
             cr8: head.cr8,
             apic_base: head.apic_base,
+            flags: if head.state & MV_RUN_RETURN_STATE_SMM != 0 {
+                KVM_RUN_X86_SMM as u16
+            } else {
+                0
+            },
         });
     }
 }

@@ -2,8 +2,7 @@
 
 `arch/x86/kvm/x86.c`, kvm_vcpu_ioctl_x86_get_vcpu_events and its twin. KVM_CAP_EXCEPTION_PAYLOAD
 tells an exception that is pending, whose CR2 or DR6 is still to be set, from one that is injected;
-without it a pending one gets its registers set when it is read, and reads as injected. There is
-no system management mode, so `smi` is 0.
+without it a pending one gets its registers set when it is read, and reads as injected.
 """
 
 import errno
@@ -30,6 +29,7 @@ _GIVEN: Final = (
     | kvm.KVM_VCPUEVENT_VALID_SHADOW
     | kvm.KVM_VCPUEVENT_VALID_SMM
 )
+_SMM: Final = mv.MV_EVENT_SMI | mv.MV_EVENT_SMM | mv.MV_EVENT_SMM_INSIDE_NMI
 _DB, _NMI, _PF = 1, 2, 14
 _LAST_EXCEPTION: Final = 31
 _DR6_BREAKPOINTS: Final = 0xF
@@ -47,7 +47,7 @@ def handle_vcpu_set_vcpu_events(vcpu: Vcpu, events: kvm_vcpu_events) -> None:
     """KVM_SET_VCPU_EVENTS. What `flags` does not name stays as it is.
 
     Errors: EINVAL (an unknown flag, or one whose capability is not enabled; an exception beyond
-    vector 31, or vector 2; system management mode); nothing is changed then.
+    vector 31, or vector 2); nothing is changed then.
     """
     _check(vcpu, events)
     old = vs_op.event_get_all(vcpu.vsid)
@@ -94,6 +94,9 @@ def _to_kvm(vcpu: Vcpu, page: mv.mv_event_t) -> kvm_vcpu_events:
     events.nmi.injected = has(mv.MV_EVENT_NMI_INJECTED)
     events.nmi.pending = has(mv.MV_EVENT_NMI)
     events.nmi.masked = has(mv.MV_EVENT_NMI_BLOCKED)
+    events.smi.smm = has(mv.MV_EVENT_SMM)
+    events.smi.pending = has(mv.MV_EVENT_SMI)
+    events.smi.smm_inside_nmi = has(mv.MV_EVENT_SMM_INSIDE_NMI)
     if vcpu.vm.exception_payload:
         events.flags |= kvm.KVM_VCPUEVENT_VALID_PAYLOAD
     if vcpu.vm.triple_fault_event:
@@ -110,8 +113,6 @@ def _check(vcpu: Vcpu, events: kvm_vcpu_events) -> None:
     vector = events.exception.nr
     if _exception_flags(events) and (vector > _LAST_EXCEPTION or vector == _NMI):
         raise KvmError(errno.EINVAL, f"vector {vector:#x} is no exception")
-    if events.flags & kvm.KVM_VCPUEVENT_VALID_SMM and any(bytes(events.smi)):
-        raise KvmError(errno.EINVAL, "there is no system management mode")
     if events.flags & kvm.KVM_VCPUEVENT_VALID_TRIPLE_FAULT and not vcpu.vm.triple_fault_event:
         raise KvmError(errno.EINVAL, "KVM_CAP_X86_TRIPLE_FAULT_EVENT is not enabled")
 
@@ -129,6 +130,14 @@ def _exception_flags(events: kvm_vcpu_events) -> int:
     elif events.exception_has_payload:
         flags |= mv.MV_EVENT_EXCEPTION_HAS_PAYLOAD
     return flags
+
+
+def _smm_flags(events: kvm_vcpu_events) -> int:
+    """MV_EVENT_* of system management mode. A latched INIT needs a local APIC, as in KVM."""
+    flags = mv.MV_EVENT_SMM if events.smi.smm else 0
+    if events.smi.smm and events.smi.smm_inside_nmi:
+        flags |= mv.MV_EVENT_SMM_INSIDE_NMI
+    return flags | (mv.MV_EVENT_SMI if events.smi.pending else 0)
 
 
 def _to_page(events: kvm_vcpu_events, old: mv.mv_event_t) -> mv.mv_event_t:
@@ -154,6 +163,7 @@ def _to_page(events: kvm_vcpu_events, old: mv.mv_event_t) -> mv.mv_event_t:
             mv.MV_EVENT_TRIPLE_FAULT,
             mv.MV_EVENT_TRIPLE_FAULT if events.triple_fault.pending else 0,
         ),
+        (kvm.KVM_VCPUEVENT_VALID_SMM, _SMM, _smm_flags(events)),
     )
     for valid, mask, new in chosen:
         flags |= new if events.flags & valid else old.flags & mask

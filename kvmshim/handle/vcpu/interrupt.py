@@ -1,4 +1,4 @@
-"""KVM_INTERRUPT and KVM_NMI: interrupts from the client's own interrupt controller."""
+"""KVM_INTERRUPT, KVM_NMI and KVM_SMI: interrupts from the client's own interrupt controller."""
 
 import errno
 from typing import Final
@@ -27,3 +27,8 @@ def handle_vcpu_interrupt(vcpu: Vcpu, interrupt: kvm_interrupt) -> None:
 def handle_vcpu_nmi(vcpu: Vcpu, _: int, __: Caller) -> None:
     """KVM_NMI: the guest takes a non-maskable interrupt as soon as none is in service."""
     vs_op.inject_exception(vcpu.vsid, _NMI)
+
+
+def handle_vcpu_smi(vcpu: Vcpu, _: int, __: Caller) -> None:
+    """KVM_SMI: the guest enters system management mode as soon as it is not in that mode."""
+    vs_op.inject_smi(vcpu.vsid)

@@ -30,10 +30,10 @@ def handle_vm_get_dirty_log(vm: Vm, log: kvm_dirty_log, caller: Caller) -> None:
     """
     with vm.lock:
         slot = _logged_slot(vm, log.slot)
-        bitmap = vm_op.dirty_log_get(vm.vmid, slot.gpa, slot.size)
+        bitmap = vm_op.dirty_log_get(vm.vmid, slot.mv_gpa, slot.size)
         caller.copy_out(log.dirty_bitmap, bitmap.ljust(_bitmap_bytes(_pages(slot)), b"\0"))
         if not vm.manual_dirty_log:
-            vm_op.dirty_log_clear(vm.vmid, slot.gpa, slot.size, bitmap)
+            vm_op.dirty_log_clear(vm.vmid, slot.mv_gpa, slot.size, bitmap)
 
 
 def handle_vm_clear_dirty_log(vm: Vm, log: kvm_clear_dirty_log, caller: Caller) -> None:
@@ -53,7 +53,7 @@ def handle_vm_clear_dirty_log(vm: Vm, log: kvm_clear_dirty_log, caller: Caller) 
         if rest < 0 or count > rest or (count < rest and count % _WORD_BITS):
             raise KvmError(errno.EINVAL, f"{count} pages from {first:#x} of {_pages(slot):#x}")
         bitmap = caller.copy_in(log.dirty_bitmap, _bitmap_bytes(count))
-        gpa = slot.gpa + first * limits.PAGE_SIZE
+        gpa = slot.mv_gpa + first * limits.PAGE_SIZE
         vm_op.dirty_log_clear(vm.vmid, gpa, count * limits.PAGE_SIZE, bitmap)
 
 

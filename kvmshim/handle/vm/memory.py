@@ -2,7 +2,8 @@
 
 `Documentation/virt/kvm/api.rst`, KVM_SET_USER_MEMORY_REGION; the order of the checks is that of
 `__kvm_set_memory_region` in `virt/kvm/kvm_main.c`, because it is visible. A slot is made
-(size > 0, number free), deleted (size 0), moved (other address) or has its flags changed.
+(size > 0, number free), deleted (size 0), moved (other address) or has its flags changed. The
+address space that vCPUs see in system management mode has slots of its own.
 """
 
 import errno
@@ -29,7 +30,8 @@ def handle_vm_set_user_memory_region(
 
     Errors: EINVAL (unknown flags; size, guest or user address not page aligned or out of range;
     slot or address space out of range; deleting a slot that is not there; changing the size, the
-    user address or KVM_MEM_READONLY of one that is), EEXIST (overlaps another slot), EFAULT
+    user address or KVM_MEM_READONLY of one that is), EEXIST (overlaps another slot of its
+    address space), EFAULT
     (nothing mapped at the user address).
     """
     _check_ranges(region)
@@ -64,8 +66,9 @@ def _check_ranges(region: kvm_userspace_memory_region) -> None:
 
 
 def _check_free(vm: Vm, region: kvm_userspace_memory_region, moved: Slot | None = None) -> None:
+    space, gpa = region.slot >> 16, region.guest_phys_addr
     for slot in vm.slots.values():
-        if slot is not moved and slot.overlaps(region.guest_phys_addr, region.memory_size):
+        if slot is not moved and slot.overlaps(space, gpa, region.memory_size):
             raise KvmError(errno.EEXIST, f"overlaps slot {slot.number:#x} at {slot.gpa:#x}")
 
 
@@ -116,7 +119,7 @@ def _map(vm: Vm, slot: Slot) -> None:
         flags |= mv.MV_MAP_FLAG_WRITE_ACCESS
     if slot.logs_writes:
         flags |= mv.MV_MAP_FLAG_LOG_WRITES
-    vm_op.mmio_map(vm.vmid, [(slot.gpa, slot.memory.address, slot.size, flags)])
+    vm_op.mmio_map(vm.vmid, [(slot.mv_gpa, slot.memory.address, slot.size, flags)])
     if slot.logs_writes and vm.manual_dirty_log & kvm.KVM_DIRTY_LOG_INITIALLY_SET:
         _log_writes(vm, slot)
 
@@ -124,8 +127,9 @@ def _map(vm: Vm, slot: Slot) -> None:
 def _log_writes(vm: Vm, slot: Slot) -> None:
     """A new log, or none, as the slot's flags say."""
     all_written = bool(vm.manual_dirty_log & kvm.KVM_DIRTY_LOG_INITIALLY_SET)
-    vm_op.dirty_log_set(vm.vmid, slot.gpa, slot.size, on=slot.logs_writes, all_written=all_written)
+    on = slot.logs_writes
+    vm_op.dirty_log_set(vm.vmid, slot.mv_gpa, slot.size, on=on, all_written=all_written)
 
 
 def _unmap(vm: Vm, slot: Slot) -> None:
-    vm_op.mmio_unmap(vm.vmid, [(slot.gpa, slot.size)])
+    vm_op.mmio_unmap(vm.vmid, [(slot.mv_gpa, slot.size)])
