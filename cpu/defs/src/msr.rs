@@ -59,6 +59,7 @@ pub const IA32_MTRR_FIX16K_80000: u32 = 0x258;
 pub const IA32_MTRR_FIX4K_C0000: u32 = 0x268;
 pub const IA32_MC0_CTL2: u32 = 0x280;
 pub const IA32_MTRR_DEF_TYPE: u32 = 0x2FF;
+pub const IA32_PERF_CAPABILITIES: u32 = 0x345;
 pub const IA32_MC0_CTL: u32 = 0x400;
 pub const RAPL_POWER_UNIT: u32 = 0x606;
 pub const PKG_ENERGY_STATUS: u32 = 0x611;

@@ -20,7 +20,7 @@ pub fn feature_msrs(personality: Personality) -> Vec<(u32, u64)> {
     let cpuid = supported_cpuid_as(personality);
     let cpu = Cpu::new(Arc::new(PhysMap::new()), cpuid, TscClock::new(1));
     let listed = cpu_interp::feature_msrs(vendor(personality)).iter();
-    listed.filter_map(|&index| Some((index, cpu.read_msr(index, Origin::Guest).ok()?))).collect()
+    listed.filter_map(|&index| Some((index, cpu.read_msr(index, Origin::Host).ok()?))).collect()
 }
 
 fn vendor(personality: Personality) -> Vendor {

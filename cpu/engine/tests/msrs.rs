@@ -221,11 +221,22 @@ fn performance_counters_that_are_not_there_swallow_writes() {
 }
 
 #[test]
-fn feature_msrs_say_what_a_guest_would_read() {
+fn performance_capabilities_are_none() {
+    let mut guest = Accessor::new(Personality::Intel);
+    assert_eq!(guest.read(msr::IA32_PERF_CAPABILITIES), None);
+    assert!(!guest.write(msr::IA32_PERF_CAPABILITIES, 0));
+}
+
+#[test]
+fn feature_msrs_are_there_whatever_cpuid_announces() {
     let of = |personality, index| {
         feature_msrs(personality).into_iter().find(|msr| msr.0 == index).map(|msr| msr.1)
     };
     assert_eq!(of(Personality::Amd, msr::DE_CFG), Some(2));
     assert_eq!(of(Personality::Intel, msr::DE_CFG), None);
-    assert!(of(Personality::Intel, msr::IA32_ARCH_CAPABILITIES).is_some_and(|bits| bits & 1 != 0));
+    for personality in BOTH {
+        assert_eq!(of(personality, msr::IA32_PERF_CAPABILITIES), Some(0));
+        let arch_capabilities = of(personality, msr::IA32_ARCH_CAPABILITIES);
+        assert!(arch_capabilities.is_some_and(|bits| bits & 1 != 0));
+    }
 }

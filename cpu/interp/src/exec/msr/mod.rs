@@ -49,11 +49,16 @@ pub fn saved_msrs(vendor: Vendor) -> Vec<u32> {
 /// The MSRs that tell the client what the processor can do.
 #[must_use]
 pub fn feature_msrs(vendor: Vendor) -> &'static [u32] {
+    const OF_ALL: &[u32] = &[
+        msr::IA32_BIOS_SIGN_ID,
+        msr::PLATFORM_INFO,
+        msr::IA32_ARCH_CAPABILITIES,
+        msr::IA32_PERF_CAPABILITIES,
+        msr::DE_CFG,
+    ];
     match vendor {
-        Vendor::Intel => &[msr::IA32_BIOS_SIGN_ID, msr::PLATFORM_INFO, msr::IA32_ARCH_CAPABILITIES],
-        Vendor::Amd => {
-            &[msr::IA32_BIOS_SIGN_ID, msr::PLATFORM_INFO, msr::IA32_ARCH_CAPABILITIES, msr::DE_CFG]
-        }
+        Vendor::Intel => &OF_ALL[..4],
+        Vendor::Amd => OF_ALL,
     }
 }
 

@@ -41,6 +41,11 @@ pub(super) fn host_only(write: Write) -> bool {
     write.origin == Origin::Host
 }
 
+/// Only the host writes it, and nothing but 0.
+pub(super) fn host_zero(write: Write) -> bool {
+    write.origin == Origin::Host && write.value == 0
+}
+
 /// Memory types 0, 1, 4, 5, 6 and 7 in each of eight fields.
 pub(super) fn is_pat(value: u64) -> bool {
     value.to_le_bytes().into_iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))

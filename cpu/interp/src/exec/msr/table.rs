@@ -132,6 +132,10 @@ const ROWS: &[Row] = &[
     listed(msr::IA32_MTRR_FIX4K_C0000, 8, BOTH, Stored(0, rules::mtrr_fixed, 0)),
     row(msr::IA32_MC0_CTL2, MC_BANKS, BOTH, Stored(0, rules::zero, 0)),
     listed(msr::IA32_MTRR_DEF_TYPE, 1, BOTH, Stored(0, rules::mtrr_default, 0)),
+    Row {
+        needs: &[bit::PDCM],
+        ..row(msr::IA32_PERF_CAPABILITIES, 1, BOTH, Stored(0, rules::host_zero, 0))
+    },
     row(msr::IA32_MC0_CTL, MC_BANKS * 4, BOTH, Stored(0, rules::mc_bank, 0)),
     row(msr::RAPL_POWER_UNIT, 1, BOTH, Constant(0)),
     row(msr::PKG_ENERGY_STATUS, 1, BOTH, Constant(0)),
