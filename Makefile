@@ -45,6 +45,10 @@ test-cuse: build clients ## The clients against a real /dev/kvm made by CUSE, in
 test-kill: build clients ## SIGKILL at 200 random moments
 	KVMSHIM_KILLS=200 pytest -q tests/kill
 
+.PHONY: kvm-ioctls
+kvm-ioctls: build ## The kvm-ioctls crate's own tests against `kvmshim run`
+	python -m tools.kvm_ioctls
+
 SEED ?= 1
 WALKS ?= 1000000
 

@@ -1,0 +1,1 @@
+"""The own tests of rust-vmm's `kvm-ioctls` crate, against kvmshim."""
