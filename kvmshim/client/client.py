@@ -22,6 +22,9 @@ from kvmshim.client.watch import Watch
 from kvmshim.errors import KvmError
 
 
+_SEEN_THREADS: Final = 1024
+
+
 class Client:
     """A thread group from its first request to its death."""
 
@@ -56,6 +59,11 @@ class Client:
     @property
     def alive(self) -> bool:
         return self._process.alive
+
+    def has_thread(self, tid: int) -> bool:
+        """Whether thread `tid` is one of this client's."""
+        # In this order: the process lived until then, so its number named nobody else.
+        return self._process.has_thread(tid) and self.alive
 
     def copy_in(self, address: int, size: int) -> bytes:
         """EFAULT unless the client could read all of it."""
@@ -135,9 +143,20 @@ class Clients:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: dict[int, Client] = {}
+        self._seen: dict[int, Client] = {}
+        """By thread id; the number may be another one's by now."""
         self.watch: Watch | None = None
 
     def of_thread(self, tid: int) -> Client:
+        client = self._seen.get(tid)
+        if client is None or not client.has_thread(tid):
+            client = self._find(tid)
+            if len(self._seen) >= _SEEN_THREADS:
+                self._seen.clear()
+            self._seen[tid] = client
+        return client
+
+    def _find(self, tid: int) -> Client:
         tgid = ThreadStatus.of(tid).tgid
         if tgid == os.getpid():
             raise KvmError(errno.EDEADLK, f"thread {tid} is one of the server's own")
@@ -164,6 +183,7 @@ class Clients:
             if client is None or not client.is_of(process):
                 return
             del self._clients[process.tgid]
+            self._seen.clear()
         client.forget_files()
 
 

@@ -70,6 +70,10 @@ class Process:
         poll.register(self.pidfd, select.POLLIN)
         return not poll.poll(0)
 
+    def has_thread(self, tid: int) -> bool:
+        """Whether thread `tid` is there, in a process of this number."""
+        return os.access(f"/proc/{self.tgid}/task/{tid}", os.F_OK)
+
     def threads(self) -> set[int]:
         """Ids of its threads; empty when it is gone."""
         try:

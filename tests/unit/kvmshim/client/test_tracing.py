@@ -224,6 +224,16 @@ def test_forked_child_is_another_client(puppet: Puppet) -> None:
     assert Client.of_thread(child) is not Client.of_thread(puppet.pid)
 
 
+def test_client_knows_its_threads_from_others(puppet: Puppet, client: Client) -> None:
+    counter = puppet.ask("count", puppet.map(PAGE))
+    child = puppet.ask("child")
+    theirs = [client.has_thread(tid) for tid in (puppet.pid, counter, child, os.getpid())]
+    assert theirs == [True, True, False, False]
+    puppet.kill()
+    puppet.wait_end()
+    assert not client.has_thread(puppet.pid)
+
+
 def test_own_thread_is_no_client() -> None:
     assert outcome(lambda: Client.of_thread(os.getpid())) == errno.EDEADLK
 
