@@ -41,8 +41,9 @@ _ADVICE: Final = {  # VmFlags: madvise(2)
 
 
 def adopt(process: Process, injection: Injection, parts: list[Mapping]) -> Backing:
-    """Exchanges each of `parts` for a stretch of one new memfd, which is returned."""
-    states = parse_smaps(process.read("smaps").decode(errors="replace"))
+    """Exchanges each of `parts`, which ascend, for a stretch of one new memfd; returns that."""
+    start, end = parts[0].start, parts[-1].end
+    states = parse_smaps(process.read("smaps").decode(errors="replace"), start, end)
     chosen = [_checked(part, _state_of(part, states)) for part in parts]
     backing = Backing(os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC))
     os.ftruncate(backing.fd, sum(part.size for part, _ in chosen))

@@ -21,7 +21,6 @@ from kvmshim.client.tracer import Tracer, Tracing
 from kvmshim.client.watch import Watch
 from kvmshim.errors import KvmError
 
-
 _SEEN_THREADS: Final = 1024
 
 

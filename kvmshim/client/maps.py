@@ -5,6 +5,7 @@ Pure: text and bytes in, records out. Addresses are the process's own, sizes are
 
 import mmap
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -12,6 +13,8 @@ from typing import Final, Self
 PAGE: Final = 4096
 _PAGEMAP_ENTRY: Final = 8
 
+_ADDRESSES: Final = 1 << 64
+_FLAGS: Final = "VmFlags:"
 _POPULATION: Final = frozenset({"Rss:", "Swap:", "Shared_Hugetlb:", "Private_Hugetlb:"})
 _PRESENT_OR_SWAPPED: Final = 0xC0
 _MARK: Final = bytes(1 if top & _PRESENT_OR_SWAPPED else 0 for top in range(256))
@@ -49,15 +52,33 @@ class Mapping:
         return replace(self, start=first, end=min(self.end, end), offset=offset)
 
 
-def parse_maps(text: str) -> list[Mapping]:
-    """All mappings, by ascending address."""
-    return [_parse_line(line) for line in text.splitlines()]
+def parse_maps(text: str, start: int = 0, end: int = _ADDRESSES) -> list[Mapping]:
+    """The mappings that share an address with [start, end), ascending."""
+    lines = text.splitlines()
+    first = max(bisect_right(lines, start, key=_start_of) - 1, 0)
+    last = bisect_left(lines, end, key=_start_of)
+    mappings = map(_parse_line, lines[first:last])
+    return [mapping for mapping in mappings if start < mapping.end]
+
+
+def mapped_files(text: str) -> set[tuple[int, int]]:
+    """(st_dev, inode) of all that is mapped."""
+    files = {tuple(line.split(maxsplit=5)[3:5]) for line in text.splitlines()}
+    return {(_device_of(device), int(inode)) for device, inode in files}
+
+
+def _start_of(line: str) -> int:
+    return int(line[: line.index("-")], 16)
+
+
+def _device_of(word: str) -> int:
+    major, minor = word.split(":")
+    return os.makedev(int(major, 16), int(minor, 16))
 
 
 def _parse_line(line: str) -> Mapping:
     bounds, permissions, offset, device, inode, *name = line.split(maxsplit=5)
     start, end = bounds.split("-")
-    major, minor = device.split(":")
     return Mapping(
         start=int(start, 16),
         end=int(end, 16),
@@ -66,7 +87,7 @@ def _parse_line(line: str) -> Mapping:
         | (mmap.PROT_EXEC if permissions[2] == "x" else 0),
         shared=permissions[3] == "s",
         offset=int(offset, 16),
-        device=os.makedev(int(major, 16), int(minor, 16)),
+        device=_device_of(device),
         inode=int(inode),
         name=name[0] if name else "",
     )
@@ -91,21 +112,37 @@ class MappingState:
     populated: bool  # some page is in memory or in swap
 
 
-def parse_smaps(text: str) -> dict[int, MappingState]:
-    """The state of every mapping, by its start address."""
-    states: dict[int, MappingState] = {}
-    start, page_size, populated = 0, PAGE, False
-    for line in text.splitlines():
+def parse_smaps(text: str, start: int = 0, end: int = _ADDRESSES) -> dict[int, MappingState]:
+    """The states of the mappings that share an address with [start, end), by start address.
+
+    The one before may be among them.
+    """
+    # Piece n has the head of mapping n behind its first line feed; its flags begin piece n + 1.
+    pieces = f"\n{text}".split(_FLAGS)
+    count = len(pieces) - 1
+    first = max(bisect_right(pieces, start, hi=count, key=_start_of_piece) - 1, 0)
+    last = bisect_left(pieces, end, hi=count, key=_start_of_piece)
+    return {
+        _start_of_piece(pieces[n]): _parse_state(pieces[n], pieces[n + 1])
+        for n in range(first, last)
+    }
+
+
+def _start_of_piece(piece: str) -> int:
+    start = piece.index("\n") + 1
+    return int(piece[start : piece.index("-", start)], 16)
+
+
+def _parse_state(piece: str, next_piece: str) -> MappingState:
+    page_size, populated = PAGE, False
+    for line in piece.splitlines():
         key, _, rest = line.partition(" ")
-        if key == "VmFlags:":
-            states[start] = MappingState(frozenset(rest.split()), page_size, populated)
-        elif key == "KernelPageSize:":
+        if key == "KernelPageSize:":
             page_size = int(rest.split()[0]) * 1024
         elif key in _POPULATION:
             populated |= rest.split()[0] != "0"
-        elif not key.endswith(":"):
-            start, populated = int(key.split("-")[0], 16), False
-    return states
+    flags = next_piece.partition("\n")[0].split()
+    return MappingState(frozenset(flags), page_size, populated)
 
 
 def present_runs(pagemap: bytes) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ import weakref
 from dataclasses import dataclass, field
 
 from kvmshim.client import ptrace_ffi as ptrace
-from kvmshim.client.maps import Mapping, covers, parse_maps
+from kvmshim.client.maps import Mapping, covers, mapped_files, parse_maps
 from kvmshim.client.process import Process
 from kvmshim.errors import KvmError
 
@@ -66,16 +66,12 @@ class SharedFiles:
     def trim(self) -> None:
         """Drops the files of ours that the client unmapped; under `exchanging`. Their memory lives
         as long as ranges of them do."""
-        mapped = {(mapping.device, mapping.inode) for mapping in self.mappings()}
+        mapped = mapped_files(self._maps())
         self._adopted = {key: file for key, file in self._adopted.items() if key in mapped}
 
     def forget(self) -> None:
         """Drops all files of ours; under `exchanging`. As `trim` for who has no memory left."""
         self._adopted.clear()
-
-    def mappings(self) -> list[Mapping]:
-        """All of the client's, now."""
-        return parse_maps(self.process.read("maps").decode(errors="replace"))
 
     def ranges(self, address: int, size: int) -> list[SharedRange] | None:
         """The files behind [address, address+size), by address; None: part of it has none.
@@ -94,13 +90,16 @@ class SharedFiles:
     def whole_mappings(self, address: int, size: int) -> list[Mapping]:
         """The mappings that make up a range, not clipped to it. Errors as `ranges`."""
         end = address + size
-        mappings = [m for m in self.mappings() if m.start < end and address < m.end]
+        mappings = parse_maps(self._maps(), address, end)
         if not covers(mappings, address, end):
             raise KvmError(errno.EFAULT, f"not all of {address:#x}..{end:#x} is mapped")
         for mapping in mappings:
             if mapping.device in self._refused:
                 raise KvmError(errno.EINVAL, f"{mapping.name} cannot be guest memory")
         return mappings
+
+    def _maps(self) -> str:
+        return self.process.read("maps").decode(errors="replace")
 
     def backing_of(self, mapping: Mapping) -> Backing | None:
         """The file of a whole mapping; None: it is private, or its file cannot be had."""

@@ -3,10 +3,13 @@
 import mmap
 import os
 
+import pytest
+
 from kvmshim.client.maps import (
     Mapping,
     MappingState,
     covers,
+    mapped_files,
     parse_maps,
     parse_smaps,
     present_runs,
@@ -43,6 +46,23 @@ def test_shared_and_inaccessible_mappings_are_told_apart() -> None:
     assert (guard.shared, guard.protection, guard.name) == (False, 0, "")
 
 
+def test_only_what_overlaps_a_range_is_read() -> None:
+    program, memfd, guard, _ = parse_maps(TEXT)
+    assert parse_maps(TEXT, 0x451FFF, 0x7F0000000000) == [program]
+    assert parse_maps(TEXT, 0x452000, 0x7F0000000001) == [memfd]
+    assert parse_maps(TEXT, memfd.end - 1, memfd.end + 1) == [memfd, guard]
+    assert parse_maps(TEXT, 0x452000, 0x453000) == []
+    assert parse_maps(TEXT, 0, 0x400000) == []
+
+
+def test_files_that_are_mapped() -> None:
+    assert mapped_files(TEXT) == {
+        (os.makedev(8, 2), 173521),
+        (os.makedev(0, 1), 2048),
+        (os.makedev(0, 0), 0),
+    }
+
+
 def test_clipping_moves_the_file_offset() -> None:
     part = parse_maps(TEXT)[1].clipped(0x7F0000003000, 0x7F0000005000)
     assert (part.start, part.size, part.offset) == (0x7F0000003000, 0x2000, 0x203000)
@@ -67,21 +87,31 @@ def test_range_longer_than_its_mapping_is_not_covered() -> None:
     assert not covers([], 0x1000, 0x2000)
 
 
+SMAPS = """\
+7f00-8f00 rw-p 00000000 00:00 0\x20
+Rss:                   0 kB
+KernelPageSize:     2048 kB
+VmFlags: rd wr mr mw me dc\x20
+9000-a000 r--p 00000000 00:00 0    [heap]
+KernelPageSize:        4 kB
+Rss:                   8 kB
+VmFlags: rd
+b000-c000 r--p 00000000 00:00 0
+Swap:                  0 kB
+VmFlags: rd
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "wanted"),
+    [(0x7F00, 0x7F01, [0x7F00]), (0x9800, 0xB001, [0x9000, 0xB000]), (0xB000, 1 << 47, [0xB000])],
+)
+def test_smaps_of_a_range(start: int, end: int, wanted: list[int]) -> None:
+    assert list(parse_smaps(SMAPS, start, end)) == wanted
+
+
 def test_smaps_gives_flags_and_page_size_by_address() -> None:
-    text = (
-        "7f00-8f00 rw-p 00000000 00:00 0 \n"
-        "Rss:                   0 kB\n"
-        "KernelPageSize:     2048 kB\n"
-        "VmFlags: rd wr mr mw me dc \n"
-        "9000-a000 r--p 00000000 00:00 0    [heap]\n"
-        "KernelPageSize:        4 kB\n"
-        "Rss:                   8 kB\n"
-        "VmFlags: rd\n"
-        "b000-c000 r--p 00000000 00:00 0\n"
-        "Swap:                  0 kB\n"
-        "VmFlags: rd\n"
-    )
-    assert parse_smaps(text) == {
+    assert parse_smaps(SMAPS) == {
         0x7F00: MappingState(frozenset(["rd", "wr", "mr", "mw", "me", "dc"]), 2 << 20, False),
         0x9000: MappingState(frozenset(["rd"]), 4096, True),
         0xB000: MappingState(frozenset(["rd"]), 4096, False),
