@@ -1,13 +1,18 @@
-"""Limits of x86 KVM that `linux/kvm.h` does not export (`arch/x86/include/asm/kvm_host.h`)."""
+"""Limits of x86 KVM that `linux/kvm.h` does not export (`arch/x86/include/asm/kvm_host.h`).
+
+How many vCPUs and slots there can be are those of Linux before 5.13 and 5.16.
+"""
 
 from typing import Final
 
-KVM_MAX_VCPUS: Final = 1024
+KVM_MAX_VCPUS: Final = 288
+"""Of one VM. libfuse takes a pthread key for each vCPU's session, of which a process has 1024."""
+
 KVM_MAX_VCPU_IDS: Final = 4 * KVM_MAX_VCPUS
 """Exclusive; what KVM_CAP_MAX_VCPU_ID reports."""
 
-KVM_USER_MEM_SLOTS: Final = 32764
-"""32767 slots less KVM's three internal ones."""
+KVM_USER_MEM_SLOTS: Final = 509
+"""512 slots less KVM's three internal ones. A slot costs the client mappings, which are few."""
 
 KVM_ADDRESS_SPACES: Final = 2
 """The second is that of system management mode."""
