@@ -83,6 +83,9 @@ MV_VM_OP_MSR_FILTER_SET_IDX_VAL: Final = 0x66
 MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL: Final = 0x67
 MV_VM_OP_CLOCK_SET_IDX_VAL: Final = 0x61
 MV_VM_OP_STATS_GET_IDX_VAL: Final = 0x80
+MV_VM_OP_MMIO_REPLACE_IDX_VAL: Final = 0x81
+MV_VM_OP_REFUSE_SET_IDX_VAL: Final = 0x82
+MV_VM_OP_POPULATE_IDX_VAL: Final = 0x83
 MV_VP_OP_CREATE_VP_IDX_VAL: Final = 0x0
 MV_VP_OP_DESTROY_VP_IDX_VAL: Final = 0x1
 MV_VP_OP_VMID_IDX_VAL: Final = 0x2
@@ -296,6 +299,7 @@ mv_exit_reason_t_interrupt_window: Final = 0x7
 mv_exit_reason_t_nmi: Final = 0x8
 mv_exit_reason_t_shutdown: Final = 0x9
 mv_exit_reason_t_debug: Final = 0x40
+mv_exit_reason_t_memory_fault: Final = 0x80
 MV_RUN_MAX_REG_ENTRIES: Final = 0xA
 MV_RUN_MAX_MSR_ENTRIES: Final = 0xA
 MV_RUN_MAX_IOMEM_SIZE: Final = 0xEA0
@@ -598,6 +602,15 @@ class mv_exit_debug_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_exit_debug_t) == 0x20
+
+
+class mv_exit_memory_fault_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (("gpa", ctypes.c_uint64),)
+    gpa: int
+
+
+assert ctypes.sizeof(mv_exit_memory_fault_t) == 0x8
 
 
 class mv_exit_failure_t(ctypes.LittleEndianStructure):

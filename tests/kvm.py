@@ -209,6 +209,10 @@ class Vcpu(Descriptor):
         return abi.kvm_run_msr.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 
     @property
+    def memory_fault(self) -> abi.kvm_run_memory_fault:
+        return abi.kvm_run_memory_fault.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
+
+    @property
     def fail_entry(self) -> abi.kvm_run_fail_entry:
         return abi.kvm_run_fail_entry.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 
@@ -319,8 +323,8 @@ class System(Descriptor):
     def vcpu_mmap_size(self) -> int:
         return self.ioctl(nr.KVM_GET_VCPU_MMAP_SIZE)
 
-    def create_vm(self) -> Vm:
-        vm = Vm(self.ioctl(nr.KVM_CREATE_VM), self.vcpu_mmap_size())
+    def create_vm(self, machine_type: int = 0) -> Vm:
+        vm = Vm(self.ioctl(nr.KVM_CREATE_VM, machine_type), self.vcpu_mmap_size())
         self.owned.callback(vm.close)
         return vm
 

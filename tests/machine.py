@@ -56,8 +56,8 @@ class Machine:
     ram: Region
 
     @classmethod
-    def of(cls, system: System) -> "Machine":
-        vm = system.create_vm()
+    def of(cls, system: System, machine_type: int = 0) -> "Machine":
+        vm = system.create_vm(machine_type)
         ram = vm.add_region(slot=0, gpa=0, size=RAM_SIZE)
         return cls(vm, vm.create_vcpu(0), ram)
 

@@ -876,6 +876,94 @@ class kvm_userspace_memory_region(Structure):
 assert sizeof(kvm_userspace_memory_region) == 32
 
 
+class kvm_userspace_memory_region2(Structure):
+    """`struct kvm_userspace_memory_region2`, 160 bytes."""
+
+    slot: int
+    flags: int
+    guest_phys_addr: int
+    memory_size: int
+    userspace_addr: int
+    guest_memfd_offset: int
+    guest_memfd: int
+    pad1: int
+    pad2: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (
+        ("slot", c_uint32),
+        ("flags", c_uint32),
+        ("guest_phys_addr", c_uint64),
+        ("memory_size", c_uint64),
+        ("userspace_addr", c_uint64),
+        ("guest_memfd_offset", c_uint64),
+        ("guest_memfd", c_uint32),
+        ("pad1", c_uint32),
+        ("pad2", c_uint64 * 14),
+    )
+
+
+assert sizeof(kvm_userspace_memory_region2) == 160
+
+
+class kvm_memory_attributes(Structure):
+    """`struct kvm_memory_attributes`, 32 bytes."""
+
+    address: int
+    size: int
+    attributes: int
+    flags: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("address", c_uint64),
+        ("size", c_uint64),
+        ("attributes", c_uint64),
+        ("flags", c_uint64),
+    )
+
+
+assert sizeof(kvm_memory_attributes) == 32
+
+
+class kvm_create_guest_memfd(Structure):
+    """`struct kvm_create_guest_memfd`, 64 bytes."""
+
+    size: int
+    flags: int
+    reserved: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (
+        ("size", c_uint64),
+        ("flags", c_uint64),
+        ("reserved", c_uint64 * 6),
+    )
+
+
+assert sizeof(kvm_create_guest_memfd) == 64
+
+
+class kvm_pre_fault_memory(Structure):
+    """`struct kvm_pre_fault_memory`, 64 bytes."""
+
+    gpa: int
+    size: int
+    flags: int
+    padding: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (
+        ("gpa", c_uint64),
+        ("size", c_uint64),
+        ("flags", c_uint64),
+        ("padding", c_uint64 * 5),
+    )
+
+
+assert sizeof(kvm_pre_fault_memory) == 64
+
+
 class kvm_run(Structure):
     """`struct kvm_run`, 2352 bytes."""
 
@@ -1014,6 +1102,24 @@ class kvm_run_msr(Structure):
 
 
 assert sizeof(kvm_run_msr) == 24
+
+
+class kvm_run_memory_fault(Structure):
+    """`struct kvm_run_memory_fault`, 24 bytes."""
+
+    flags: int
+    gpa: int
+    size: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint64),
+        ("gpa", c_uint64),
+        ("size", c_uint64),
+    )
+
+
+assert sizeof(kvm_run_memory_fault) == 24
 
 
 class kvm_run_internal(Structure):

@@ -1,4 +1,4 @@
-"""mmap(2) at chosen addresses of this process, which the standard library cannot do.
+"""mmap(2) at chosen addresses of this process, and holes in files: what the standard library lacks.
 
 Linux on x86-64. Failures are OSErrors. The caller owns every address it gets until `unmap`.
 """
@@ -13,11 +13,14 @@ _ffi: Final[Any] = cffi.FFI()
 _ffi.cdef("""
 void *mmap(void *address, size_t size, int protection, int flags, int fd, long offset);
 int munmap(void *address, size_t size);
+int fallocate(int fd, int mode, long offset, long size);
 """)
 _libc: Final[Any] = _ffi.dlopen(None)
 
 _MAP_FIXED: Final = 0x10
 _MAP_NORESERVE: Final = 0x4000
+_FALLOC_FL_KEEP_SIZE: Final = 1
+_FALLOC_FL_PUNCH_HOLE: Final = 2
 _FAILED: Final = (1 << 64) - 1
 PROT_NONE: Final = 0
 
@@ -51,5 +54,12 @@ def map_code(size: int, fd: int) -> int:
 def unmap(address: int, size: int) -> None:
     """Gives a range back."""
     if _libc.munmap(_ffi.cast("void *", address), size) < 0:
+        number = _ffi.errno
+        raise OSError(number, os.strerror(number))
+
+
+def punch_hole(fd: int, offset: int, size: int) -> None:
+    """fallocate(2): a part of a file gives its memory back and is zero, also where it is mapped."""
+    if _libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, offset, size) < 0:
         number = _ffi.errno
         raise OSError(number, os.strerror(number))

@@ -13,16 +13,19 @@ from contextlib import contextmanager
 from kvmshim.client.caller import StoppedCaller
 from kvmshim.client.client import Client
 from kvmshim.client.mapped import MappedRanges
+from kvmshim.client.own_memory import OwnMemory
 from kvmshim.device.fuse_ffi import Pending
 from kvmshim.device.gate import Gate
+from kvmshim.device.kept_files import KeptFiles
 from kvmshim.errors import KvmError
 
 
 class RequestCaller:
     """The thread behind one pending ioctl."""
 
-    def __init__(self, pending: Pending, client: Client, gate: Gate) -> None:
+    def __init__(self, pending: Pending, client: Client, gate: Gate, kept_files: KeptFiles) -> None:
         self._pending = pending
+        self._kept_files = kept_files
         self._client = client
         self._gate = gate
         self._held: StoppedCaller | None = None
@@ -57,13 +60,24 @@ class RequestCaller:
         except OSError as error:
             raise KvmError(error.errno or errno.ENOMEM) from error
 
-    def give_file(self, fd: int, device: int) -> int:
-        """Put a file of ours into the caller, close-on-exec; its number there.
+    def make_memory(self, size: int) -> OwnMemory:
+        """Memory that the client cannot map; ENOMEM."""
+        try:
+            return OwnMemory(size)
+        except OSError as error:
+            raise KvmError(errno.ENOMEM) from error
+
+    def kept_file(self, fd: int) -> object:
+        """What a descriptor of the caller stands for; EBADF."""
+        return self._kept_files.find(self._client.tgid, fd)
+
+    def give_file(self, fd: int, device: int, *, cloexec: bool = True) -> int:
+        """Put a file of ours into the caller; its number there.
 
         `device` is its st_dev: what is mapped from it can never be guest memory.
         """
         self._client.refuse(device)
-        return self._hold().give_fd(fd, cloexec=True)
+        return self._hold().give_fd(fd, cloexec=cloexec)
 
     @contextmanager
     def answered(self) -> Iterator[list[int]]:

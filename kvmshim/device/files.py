@@ -7,8 +7,10 @@ kernel never caches a page of the file itself. Of statistics it caches nothing e
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
+from collections.abc import Iterator
 
 from kvmshim.client.client import Client
 from kvmshim.device.caller import RequestCaller
@@ -19,6 +21,7 @@ from kvmshim.device.session import Node, OpenFile
 from kvmshim.device.workplace import RunDoor, Workplace
 from kvmshim.dispatch.request import Kept, NewFile, Reply, Request, Target
 from kvmshim.errors import KvmError
+from kvmshim.objects.guest_memory import GuestMemory
 from kvmshim.objects.statistics import Statistics
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
@@ -52,7 +55,8 @@ class TargetFile:
         except KvmError as error:
             pending.result(-error.errno)
             return
-        caller = RequestCaller(pending, client, self._workplace.service.gate(client.tgid))
+        gate = self._workplace.service.gate(client.tgid)
+        caller = RequestCaller(pending, client, gate, self._workplace.kept_files)
         # A caller that was killed meanwhile has no use for the result.
         with contextlib.suppress(KvmError), caller.answered() as result:
             request = Request(self._target, command, argument, caller)
@@ -62,6 +66,10 @@ class TargetFile:
     def read(self, pending: Pending, span: slice) -> None:  # noqa: ARG002
         """KVM's files cannot be read, and only a vCPU's can be mapped."""
         pending.error(errno.EINVAL)
+
+    def allocate(self, pending: Pending, mode: int, span: slice) -> None:  # noqa: ARG002
+        """There is no memory behind it."""
+        pending.error(errno.EOPNOTSUPP)
 
     def release(self) -> None:
         """`/dev/kvm` keeps nothing per open file."""
@@ -73,7 +81,8 @@ def _result(reply: Reply, caller: RequestCaller, workplace: Workplace) -> int:
     try:
         opened = _new_file(reply.target, workplace).open()
         try:
-            return caller.give_file(opened.fd, opened.device)
+            workplace.kept_files.add(opened.fd, reply.target)
+            return caller.give_file(opened.fd, opened.device, cloexec=reply.close_on_exec)
         finally:
             os.close(opened.fd)
     except KvmError as error:
@@ -90,6 +99,8 @@ def _new_file(target: Kept, workplace: Workplace) -> "PrivateFile":
             return VmFile(target, workplace)
         case Statistics():
             return StatisticsFile(target, workplace)
+        case GuestMemory():
+            return GuestMemoryFile(target, workplace)
 
 
 class PrivateFile:
@@ -116,12 +127,33 @@ class PrivateFile:
         """It cannot be read."""
         pending.error(errno.EINVAL)
 
+    def allocate(self, pending: Pending, mode: int, span: slice) -> None:  # noqa: ARG002
+        """There is no memory behind it."""
+        pending.error(errno.EOPNOTSUPP)
+
     def release(self) -> None:
         """Let go of the mount, which ends the session. Idempotent."""
         self._mount.release()
 
     def _end(self) -> None:
+        self._workplace.kept_files.forget(self._kept)
         self._workplace.service.release(self._kept)
+
+    @contextlib.contextmanager
+    def _waiting(self, pending: Pending) -> Iterator[None]:
+        """The time in which the sender, of whatever process, waits for us; then it is answered."""
+        tid = pending.sender.tid
+        gate = None
+        # Whom we cannot see we cannot stop either.
+        with contextlib.suppress(KvmError):
+            gate = self._workplace.service.gate(self._workplace.find_client(tid).tgid)
+        if gate:
+            gate.enter(tid)
+        try:
+            yield
+        finally:
+            if gate:
+                gate.leave(tid)
 
 
 class VmFile(PrivateFile, TargetFile):
@@ -148,19 +180,35 @@ class StatisticsFile(PrivateFile):
 
     def read(self, pending: Pending, span: slice) -> None:
         """Answer read(2); any process may have been given the file."""
-        tid = pending.sender.tid
-        gate = None
-        if tid != 0:
-            with contextlib.suppress(KvmError):
-                gate = self._workplace.service.gate(self._workplace.find_client(tid).tgid)
-        if gate:
-            gate.enter(tid)
-        try:
+        with self._waiting(pending):
             data = self._workplace.service.read(self._kept, span)
-        finally:
-            if gate:
-                gate.leave(tid)
         pending.data(data)
+
+
+class GuestMemoryFile(PrivateFile):
+    """A guest_memfd: neither read nor mapped, only fallocate(2)."""
+
+    _inodes = itertools.count(FILE_INODE + 1)
+
+    def __init__(self, memory: GuestMemory, workplace: Workplace) -> None:
+        super().__init__(memory, "[kvm-gmem]", workplace)
+        self._memory = memory
+
+    def open(self) -> OpenedFile:
+        """See `PrivateFile.open`."""
+        mode, size, inode = stat.S_IFREG | 0o600, self._memory.file.size, next(self._inodes)
+        return self._mount.open(self, mode=mode, size=size, inode=inode, direct=True)
+
+    def allocate(self, pending: Pending, mode: int, span: slice) -> None:
+        """Answer fallocate(2)."""
+        number = 0
+        with self._waiting(pending):
+            try:
+                size = span.stop - span.start
+                self._workplace.service.allocate(self._kept, mode, span.start, size)
+            except KvmError as error:
+                number = error.errno
+        pending.error(number)
 
 
 class VcpuFile(PrivateFile, TargetFile):

@@ -82,6 +82,10 @@ typedef void (*read_slot)(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off
                           struct fuse_file_info *fi);
 typedef void (*write_slot)(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
                            off_t off, struct fuse_file_info *fi);
+typedef void (*setattr_slot)(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+                             struct fuse_file_info *fi);
+typedef void (*allocate_slot)(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
+                              off_t length, struct fuse_file_info *fi);
 typedef void (*ioctl_slot)(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
                            struct fuse_file_info *fi, unsigned flags,
                            const void *in_buf, size_t in_bufsz, size_t out_bufsz);
@@ -92,7 +96,8 @@ struct fuse_lowlevel_ops {
     lookup_slot lookup;
     forget_slot forget;
     file_slot getattr;
-    void *setattr, *readlink, *mknod, *mkdir, *unlink, *rmdir, *symlink, *rename, *link;
+    setattr_slot setattr;
+    void *readlink, *mknod, *mkdir, *unlink, *rmdir, *symlink, *rename, *link;
     file_slot open;
     read_slot read;
     write_slot write;
@@ -101,7 +106,9 @@ struct fuse_lowlevel_ops {
     void *fsync, *opendir, *readdir, *releasedir, *fsyncdir, *statfs;
     void *setxattr, *getxattr, *listxattr, *removexattr, *access, *create, *getlk, *setlk, *bmap;
     ioctl_slot ioctl;
-    void *poll, *write_buf, *retrieve_reply, *forget_multi, *flock, *fallocate, *readdirplus;
+    void *poll, *write_buf, *retrieve_reply, *forget_multi, *flock;
+    allocate_slot fallocate;
+    void *readdirplus;
     void *copy_file_range, *lseek;
 };
 

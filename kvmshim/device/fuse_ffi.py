@@ -189,6 +189,9 @@ class Handlers(Protocol):
     def read(self, pending: Pending, handle: int, span: slice) -> None:
         """A page that is mapped, or read(2): the bytes of `span`."""
 
+    def allocate(self, pending: Pending, handle: int, mode: int, span: slice) -> None:
+        """fallocate(2) of the bytes of `span`."""
+
     def release(self, pending: Pending, handle: int) -> None:
         """The last descriptor and mapping of an open file are gone."""
 
@@ -243,6 +246,21 @@ def _log_once(name: str, pending: Pending, fault: BaseException) -> None:
         _log.error("%s request of thread %d failed", name, pending.sender.tid, exc_info=fault)
 
 
+_FILE_SLOTS = (
+    "init",
+    "lookup",
+    "forget",
+    "getattr",
+    "setattr",
+    "open",
+    "read",
+    "write",
+    "fallocate",
+    "release",
+    "ioctl",
+)
+
+
 class Callbacks:
     """The C functions of one session, made from its handlers. They must outlive the session."""
 
@@ -250,6 +268,8 @@ class Callbacks:
         self._handlers = handlers
         opened = _guarded("open", handlers.open)
         read = _guarded("read", handlers.read)
+        setattr_ = _guarded("setattr", lambda pending: pending.error(errno.EINVAL))
+        allocate = _guarded("fallocate", handlers.allocate)
         release = _guarded("release", handlers.release)
         lookup = _guarded("lookup", handlers.lookup)
         getattr_ = _guarded("getattr", handlers.getattr)
@@ -271,6 +291,12 @@ class Callbacks:
         slot(
             "write_slot", "write", lambda req, _, __, size, ___, fi: write(req, size, fi.writepage)
         )
+        slot(
+            "allocate_slot",
+            "fallocate",
+            lambda req, _, mode, at, size, fi: allocate(req, fi.fh, mode, slice(at, at + size)),
+        )
+        slot("setattr_slot", "setattr", lambda req, *_: setattr_(req))
         slot("file_slot", "release", lambda req, _, fi: release(req, fi.fh))
         slot(
             "ioctl_slot",
@@ -299,8 +325,7 @@ class Callbacks:
 
     def file_operations(self, native: NativeSlot | None) -> Any:
         """The table of a FUSE session; `native` takes the ioctls where it is given."""
-        names = ("init", "lookup", "forget", "getattr", "open", "read", "write", "release", "ioctl")
-        table = {name: self._slots[name] for name in names}
+        table = {name: self._slots[name] for name in _FILE_SLOTS}
         if native is not None:
             table["ioctl"] = _ffi.cast("ioctl_slot", native.function)
         return _ffi.new("struct fuse_lowlevel_ops *", table)

@@ -41,6 +41,7 @@ class PrivateMount:
         *,
         mode: int,
         size: int = 0,
+        inode: int = FILE_INODE,
         native: NativeSlot | None = None,
         direct: bool = False,
     ) -> OpenedFile:
@@ -48,7 +49,7 @@ class PrivateMount:
 
         It is writable as `mode` says for its owner, and cached unless `direct`. OSError.
         """
-        attributes = FileAttributes(FILE_INODE, mode, os.getuid(), os.getgid(), size)
+        attributes = FileAttributes(inode, mode, os.getuid(), os.getgid(), size)
         try:
             self._start(Node(attributes, lambda pending: self._take(file, pending), direct), native)
         except BaseException:

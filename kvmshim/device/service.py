@@ -43,6 +43,10 @@ class KvmService:
         """The bytes of a file. KvmError: EINVAL for what cannot be read."""
         return files.read(target, span)
 
+    def allocate(self, target: Kept, mode: int, offset: int, size: int) -> None:
+        """fallocate(2). KvmError."""
+        files.allocate(target, mode, offset, size)
+
     def gate(self, process: int) -> Gate:
         """The gate of a client process."""
         return self._gates.of(process)

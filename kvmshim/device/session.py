@@ -36,6 +36,9 @@ class OpenFile(Protocol):
     def read(self, pending: Pending, span: slice) -> None:
         """Answer a page fault of a mapping, or a read(2)."""
 
+    def allocate(self, pending: Pending, mode: int, span: slice) -> None:
+        """Answer fallocate(2)."""
+
     def release(self) -> None:
         """Called once, after the last use."""
 
@@ -155,6 +158,9 @@ class Session:
 
     def read(self, pending: Pending, handle: int, span: slice) -> None:
         self._open_files[handle].read(pending, span)
+
+    def allocate(self, pending: Pending, handle: int, mode: int, span: slice) -> None:
+        self._open_files[handle].allocate(pending, mode, span)
 
     def ioctl(self, pending: Pending, handle: int, command: int, argument: int) -> None:
         self._open_files[handle].ioctl(pending, command, argument)

@@ -1,12 +1,13 @@
 """What the files behind every door work with: the service, the clients, the opener."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kvmshim.client.client import Client
 from kvmshim.device.fuse_ffi import NativeSlot
 from kvmshim.device.gate import Gate
+from kvmshim.device.kept_files import KeptFiles
 from kvmshim.device.opener import Opener
 from kvmshim.dispatch.request import Kept, Reply, Request
 from kvmshim.objects.vcpu import Vcpu
@@ -33,6 +34,9 @@ class Service(Protocol):
     def read(self, target: Kept, span: slice) -> bytes:
         """The bytes of a file, less at its end. KvmError: EINVAL for what cannot be read."""
 
+    def allocate(self, target: Kept, mode: int, offset: int, size: int) -> None:
+        """fallocate(2) of a file, with its `mode`. KvmError: EOPNOTSUPP where there is none."""
+
     def release(self, target: Kept) -> None:
         """The last file of `target` is closed and its session has ended, or it was never made."""
 
@@ -53,5 +57,6 @@ class Workplace:
 
     service: Service
     opener: Opener
+    kept_files: KeptFiles = field(default_factory=KeptFiles)
     find_client: Callable[[int], Client] = Client.of_thread
     """The client that a thread belongs to; KvmError(ESRCH), KvmError(EDEADLK) for our own."""

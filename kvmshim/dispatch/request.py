@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kvmshim.objects.guest_memory import GuestMemory
 from kvmshim.objects.statistics import Statistics
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
@@ -11,7 +12,7 @@ from kvmshim.platform.caller import Caller
 Target = System | Vm | Vcpu
 """What the file descriptor of an ioctl stands for."""
 
-Kept = Vm | Vcpu | Statistics
+Kept = Vm | Vcpu | Statistics | GuestMemory
 """What a file that an ioctl makes stands for, and keeps until its last descriptor is closed."""
 
 
@@ -32,6 +33,7 @@ class NewFile:
     """The ioctl's result is a new file descriptor in the caller that stands for `target`."""
 
     target: Kept
+    close_on_exec: bool = True
 
 
 Reply = int | NewFile

@@ -50,6 +50,16 @@ def new_file(handler: Handler) -> Shape:
     return answer
 
 
+def new_file_of(layout: Layout, handler: Handler) -> Shape:
+    """As `new_file`, of a structure that is copied in; the file survives exec."""
+
+    def answer(request: Request) -> Reply:
+        made = handler(request.target, _copy_in(layout, request), request.caller)
+        return NewFile(made, close_on_exec=False)
+
+    return answer
+
+
 def takes(layout: Layout, handler: Handler, *, before: Handler = lambda _target: None) -> Shape:
     """`handler(target, structure)`; the structure is copied in.
 
@@ -80,6 +90,23 @@ def exchanges(layout: Layout, handler: Handler) -> Shape:
     def answer(request: Request) -> Reply:
         given = _copy_in(layout, request)
         request.caller.copy_out(request.arg, bytes(handler(request.target, given)))
+        return 0
+
+    return answer
+
+
+def hands_back(layout: Layout, handler: Handler) -> Shape:
+    """As `exchanges`; where the handler fails, what was copied in is copied out again, so that
+    EFAULT on the way out comes before its error."""
+
+    def answer(request: Request) -> Reply:
+        given = _copy_in(layout, request)
+        try:
+            left = handler(request.target, given)
+        except KvmError:
+            request.caller.copy_out(request.arg, bytes(given))
+            raise
+        request.caller.copy_out(request.arg, bytes(left))
         return 0
 
     return answer

@@ -11,6 +11,7 @@ from kvmshim.abi import ioctls_gen as kvm
 from kvmshim.abi.structs_gen import (
     kvm_clear_dirty_log,
     kvm_clock_data,
+    kvm_create_guest_memfd,
     kvm_debugregs,
     kvm_device_attr,
     kvm_dirty_log,
@@ -18,12 +19,15 @@ from kvmshim.abi.structs_gen import (
     kvm_fpu,
     kvm_guest_debug,
     kvm_interrupt,
+    kvm_memory_attributes,
     kvm_mp_state,
     kvm_msr_filter,
+    kvm_pre_fault_memory,
     kvm_regs,
     kvm_sregs,
     kvm_translation,
     kvm_userspace_memory_region,
+    kvm_userspace_memory_region2,
     kvm_vcpu_events,
     kvm_x86_mce,
     kvm_xcrs,
@@ -46,6 +50,7 @@ from kvmshim.handle.vcpu import (
     mce,
     mp_state,
     msrs,
+    pre_fault,
     regs,
     signal_mask,
     sregs,
@@ -57,8 +62,10 @@ from kvmshim.handle.vm import (
     clock,
     dirty_log,
     enable_cap,
+    guest_memory,
     lifetime,
     memory,
+    memory_attributes,
     mmu_pages,
     msr_filter,
     placement,
@@ -97,6 +104,15 @@ VM: Final[dict[int, Shape]] = {
     kvm.KVM_CREATE_VCPU: shapes.new_file(lifetime.handle_vm_create_vcpu),
     kvm.KVM_SET_USER_MEMORY_REGION: shapes.takes_memory(
         kvm_userspace_memory_region, memory.handle_vm_set_user_memory_region
+    ),
+    kvm.KVM_SET_USER_MEMORY_REGION2: shapes.takes_memory(
+        kvm_userspace_memory_region2, memory.handle_vm_set_user_memory_region2
+    ),
+    kvm.KVM_SET_MEMORY_ATTRIBUTES: shapes.takes(
+        kvm_memory_attributes, memory_attributes.handle_vm_set_memory_attributes
+    ),
+    kvm.KVM_CREATE_GUEST_MEMFD: shapes.new_file_of(
+        kvm_create_guest_memfd, guest_memory.handle_vm_create_guest_memfd
     ),
     kvm.KVM_GET_DIRTY_LOG: shapes.takes_memory(kvm_dirty_log, dirty_log.handle_vm_get_dirty_log),
     kvm.KVM_CLEAR_DIRTY_LOG: shapes.takes_memory(
@@ -151,6 +167,9 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_SMI: shapes.number(interrupt.handle_vcpu_smi),
     kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vcpu_set_tsc_khz),
     kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vcpu_get_tsc_khz),
+    kvm.KVM_PRE_FAULT_MEMORY: shapes.hands_back(
+        kvm_pre_fault_memory, pre_fault.handle_vcpu_pre_fault_memory
+    ),
     kvm.KVM_HAS_DEVICE_ATTR: shapes.takes_memory(
         kvm_device_attr, attributes.handle_vcpu_has_device_attr
     ),

@@ -11,11 +11,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kvmshim.abi import constants_gen as kvm
+from kvmshim.abi import limits
+from kvmshim.objects.intervals import Intervals
 from kvmshim.platform.caller import SharedMemory
 from microv import abi_gen as mv
 
 if TYPE_CHECKING:
+    from kvmshim.objects.guest_memory import GuestMemory
     from kvmshim.objects.vcpu import Vcpu
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateMemory:
+    """The part of a guest_memfd that is a slot's memory where the guest's pages are private."""
+
+    of: GuestMemory
+    offset: int
+    memory: SharedMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,13 @@ class Slot:
     size: int
     hva: int
     memory: SharedMemory
+    private: PrivateMemory | None = None
+
+    def close(self) -> None:
+        """Lets go of the slot's memory, which no engine uses any more."""
+        self.memory.close()
+        if self.private:
+            self.private.memory.close()
 
     @property
     def logs_writes(self) -> bool:
@@ -56,6 +75,9 @@ class Vm:
 
     vmid: int
     process: int
+    machine_type: int = kvm.KVM_X86_DEFAULT_VM
+    private: Intervals = field(default_factory=Intervals)
+    """Guest-physical addresses with KVM_MEMORY_ATTRIBUTE_PRIVATE."""
     slots: dict[int, Slot] = field(default_factory=dict)
     vcpus: dict[int, Vcpu] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -72,4 +94,14 @@ class Vm:
     tsc_khz: int = 0
     """Frequency of the time-stamp counter of new vCPUs; 0 is the host's."""
     files: int = 1
-    """Open files that keep the VM: its own and its vCPUs'."""
+    """Open files that keep the VM: its own, its vCPUs', and others made by its ioctls."""
+
+    @property
+    def has_private_memory(self) -> bool:
+        """Whether pages of the guest can be private."""
+        return self.machine_type == kvm.KVM_X86_SW_PROTECTED_VM
+
+    @property
+    def address_spaces(self) -> int:
+        """How many there are; that of system management mode has no private memory."""
+        return 1 if self.has_private_memory else limits.KVM_ADDRESS_SPACES

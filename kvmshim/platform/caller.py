@@ -18,6 +18,26 @@ class SharedMemory(Protocol):
         """Unmap it here. The client keeps it. No engine may use the address any more."""
 
 
+class MemoryFile(Protocol):
+    """Memory that belongs to no process; zero until it is written. Offsets are page aligned."""
+
+    @property
+    def size(self) -> int:
+        """Bytes; a multiple of the page size."""
+
+    def map(self, offset: int, size: int) -> SharedMemory:
+        """A part of it, mapped into this process for reading and writing. ENOMEM."""
+
+    def allocate(self, offset: int, size: int) -> None:
+        """Takes the memory for a part from the host now. ENOSPC, ENOMEM."""
+
+    def discard(self, offset: int, size: int) -> None:
+        """Gives the memory of a part back: it is zero again, also where it is mapped."""
+
+    def close(self) -> None:
+        """Nobody makes or maps it any more; what is mapped stays."""
+
+
 class Caller(Protocol):
     """One thread of a client for the time of one request."""
 
@@ -41,3 +61,10 @@ class Caller(Protocol):
         Other threads of the client may write it meanwhile; nothing is lost. EFAULT where
         nothing is mapped, EPERM where the client cannot be traced.
         """
+
+    def make_memory(self, size: int) -> MemoryFile:
+        """New memory that only this process can map. ENOMEM."""
+
+    def kept_file(self, fd: int) -> object:
+        """What the client's descriptor `fd` stands for; None where the file is none that an ioctl
+        made. EBADF."""

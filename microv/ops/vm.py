@@ -63,6 +63,31 @@ def mmio_unmap(vmid: int, runs: Iterable[tuple[int, int]]) -> None:
         _for_portion(_UNMAP, vmid, portion)
 
 
+def mmio_replace(vmid: int, runs: Iterable[tuple[int, int, int, int]]) -> None:
+    """Makes mapped pages other memory: runs as for `mmio_map`. The guest finds the one or the other
+    at any time, and when it returns no vCPU uses the former any more. Logs go on.
+
+    Errors as for `mmio_map`; FAILURE_UNKNOWN also where a page is not mapped. Of more than
+    MV_MDL_MAX_ENTRIES runs the lists before the refused one are replaced.
+    """
+    for portion in mdl.lists(Run(*run) for run in runs):
+        _for_portion(_OP | mv.MV_VM_OP_MMIO_REPLACE_IDX_VAL, vmid, portion)
+
+
+def refuse_set(vmid: int, gpa: int, size: int, *, refused: bool) -> None:
+    """Whether accesses to pages of [gpa, gpa + size) that are not mapped leave with memory_fault.
+
+    INVALID_INPUT_REG1: no guest VM; REG2, REG3: unaligned, or out of range.
+    """
+    with_handle(_OP | mv.MV_VM_OP_REFUSE_SET_IDX_VAL, vmid, gpa | refused, size)
+
+
+def populate(vmid: int, gpa: int, size: int) -> int:
+    """Makes memory of this process present that the guest has at [gpa, gpa + size); how many bytes
+    from there on are mapped, or part of them: the rest is for the next call. Errors as above."""
+    return with_handle(_OP | mv.MV_VM_OP_POPULATE_IDX_VAL, vmid, gpa, size)
+
+
 def set_time_budget(vmid: int, ns: int) -> None:
     """How long one map or unmap call may take before it asks to be called again.
 

@@ -80,6 +80,9 @@ class StandInService:
     def read(self, target: Kept, span: slice) -> bytes:
         raise KvmError(errno.EINVAL, f"{target} at {span}")
 
+    def allocate(self, target: Kept, mode: int, offset: int, size: int) -> None:
+        raise KvmError(errno.EOPNOTSUPP, f"{target}: {mode}, {offset}, {size}")
+
     def release(self, target: Kept) -> None:
         self._released += 1
         if isinstance(target, Vcpu):

@@ -28,7 +28,7 @@ KINDS: Final = {System: "system", Vm: "vm", Vcpu: "vcpu"}
 WITHOUT_POINTER: Final = {"nothing", "number", "new_file"}
 """Shapes whose argument is a value, or nothing."""
 
-ANSWERS: Final = {"gives", "exchanges"}
+ANSWERS: Final = {"gives", "exchanges", "hands_back"}
 """Shapes that write one structure to where the argument points."""
 
 

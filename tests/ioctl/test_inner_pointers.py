@@ -24,6 +24,12 @@ def memory_region(address: int) -> ctypes.Structure:
     )
 
 
+def memory_region2(address: int) -> ctypes.Structure:
+    return abi.kvm_userspace_memory_region2.from_buffer_copy(
+        bytes(memory_region(address)).ljust(ctypes.sizeof(abi.kvm_userspace_memory_region2), b"\0")
+    )
+
+
 def dirty_log(address: int) -> ctypes.Structure:
     return abi.kvm_dirty_log(slot=LOGGED, dirty_bitmap=address)
 
@@ -51,6 +57,7 @@ GOOD_WORD = ctypes.c_uint64(0)
 
 INNER: dict[str, Callable[[int], ctypes.Structure]] = {
     "KVM_SET_USER_MEMORY_REGION": memory_region,
+    "KVM_SET_USER_MEMORY_REGION2": memory_region2,
     "KVM_GET_DIRTY_LOG": dirty_log,
     "KVM_CLEAR_DIRTY_LOG": clear_dirty_log,
     "KVM_X86_SET_MSR_FILTER": msr_filter,
@@ -67,7 +74,7 @@ ROWS = [row for row in WITH_MEMORY if row.name not in NOT_FOLLOWED]
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
 every_buffer = pytest.mark.parametrize(
     "row",
-    [row for row in ROWS if row.name != "KVM_SET_USER_MEMORY_REGION"],
+    [row for row in ROWS if not row.name.startswith("KVM_SET_USER_MEMORY_REGION")],
     ids=lambda row: row.label,
 )
 

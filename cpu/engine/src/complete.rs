@@ -168,6 +168,7 @@ impl Vcpu {
                 self.unfinished = Some(Unfinished::Msr { linear_rip });
                 Exit::Msr(MsrExit { index, value, reason })
             }
+            Request::Refused { gpa } => Exit::Refused { gpa },
             Request::Debug { vector, causes } => Exit::Debug(DebugExit {
                 vector,
                 linear_rip,

@@ -5,8 +5,8 @@
 //! delivered whatever the guest's flags say.
 
 use cpu_defs::Exception;
-use cpu_interp::Stop;
 use cpu_interp::state::Shadow;
+use cpu_interp::{Request, Stop};
 
 use crate::{Count, QueueFull, Vcpu};
 
@@ -210,14 +210,14 @@ impl Vcpu {
     fn deliver_injected(&mut self) -> Result<(), Stop> {
         if let Some(QueuedException { exception, stage: Stage::Injected }) = self.queue.exception {
             let outcome = self.cpu_mut().deliver_exception(exception);
-            if outcome != Err(Stop::Unsupported) {
+            if !self.is_to_be_delivered_again(outcome) {
                 self.queue.exception = None;
             }
             outcome?;
         }
         if self.queue.nmi_injected {
             let outcome = self.cpu_mut().deliver_nmi();
-            self.queue.nmi_injected = outcome == Err(Stop::Unsupported);
+            self.queue.nmi_injected = self.is_to_be_delivered_again(outcome);
             outcome?;
         }
         if let Some(InjectedInterrupt { vector, soft_len }) = self.queue.injected {
@@ -225,11 +225,17 @@ impl Vcpu {
                 Some(len) => self.cpu_mut().deliver_software_interrupt(vector, len),
                 None => self.cpu_mut().deliver_interrupt(vector),
             };
-            if outcome != Err(Stop::Unsupported) {
+            if !self.is_to_be_delivered_again(outcome) {
                 self.queue.injected = None;
             }
             outcome?;
         }
         Ok(())
+    }
+
+    /// Something the host can change kept the event from being delivered.
+    fn is_to_be_delivered_again(&self, outcome: Result<(), Stop>) -> bool {
+        let refused = matches!(self.cpu().request, Some(Request::Refused { .. }));
+        outcome == Err(Stop::Unsupported) || (outcome == Err(Stop::Exit) && refused)
     }
 }

@@ -83,6 +83,12 @@ pub enum Exit {
     Shutdown,
     /// RDMSR or WRMSR; see [`crate::Vcpu::set_msr_rules`].
     Msr(MsrExit),
+    /// An access to memory that is [refused](cpu_mem::PhysMap::refuse), at this guest-physical
+    /// address. The instruction has changed nothing and runs again.
+    Refused {
+        /// Offset in the page included.
+        gpa: u64,
+    },
     /// A step or breakpoint of the host.
     Debug(DebugExit),
     /// [`crate::Kick::exit`] was called.

@@ -308,13 +308,34 @@ impl Cpu {
     }
 
     fn site(&mut self, gla: u64, access: Access) -> Result<Site, Stop> {
-        let memory = &mut self.memory;
-        let target = resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access);
-        self.keep_watched_out_of_tlb(gla, access);
-        match target {
-            Ok(Target::Memory { gpa, page }) => Ok(Site::Ram { gpa, page }),
-            Ok(Target::NotBacked { gpa }) => Ok(Site::Device { gpa }),
-            Err(fault) => Err(page_fault(fault)),
+        match self.target(gla, access)? {
+            Target::Memory { gpa, page } => Ok(Site::Ram { gpa, page }),
+            Target::NotBacked { gpa } => Ok(Site::Device { gpa }),
+        }
+    }
+
+    /// Where an access goes. Stops where memory is refused.
+    pub(crate) fn target(&mut self, gla: u64, access: Access) -> Result<Target, Stop> {
+        let needed = match access.kind {
+            AccessKind::Read => PageFlags::READ,
+            AccessKind::Write => PageFlags::WRITE,
+            AccessKind::Execute => PageFlags::EXECUTE,
+        };
+        loop {
+            let memory = &mut self.memory;
+            let target = resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access);
+            self.keep_watched_out_of_tlb(gla, access);
+            let target = target.map_err(page_fault)?;
+            let Target::NotBacked { gpa } = target else { return Ok(target) };
+            let map = &self.memory.map;
+            if map.is_refused(gpa) {
+                self.request = Some(Request::Refused { gpa });
+                return Err(Stop::Exit);
+            }
+            // A page that came just now is no longer refused.
+            if !map.page(gpa).is_some_and(|page| page.flags().contains(needed)) {
+                return Ok(target);
+            }
         }
     }
 

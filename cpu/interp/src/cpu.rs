@@ -61,6 +61,11 @@ pub enum Request {
         /// Why.
         reason: MsrReason,
     },
+    /// An access to memory that is refused, at this guest-physical address.
+    Refused {
+        /// Offset in the page included.
+        gpa: u64,
+    },
     /// A debugger of the host wants to know: #DB with its causes as bits of DR6, or #BP with RIP at
     /// the INT3.
     Debug {

@@ -2,9 +2,8 @@
 
 use cpu_defs::{Exception, SegReg, dr6, rflags};
 use cpu_mem::PAGE_SIZE;
-use cpu_mmu::{Access, AccessKind, Target, resolve};
+use cpu_mmu::{Access, AccessKind, Target};
 
-use crate::access::page_fault;
 use crate::cpu::{Cpu, Request};
 use crate::decode::{BlockCache, Decoded, MAX_LEN, decode_one};
 use crate::op::Op;
@@ -281,12 +280,9 @@ fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop>
         return Ok((gpa, page));
     }
     let access = Access { kind: AccessKind::Execute, privilege };
-    let target = resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access);
-    cpu.keep_watched_out_of_tlb(gla, access);
-    match target {
-        Ok(Target::Memory { gpa, page }) => Ok((gpa, page)),
-        Ok(Target::NotBacked { .. }) => Err(Stop::Unsupported),
-        Err(fault) => Err(page_fault(fault)),
+    match cpu.target(gla, access)? {
+        Target::Memory { gpa, page } => Ok((gpa, page)),
+        Target::NotBacked { .. } => Err(Stop::Unsupported),
     }
 }
 

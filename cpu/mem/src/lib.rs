@@ -23,6 +23,7 @@ mod locked;
 mod page_flags;
 mod phys_map;
 mod racy;
+mod refused;
 mod word;
 
 #[cfg(not(miri))]

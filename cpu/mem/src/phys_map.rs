@@ -9,6 +9,7 @@ use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use crate::refused::Refused;
 use crate::{HostPage, PAGE_SIZE, PageFlags};
 
 /// End of the guest-physical address space (exclusive): 32 TiB.
@@ -61,12 +62,13 @@ struct Node<Child>([AtomicPtr<Child>; FANOUT]);
 /// The guest-physical map of one virtual machine, shared by its vCPUs.
 pub struct PhysMap {
     root: Box<Node<Node<Leaf>>>,
+    refused: Refused,
 }
 
 impl PhysMap {
     /// An empty map.
     pub fn new() -> Self {
-        Self { root: Box::default() }
+        Self { root: Box::default(), refused: Refused::default() }
     }
 
     /// Lets the guest use the host page at `hva` as its page at `gpa`.
@@ -108,6 +110,46 @@ impl PhysMap {
             0 => Err(MapError::NotMapped(gpa)),
             _ => Ok(()),
         }
+    }
+
+    /// Lets the guest use another host page as its page at `gpa`, which never has none meanwhile. Its
+    /// writes are logged as before. vCPUs may go on using the old one until they have acknowledged a
+    /// flush.
+    ///
+    /// # Errors
+    /// [`MapError::Unaligned`], [`MapError::OutOfRange`] and [`MapError::NotMapped`].
+    ///
+    /// # Safety
+    /// As for [`map_page`](Self::map_page).
+    pub unsafe fn replace_page(
+        &self,
+        gpa: u64,
+        hva: u64,
+        flags: PageFlags,
+    ) -> Result<(), MapError> {
+        if !hva.is_multiple_of(PAGE_SIZE as u64) {
+            return Err(MapError::Unaligned(gpa));
+        }
+        if hva == 0 {
+            return Err(MapError::OutOfRange(gpa));
+        }
+        let entry = self.entry(Path::of(gpa)?).ok_or(MapError::NotMapped(gpa))?;
+        let rights = u64::from((flags & PageFlags::ALL).bits());
+        let replace = |old: u64| (old != 0).then_some(hva | rights | old & LOG_BITS);
+        let replaced = entry.fetch_update(Ordering::AcqRel, Ordering::Relaxed, replace);
+        replaced.map(|_| ()).map_err(|_| MapError::NotMapped(gpa))
+    }
+
+    /// Whether `[start, end)` refuses accesses where no page is mapped. vCPUs see it at their next
+    /// access that finds no page.
+    pub fn refuse(&self, start: u64, end: u64, refused: bool) {
+        self.refused.set(start, end, refused);
+    }
+
+    /// An access to `gpa`, where no page is mapped, is no device access.
+    #[inline]
+    pub fn is_refused(&self, gpa: u64) -> bool {
+        self.refused.has(gpa)
     }
 
     /// The host page behind the page of `gpa` (any address in it), if there is one.
@@ -266,6 +308,20 @@ pub(crate) mod tests {
         assert_eq!(phys.page(0x1000).unwrap().flags(), PageFlags::READ);
         assert_eq!(phys.page(0xfff), None);
         assert_eq!(phys.page(0x2000), None);
+    }
+
+    #[test]
+    fn a_page_is_replaced_and_stays_logged() {
+        let phys = map_with_page(0x1000, PageFlags::ALL);
+        assert!(phys.log_writes(0x1000, true, true));
+        // SAFETY: a page that is never freed.
+        let replaced = unsafe { phys.replace_page(0x1000, host_page_address(), PageFlags::READ) };
+        assert_eq!(replaced, Ok(()));
+        assert_eq!(phys.page(0x1000).unwrap().flags(), PageFlags::READ);
+        assert!(phys.is_written(0x1000));
+        // SAFETY: as above.
+        let replaced = unsafe { phys.replace_page(0x2000, host_page_address(), PageFlags::READ) };
+        assert_eq!(replaced, Err(MapError::NotMapped(0x2000)));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! `Documentation/virt/kvm/api.rst`, section 5; which exit carries what follows
 //! `arch/x86/kvm/x86.c`.
 
+use std::ffi::c_int;
+
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO,
-    KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
-    KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION,
-    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+    KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MEMORY_FAULT,
+    KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR,
+    KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
+    KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, KVM_MEMORY_EXIT_FLAG_PRIVATE,
     KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL, KVM_MSR_EXIT_REASON_UNKNOWN,
     kvm_run__bindgen_ty_1,
     kvm_run__bindgen_ty_1__bindgen_ty_14__bindgen_ty_1__bindgen_ty_1 as EmulationFailure,
@@ -15,11 +18,11 @@ use kvm_bindings::{
 use microv::abi::msr::{MV_MSR_LEAVE_INVALID, MV_MSR_LEAVE_UNKNOWN};
 use microv::abi::run::{
     MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_MSR_WRITE, MV_EXIT_UNKNOWN_EMULATION,
-    mv_exit_debug_t, mv_exit_failure_t, mv_exit_io_t, mv_exit_mmio_t, mv_exit_msr_t,
-    mv_exit_reason_t_debug, mv_exit_reason_t_failure, mv_exit_reason_t_hlt,
+    mv_exit_debug_t, mv_exit_failure_t, mv_exit_io_t, mv_exit_memory_fault_t, mv_exit_mmio_t,
+    mv_exit_msr_t, mv_exit_reason_t_debug, mv_exit_reason_t_failure, mv_exit_reason_t_hlt,
     mv_exit_reason_t_interrupt, mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io,
-    mv_exit_reason_t_mmio, mv_exit_reason_t_msr, mv_exit_reason_t_shutdown,
-    mv_exit_reason_t_unknown, mv_exit_unknown_t,
+    mv_exit_reason_t_memory_fault, mv_exit_reason_t_mmio, mv_exit_reason_t_msr,
+    mv_exit_reason_t_shutdown, mv_exit_reason_t_unknown, mv_exit_unknown_t,
 };
 
 use crate::run::ExitPage;
@@ -39,10 +42,14 @@ pub enum Pending {
     MsrAnswer,
 }
 
+const PAGE_SIZE: u64 = 4096;
+
 /// What becomes of an exit.
 pub enum Outcome {
     /// The client gets it; KVM_RUN returns 0.
     Client(Pending),
+    /// The client gets it, and KVM_RUN fails with this errno.
+    Refused(c_int),
     /// The processor was asked to leave; who asked decides.
     Interrupted,
 }
@@ -55,6 +62,7 @@ pub fn translate(reason: u64, page: &ExitPage<'_>, area: &RunArea) -> Outcome {
         mv_exit_reason_t_mmio => Outcome::Client(mmio(&page.details(), area)),
         mv_exit_reason_t_hlt => plain(KVM_EXIT_HLT, area),
         mv_exit_reason_t_msr => Outcome::Client(msr(&page.details(), area)),
+        mv_exit_reason_t_memory_fault => memory_fault(&page.details(), area),
         mv_exit_reason_t_debug => debug(&page.details(), area),
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),
@@ -111,6 +119,16 @@ fn msr(exit: &mv_exit_msr_t, area: &RunArea) -> Pending {
     let write = exit.flags & MV_EXIT_MSR_WRITE != 0;
     area.set_exit(if write { KVM_EXIT_X86_WRMSR } else { KVM_EXIT_X86_RDMSR }, details);
     Pending::MsrAnswer
+}
+
+/// Only private memory is refused.
+fn memory_fault(exit: &mv_exit_memory_fault_t, area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.memory_fault.flags = KVM_MEMORY_EXIT_FLAG_PRIVATE.into();
+    details.memory_fault.gpa = exit.gpa & !(PAGE_SIZE - 1);
+    details.memory_fault.size = PAGE_SIZE;
+    area.set_exit(KVM_EXIT_MEMORY_FAULT, details);
+    Outcome::Refused(libc::EFAULT)
 }
 
 fn debug(exit: &mv_exit_debug_t, area: &RunArea) -> Outcome {

@@ -61,6 +61,9 @@ ioctls! {
     "vm" {
         KVM_CREATE_VCPU = KVMIO 0x41, NONE;
         KVM_SET_USER_MEMORY_REGION = KVMIO 0x46, WRITE, kvm::kvm_userspace_memory_region;
+        KVM_SET_USER_MEMORY_REGION2 = KVMIO 0x49, WRITE, kvm::kvm_userspace_memory_region2;
+        KVM_SET_MEMORY_ATTRIBUTES = KVMIO 0xd2, WRITE, kvm::kvm_memory_attributes;
+        KVM_CREATE_GUEST_MEMFD = KVMIO 0xd4, READ | WRITE, kvm::kvm_create_guest_memfd;
         KVM_SET_TSS_ADDR = KVMIO 0x47, NONE;
         KVM_SET_IDENTITY_MAP_ADDR = KVMIO 0x48, WRITE, u64;
         KVM_SET_BOOT_CPU_ID = KVMIO 0x78, NONE;
@@ -104,6 +107,7 @@ ioctls! {
         KVM_KVMCLOCK_CTRL = KVMIO 0xad, NONE;
         KVM_GET_SREGS2 = KVMIO 0xcc, READ, kvm::kvm_sregs2;
         KVM_SET_SREGS2 = KVMIO 0xcd, WRITE, kvm::kvm_sregs2;
+        KVM_PRE_FAULT_MEMORY = KVMIO 0xd5, READ | WRITE, kvm::kvm_pre_fault_memory;
         KVM_GET_XSAVE2 = KVMIO 0xcf, READ, kvm::kvm_xsave;
     }
     "vcpu, only in kvmshim: answered at once, the floor that KVM_RUN is measured against" {

@@ -146,6 +146,7 @@ impl Vcpu {
                 }
                 // `exit_reason` stays that of the exit whose instruction has ended: clients read it
                 // again after they had it completed.
+                Ok(Outcome::Refused(errno)) => return -errno,
                 Ok(Outcome::Interrupted) if wishes.immediate_exit => return -libc::EINTR,
                 Ok(Outcome::Interrupted) if self.signals.arrived() => {
                     self.area.set_exit_reason(KVM_EXIT_INTR);

@@ -8,6 +8,7 @@ import errno
 import struct
 from typing import Final
 
+from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
 from kvmshim.abi.msr_index import MSR_IA32_APICBASE, MSR_IA32_APICBASE_BSP
 from kvmshim.errors import KvmError
@@ -25,17 +26,17 @@ _FPU_AFTER_FNINIT: Final = struct.pack("<H22xII480x", 0x37F, 0x1F80, 0xFFFF)
 
 
 def handle_system_create_vm(_: System, machine_type: int, caller: Caller) -> Vm:
-    """KVM_CREATE_VM. The only machine type is 0.
+    """KVM_CREATE_VM. Machine types are KVM_X86_DEFAULT_VM and KVM_X86_SW_PROTECTED_VM.
 
     Errors: EINVAL (another machine type), ENOMEM (no more VMs).
     """
-    if machine_type != 0:
-        raise KvmError(errno.EINVAL, f"machine type {machine_type:#x} is not 0")
+    if machine_type not in (kvm.KVM_X86_DEFAULT_VM, kvm.KVM_X86_SW_PROTECTED_VM):
+        raise KvmError(errno.EINVAL, f"there is no machine type {machine_type:#x}")
     try:
         vmid = vm_op.create_vm()
     except MvError as error:
         raise KvmError(errno.ENOMEM, "no more VMs") from error
-    return Vm(vmid, caller.process)
+    return Vm(vmid, caller.process, machine_type)
 
 
 def handle_vm_create_vcpu(vm: Vm, vcpu_id: int, _: Caller) -> Vcpu:
@@ -104,5 +105,5 @@ def release_vm(vm: Vm) -> None:
         vm.vcpus.clear()
         vm_op.destroy_vm(vm.vmid)
         for slot in vm.slots.values():
-            slot.memory.close()
+            slot.close()
         vm.slots.clear()

@@ -17,6 +17,8 @@ use crate::runs::{Run, overlap_each_other};
 pub enum Direction {
     /// `dst`, `src`, `bytes` and `flags` count.
     Map,
+    /// As for map, of pages that are mapped.
+    Replace,
     /// Only `dst` and `bytes` count.
     Unmap,
 }
@@ -40,8 +42,8 @@ pub fn runs(mdl: &mv_mdl_t, direction: Direction) -> Option<Vec<Run>> {
 fn run(entry: &mv_mdl_entry_t, direction: Direction) -> Option<Run> {
     let &mv_mdl_entry_t { dst, src, bytes, flags } = entry;
     let (hva, flags) = match direction {
-        Direction::Map if flags & NOT_ALLOWED != 0 => return None,
-        Direction::Map => (src, rights(flags)),
+        Direction::Map | Direction::Replace if flags & NOT_ALLOWED != 0 => return None,
+        Direction::Map | Direction::Replace => (src, rights(flags)),
         Direction::Unmap => (0, PageFlags::NONE),
     };
     let sound = bytes != 0

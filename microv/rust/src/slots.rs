@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cpu_mem::PageFlags;
+use cpu_mem::{PageFlags, register_range, unregister_range};
 use zerocopy::IntoBytes;
 
 use crate::abi::id::MV_PAGE_SIZE;
@@ -43,6 +43,8 @@ pub struct MapOperation {
     regs: Regs,
     mdl: Box<mv_mdl_t>,
     runs: Vec<Run>,
+    /// What was mapped there before a replacement.
+    before: Vec<Run>,
     phase: Phase,
 }
 
@@ -76,17 +78,24 @@ impl MapOperation {
             let table = claim.vm().runs();
             runs.iter().all(|run| match direction {
                 Direction::Map => table.is_free(run.gpa, run.bytes),
-                Direction::Unmap => table.is_mapped(run.gpa, run.bytes),
+                Direction::Replace | Direction::Unmap => table.is_mapped(run.gpa, run.bytes),
             })
         };
-        if !possible || (direction == Direction::Map && !are_memory(&runs)) {
+        if !possible || (direction != Direction::Unmap && !are_memory(&runs)) {
             return None;
         }
-        if direction == Direction::Map {
-            runs.iter().for_each(|run| claim.vm().insert_run(*run));
+        let before = match direction {
+            Direction::Replace => claim.vm().pieces(&runs),
+            Direction::Map | Direction::Unmap => Vec::new(),
+        };
+        match direction {
+            Direction::Map => runs.iter().for_each(|run| claim.vm().insert_run(*run)),
+            // In the table are those before, until no vCPU uses them any more.
+            Direction::Replace => runs.iter().for_each(|run| register_range(run.hva, run.bytes)),
+            Direction::Unmap => {}
         }
-        let phase = Phase::Pages(Place::default());
-        Some(MapOperation { claim, direction, regs: *regs, mdl: Box::new(mdl), runs, phase })
+        let (regs, mdl, phase) = (*regs, Box::new(mdl), Phase::Pages(Place::default()));
+        Some(MapOperation { claim, direction, regs, mdl, runs, before, phase })
     }
 
     /// Whether registers are those of the call that began this.
@@ -108,7 +117,7 @@ impl MapOperation {
             self.phase = match (all, self.direction) {
                 (false, _) => Phase::Pages(at),
                 (true, Direction::Map) => Phase::Finished,
-                (true, Direction::Unmap) => Phase::Acknowledgements(self.flush()),
+                (true, _) => Phase::Acknowledgements(self.flush()),
             };
         }
         if let Phase::Acknowledgements(missing) = &mut self.phase {
@@ -116,6 +125,10 @@ impl MapOperation {
             if missing.is_empty() {
                 self.phase = Phase::Finished;
                 self.forget_runs();
+                if self.direction == Direction::Replace {
+                    self.runs.iter().for_each(|run| self.claim.vm().insert_run(*run));
+                    self.unregister_runs();
+                }
             }
         }
         match self.phase {
@@ -133,6 +146,7 @@ impl MapOperation {
                 let Some(run) = self.runs.get(place.run) else { return true };
                 match self.direction {
                     Direction::Map => self.map(run, place.offset),
+                    Direction::Replace => self.replace(run, place.offset),
                     Direction::Unmap => self.unmap(run.gpa + place.offset),
                 }
                 place.offset += MV_PAGE_SIZE;
@@ -157,6 +171,13 @@ impl MapOperation {
         mapped.expect("the table of runs says that this page is free");
     }
 
+    fn replace(&self, run: &Run, offset: u64) {
+        let (map, gpa) = self.claim.vm().memory.at(run.gpa + offset);
+        // SAFETY: as in `map`, for the memory before as for what comes in its place.
+        let replaced = unsafe { map.replace_page(gpa, run.hva + offset, run.flags) };
+        replaced.expect("the table of runs says that this page is mapped");
+    }
+
     fn unmap(&self, address: u64) {
         let (map, gpa) = self.claim.vm().memory.at(address);
         let unmapped = map.unmap_page(gpa);
@@ -166,6 +187,12 @@ impl MapOperation {
     /// Asks every vCPU of the VM to drop what it remembers of the map; those that have yet to.
     fn flush(&self) -> Vec<Arc<Presence>> {
         self.claim.vm().have_forget(|vcpu| vcpu.kick.flush())
+    }
+
+    fn unregister_runs(&self) {
+        for run in &self.runs {
+            unregister_range(run.hva, run.bytes);
+        }
     }
 
     fn forget_runs(&self) {
@@ -182,12 +209,27 @@ impl MapOperation {
             // Not mapped: the operation had not come so far.
             let _ = map.unmap_page(gpa);
         }
+        self.wait_for_flush();
+        self.forget_runs();
+    }
+
+    /// Puts back what was there before a replacement.
+    fn undo_replace(&self) {
+        for run in &self.before {
+            for offset in (0..run.bytes).step_by(MV_PAGE_SIZE as usize) {
+                self.replace(run, offset);
+            }
+        }
+        self.wait_for_flush();
+        self.unregister_runs();
+    }
+
+    fn wait_for_flush(&self) {
         let mut missing = self.flush();
         while !missing.is_empty() {
             missing.retain(|vcpu| !vcpu.has_forgotten());
             std::thread::yield_now();
         }
-        self.forget_runs();
     }
 
     fn undo_unmap(&self) {
@@ -214,6 +256,7 @@ impl Drop for MapOperation {
         match (&self.phase, self.direction) {
             (Phase::Finished, _) => {}
             (_, Direction::Map) => self.undo_map(),
+            (_, Direction::Replace) => self.undo_replace(),
             (_, Direction::Unmap) => self.undo_unmap(),
         }
     }

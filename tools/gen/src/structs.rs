@@ -152,6 +152,13 @@ layouts! {
     "kvm_userspace_memory_region" = kvm::kvm_userspace_memory_region {
         slot flags guest_phys_addr memory_size userspace_addr
     }
+    "kvm_userspace_memory_region2" = kvm::kvm_userspace_memory_region2 {
+        slot flags guest_phys_addr memory_size userspace_addr guest_memfd_offset guest_memfd
+        pad1 pad2
+    }
+    "kvm_memory_attributes" = kvm::kvm_memory_attributes { address size attributes flags }
+    "kvm_create_guest_memfd" = kvm::kvm_create_guest_memfd { size flags reserved }
+    "kvm_pre_fault_memory" = kvm::kvm_pre_fault_memory { gpa size flags padding }
     "kvm_run" = kvm::kvm_run {
         request_interrupt_window immediate_exit padding1 exit_reason
         ready_for_interrupt_injection if_flag flags cr8 apic_base kvm_valid_regs kvm_dirty_regs
@@ -165,6 +172,7 @@ layouts! {
     }
     "kvm_run_debug" = kvm::kvm_debug_exit_arch { exception pad pc dr6 dr7 }
     "kvm_run_msr" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_23 { error pad reason index data }
+    "kvm_run_memory_fault" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_27 { flags gpa size }
     "kvm_run_internal" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_13 { suberror ndata data }
 }
 

@@ -72,6 +72,14 @@ super::define::constants! {
     MV_VM_OP_CLOCK_SET_IDX_VAL = 0x61;
     /// Extension. R11 VM; mv_vm_stats_t on the page.
     MV_VM_OP_STATS_GET_IDX_VAL = 0x80;
+    /// Extension. As mmio_map, for pages that are mapped and are to be other memory.
+    MV_VM_OP_MMIO_REPLACE_IDX_VAL = 0x81;
+    /// Extension. R11 VM, R12 first page, and 1 to refuse accesses to pages that are not mapped, else
+    /// 0; R13 bytes.
+    MV_VM_OP_REFUSE_SET_IDX_VAL = 0x82;
+    /// Extension. R11 VM, R12 first page, R13 bytes. R10 out: bytes until the first page that is not
+    /// mapped; the root's memory behind them is there.
+    MV_VM_OP_POPULATE_IDX_VAL = 0x83;
 
     MV_VP_OP_CREATE_VP_IDX_VAL = 0x0;
     MV_VP_OP_DESTROY_VP_IDX_VAL = 0x1;

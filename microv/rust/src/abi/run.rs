@@ -16,6 +16,8 @@ super::define::constants! {
     mv_exit_reason_t_shutdown = 9;
     /// Extension. A step or breakpoint of debug_set.
     mv_exit_reason_t_debug = 0x40;
+    /// Extension. An access to memory that refuse_set refuses.
+    mv_exit_reason_t_memory_fault = 0x80;
 
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;
@@ -131,6 +133,11 @@ super::define::layouts! {
         0x10 dr6: u64,
         /// DR7 that counted.
         0x18 dr7: u64,
+    }
+
+    mv_exit_memory_fault_t, size 0x8 {
+        /// First byte.
+        0x00 gpa: u64,
     }
 
     mv_exit_failure_t, size 0x8 {

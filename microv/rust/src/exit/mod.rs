@@ -3,6 +3,7 @@
 mod debug;
 mod failure;
 mod io;
+mod memory_fault;
 mod mmio;
 mod msr;
 mod unknown;
@@ -25,6 +26,7 @@ pub fn report(page: &SharedPage, exit: &Exit) -> Outcome {
         Exit::Io(exit) => io::report(page, exit),
         Exit::Mmio(exit) => mmio::report(page, exit),
         Exit::Msr(exit) => msr::report(page, exit),
+        Exit::Refused { gpa } => memory_fault::report(page, *gpa),
         Exit::Debug(exit) => debug::report(page, exit),
         Exit::EmulationFailure { bytes, len } => unknown::emulation(page, *bytes, *len),
         Exit::Hlt => reason(abi::mv_exit_reason_t_hlt),

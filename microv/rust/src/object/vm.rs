@@ -71,6 +71,12 @@ impl Vm {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is mapped of these runs.
+    pub fn pieces(&self, runs: &[Run]) -> Vec<Run> {
+        let table = self.runs();
+        runs.iter().flat_map(|run| table.pieces(run.gpa, run.bytes)).collect()
+    }
+
     /// Enters a run whose pages are free; its bus errors are repaired from now on.
     pub fn insert_run(&self, run: Run) {
         guard(&self.runs().insert(run));

@@ -9,6 +9,7 @@ pub mod handle;
 pub mod id;
 pub mod ids;
 mod msr_rules;
+mod pages;
 pub mod pp;
 mod stats;
 pub mod vm;

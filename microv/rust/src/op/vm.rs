@@ -7,7 +7,7 @@ use crate::call::Call;
 use crate::mdl::Direction;
 use crate::object::vm::MapClaim;
 use crate::object::{RetireError, Vm};
-use crate::op::{dirty_log, ids, msr_rules, stats};
+use crate::op::{dirty_log, ids, msr_rules, pages, stats};
 use crate::outcome::{Failure, OpResult, Outcome};
 use crate::slots::{MapOperation, Progress};
 
@@ -27,6 +27,9 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_MSR_LEAVE_SET_IDX_VAL => msr_rules::leave_set(call),
         index::MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL => msr_rules::platform_info_set(call),
         index::MV_VM_OP_MSR_FILTER_SET_IDX_VAL => msr_rules::filter_set(call),
+        index::MV_VM_OP_MMIO_REPLACE_IDX_VAL => map_or_unmap(call, Direction::Replace),
+        index::MV_VM_OP_REFUSE_SET_IDX_VAL => pages::refuse_set(call),
+        index::MV_VM_OP_POPULATE_IDX_VAL => pages::populate(call),
         index::MV_VM_OP_STATS_GET_IDX_VAL => stats::of_vm(call),
         index::MV_VM_OP_SET_TIME_BUDGET_IDX_VAL => set_time_budget(call),
         _ => Err(Failure::Unsupported),
