@@ -84,21 +84,28 @@ impl Vcpu {
                 self.exit_unless_done(outcome)
             }
             Unfinished::MmioWrite => self.next_write(),
-            Unfinished::Msr { linear_rip } => {
-                if self.cpu().linear_rip() != linear_rip {
-                    return None;
-                }
-                let mut answer = [0; MSR_ANSWER_LEN];
-                copy_prefix(&mut answer, data);
-                let (value, refused) = answer.split_at(8);
-                let value = value.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
-                let refused = refused.iter().any(|byte| *byte != 0);
-                self.cpu_mut().msr_answer = Some(MsrAnswer { refused, value });
-                let outcome = self.interp.step();
-                self.cpu_mut().msr_answer = None;
-                self.exit_unless_done(outcome)
-            }
+            Unfinished::Msr { linear_rip } => self.answer_msr(host_answer(data), linear_rip),
         }
+    }
+
+    /// Finishes the RDMSR or WRMSR that exited. Some: it needs this exit as well.
+    pub fn complete_msr(&mut self, answer: MsrAnswer) -> Option<Exit> {
+        let Some(Unfinished::Msr { linear_rip }) = self.unfinished else { return None };
+        self.unfinished = None;
+        let kick = self.kick.clone();
+        let _running = kick.enter();
+        self.prepare();
+        self.answer_msr(answer, linear_rip)
+    }
+
+    fn answer_msr(&mut self, answer: MsrAnswer, linear_rip: u64) -> Option<Exit> {
+        if self.cpu().linear_rip() != linear_rip {
+            return None;
+        }
+        self.cpu_mut().msr_answer = Some(answer);
+        let outcome = self.interp.step();
+        self.cpu_mut().msr_answer = None;
+        self.exit_unless_done(outcome)
     }
 
     /// The guest runs on without completion: queued writes and recorded reads are void.
@@ -189,6 +196,17 @@ impl Vcpu {
 fn mmio_exit(access: MmioAccess, write: bool) -> Exit {
     let MmioAccess { gpa, len, data } = access;
     Exit::Mmio(MmioExit { gpa, len, write, data })
+}
+
+/// What [`MSR_ANSWER_LEN`] bytes say; missing ones are 0.
+fn host_answer(data: &[u8]) -> MsrAnswer {
+    let mut answer = [0; MSR_ANSWER_LEN];
+    copy_prefix(&mut answer, data);
+    let (value, refused) = answer.split_at(8);
+    if refused.iter().any(|byte| *byte != 0) {
+        return MsrAnswer::Fault;
+    }
+    MsrAnswer::Value(value.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
 fn copy_prefix(to: &mut [u8], from: &[u8]) {

@@ -8,7 +8,7 @@ use cpu_defs::Exception;
 use cpu_interp::state::Shadow;
 use cpu_interp::{Request, Stop};
 
-use crate::{Count, QueueFull, Vcpu};
+use crate::{Controllers, Count, QueueFull, Vcpu};
 
 /// How far an exception has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Vcpu {
 
     /// Delivers what the guest can take: SDM volume 3, "Priority Among Concurrent Events". An event
     /// whose delivery cannot be finished stays injected.
-    pub(crate) fn deliver_events(&mut self) -> Result<(), Stop> {
+    pub(crate) fn deliver_events(&mut self, controllers: &mut dyn Controllers) -> Result<(), Stop> {
         self.deliver_injected()?;
         self.cpu_mut().deliver_debug_traps()?;
         if let Some(queued) = &mut self.queue.exception {
@@ -196,7 +196,7 @@ impl Vcpu {
             self.deliver_injected()?;
         }
         if self.cpu().interrupts_enabled()
-            && let Some(vector) = self.queue.waiting.take()
+            && let Some(vector) = self.next_interrupt(controllers)
         {
             self.queue.injected = Some(InjectedInterrupt { vector, soft_len: None });
             self.counters.add(Count::Interrupts);
@@ -204,6 +204,21 @@ impl Vcpu {
         }
         // The pushes may have met a breakpoint.
         self.cpu_mut().deliver_debug_traps()
+    }
+
+    /// Whether an event ends HLT.
+    pub(crate) fn wakes_from_halt(&self) -> bool {
+        let queue = &self.queue;
+        let in_flight = queue.exception.is_some() || queue.injected.is_some() || queue.nmi_injected;
+        let nmi = queue.nmi_pending && !self.cpu().arch.nmi_blocked;
+        in_flight || nmi || (queue.waiting.is_some() && self.cpu().interrupts_enabled())
+    }
+
+    fn next_interrupt(&mut self, controllers: &mut dyn Controllers) -> Option<u8> {
+        if let Some(vector) = self.queue.waiting.take() {
+            return Some(vector);
+        }
+        if controllers.has_interrupt(self.cr8()) { controllers.acknowledge() } else { None }
     }
 
     /// Delivers the event whose delivery has begun.

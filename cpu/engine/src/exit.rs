@@ -81,7 +81,8 @@ pub enum Exit {
     Hlt,
     /// Triple fault; the state is that of the third fault.
     Shutdown,
-    /// RDMSR or WRMSR; see [`crate::Vcpu::set_msr_rules`].
+    /// RDMSR or WRMSR that somebody outside answers; see [`crate::Vcpu::set_msr_rules`] and
+    /// [`crate::Vcpu::set_platform_msrs`].
     Msr(MsrExit),
     /// An access to memory that is [refused](cpu_mem::PhysMap::refuse), at this guest-physical
     /// address. The instruction has changed nothing and runs again.

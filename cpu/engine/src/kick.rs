@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const EXIT: u32 = 1;
 const FLUSH: u32 = 2;
-// 4 is for interrupt controllers.
+const LOOK: u32 = 4;
 const PROTECT: u32 = 8;
 
 /// Shared between one vCPU and the threads that interrupt it or take memory from it.
@@ -37,6 +37,17 @@ impl Kick {
     /// Ask the vCPU to look up the next page that it writes. Call after bits of the log were taken.
     pub fn protect(&self) {
         self.requests.fetch_or(PROTECT, Ordering::SeqCst);
+    }
+
+    /// Ask the vCPU to look at its interrupt controllers at the next block end.
+    pub fn look(&self) {
+        self.requests.fetch_or(LOOK, Ordering::SeqCst);
+    }
+
+    /// Whether any request waits.
+    #[must_use]
+    pub fn requested(&self) -> bool {
+        self.requests.load(Ordering::SeqCst) != 0
     }
 
     /// No flush is outstanding: the vCPU holds no page unmapped before the last `flush`, nor one to
@@ -73,6 +84,10 @@ impl Kick {
 
     pub(crate) fn ack_flush(&self) {
         self.requests.fetch_and(!FLUSH, Ordering::SeqCst);
+    }
+
+    pub(crate) fn take_look(&self) -> bool {
+        self.requests.fetch_and(!LOOK, Ordering::SeqCst) & LOOK != 0
     }
 
     /// Takes the exit request if there is one.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod complete;
+mod controllers;
 mod counters;
 mod cpuid;
 mod entry;
@@ -19,12 +20,13 @@ mod run;
 mod translate;
 mod vcpu;
 
+pub use controllers::{Arrivals, Controllers, NoControllers};
 pub use counters::{Count, Counters};
 pub use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, TableField};
 pub use cpu_interp::state::Shadow;
 pub use cpu_interp::xstate::XsaveError;
 pub use cpu_interp::{Features, FpuState, HostDebug, TscClock, host_tsc, host_tsc_khz};
-pub use cpu_interp::{MsrFilter, MsrRange, MsrReason, MsrRules};
+pub use cpu_interp::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs};
 pub use cpuid::{Personality, supported_cpuid, supported_cpuid_as};
 pub use error::{EntryFailure, MsrError, QueueFull, RegError};
 pub use events::{Events, InjectedInterrupt, QueuedException, Stage};
@@ -33,5 +35,6 @@ pub use exit::{
 };
 pub use kick::Kick;
 pub use msr_lists::{feature_msrs, supported_msrs};
+pub use run::Halted;
 pub use translate::Translation;
 pub use vcpu::Vcpu;

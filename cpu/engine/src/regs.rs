@@ -8,7 +8,7 @@ use cpu_interp::state::{Segment, Table};
 use cpu_interp::xstate::is_xcr0;
 use cpu_interp::{Features, MsrRefusal, Origin};
 
-use crate::{MsrError, RegError, Vcpu, XsaveError};
+use crate::{MsrError, PlatformMsrs, RegError, Vcpu, XsaveError};
 
 /// Bits of the attribute field: rights, and unusable.
 const ATTRIB_BITS: u64 = 0x1_F0FF;
@@ -94,6 +94,12 @@ impl Vcpu {
         } else {
             cpu.refresh();
         }
+    }
+
+    /// Makes these MSRs leave the guest as `Exit::Msr` with [`crate::MsrReason::Platform`], and no
+    /// others.
+    pub fn set_platform_msrs(&mut self, msrs: PlatformMsrs) {
+        self.cpu_mut().platform_msrs = msrs;
     }
 
     /// An MSR's value.

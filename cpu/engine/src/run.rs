@@ -3,7 +3,18 @@
 use cpu_interp::Outcome;
 use cpu_interp::state::Shadow;
 
-use crate::{Count, Exit, Vcpu};
+use crate::{Controllers, Count, Exit, NoControllers, Vcpu};
+
+/// What a halted processor does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halted {
+    /// Goes on: an event waits.
+    Woken,
+    /// Waits on.
+    Asleep,
+    /// Was asked to leave, by a kick or by what arrived.
+    Left,
+}
 
 impl Vcpu {
     /// The guest could take an external interrupt now: RFLAGS.IF, no shadow of STI or MOV SS, no
@@ -21,12 +32,18 @@ impl Vcpu {
     /// An instruction that waits for [`Self::complete`] starts anew, or, if it was a write, counts
     /// as done.
     pub fn run(&mut self, window: bool) -> Exit {
-        let exit = self.run_until_exit(window);
+        self.run_with(window, &mut NoControllers)
+    }
+
+    /// As [`Self::run`], with interrupt controllers, whose interrupts are taken after those of
+    /// [`Self::queue_interrupt`].
+    pub fn run_with(&mut self, window: bool, controllers: &mut dyn Controllers) -> Exit {
+        let exit = self.run_until_exit(window, controllers);
         self.counters.add_exit(&exit);
         exit
     }
 
-    fn run_until_exit(&mut self, window: bool) -> Exit {
+    fn run_until_exit(&mut self, window: bool, controllers: &mut dyn Controllers) -> Exit {
         let kick = self.kick.clone();
         let _running = kick.enter();
         self.abandon_unfinished();
@@ -34,26 +51,54 @@ impl Vcpu {
         if std::mem::take(&mut self.queue.triple_fault) {
             return Exit::Shutdown;
         }
+        kick.look();
         loop {
             if kick.any() {
                 self.flush_if_asked();
-                if kick.take_exit() {
+                if kick.take_look() && self.look_at(controllers) || kick.take_exit() {
                     return Exit::Interrupted;
                 }
             }
-            if let Err(stop) = self.deliver_events() {
+            if let Err(stop) = self.deliver_events(controllers) {
                 return self.exit_for_stop(stop);
             }
             if window && self.interruptible() {
                 return Exit::InterruptWindow;
             }
-            let waiting = self.queue.any();
+            let waiting = self.queue.any() || controllers.has_interrupt(self.cr8());
             self.cpu_mut().watch_interrupt_flag = window || waiting;
             match self.interp.run(|| kick.any()) {
                 Outcome::Boundary => {}
                 outcome => return self.exit_for(outcome),
             }
         }
+    }
+
+    /// Looks whether a processor that executed HLT has something to do.
+    pub fn poll_halted(&mut self, controllers: &mut dyn Controllers) -> Halted {
+        let kick = self.kick.clone();
+        if kick.any() {
+            self.flush_if_asked();
+            if kick.take_look() && self.look_at(controllers) || kick.take_exit() {
+                return Halted::Left;
+            }
+        }
+        let open = self.cpu().interrupts_enabled();
+        let interrupted = open && controllers.has_interrupt(self.cr8());
+        if interrupted || self.wakes_from_halt() { Halted::Woken } else { Halted::Asleep }
+    }
+
+    /// Takes what has come; whether the caller has to act on something first.
+    fn look_at(&mut self, controllers: &mut dyn Controllers) -> bool {
+        let arrived = controllers.look(self.cpu().tsc());
+        if arrived.nmi {
+            self.inject_nmi();
+        }
+        arrived.leave
+    }
+
+    pub(crate) fn cr8(&self) -> u8 {
+        self.cpu().arch.cr8 as u8
     }
 
     /// Executes one instruction (at least one iteration of a string instruction), without looking

@@ -81,6 +81,12 @@ impl Vcpu {
         &self.cpu().cpuid
     }
 
+    /// The guest's time-stamp counter.
+    #[must_use]
+    pub fn tsc(&self) -> u64 {
+        self.cpu().tsc()
+    }
+
     /// The clock of the time-stamp counter.
     #[must_use]
     pub fn tsc_clock(&self) -> TscClock {

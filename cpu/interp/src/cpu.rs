@@ -15,7 +15,7 @@ use crate::int::Int;
 use crate::memory::Memory;
 use crate::mmio::MmioAccess;
 use crate::mode::Mode;
-use crate::msr_rules::{MsrAnswer, MsrReason, MsrRules};
+use crate::msr_rules::{MsrAnswer, MsrReason, MsrRules, PlatformMsrs};
 use crate::native::Native;
 use crate::op::Op;
 use crate::ports::PortInput;
@@ -51,7 +51,7 @@ pub enum Request {
     MmioRead(MmioAccess),
     /// Device writes are queued in [`crate::mmio::Mmio`].
     MmioWrite,
-    /// An MSR access that the rules of the VM give to the host; the instruction runs again with an
+    /// An MSR access that somebody outside of the processor answers; the instruction runs again with an
     /// [`crate::MsrAnswer`].
     Msr {
         /// The MSR.
@@ -118,7 +118,9 @@ pub struct Cpu {
     pub watch: Watch,
     /// The rules for RDMSR and WRMSR.
     pub msr_rules: MsrRules,
-    /// The host's answer to the access that runs again.
+    /// MSRs of devices beside the processor.
+    pub platform_msrs: PlatformMsrs,
+    /// The answer from outside to the access that runs again.
     pub msr_answer: Option<MsrAnswer>,
     /// What a debugger of the host asks for; set by [`Self::set_host_debug`].
     pub host_debug: HostDebug,
@@ -153,6 +155,7 @@ impl Cpu {
             inhibit_trap: false,
             watch: Watch::default(),
             msr_rules: MsrRules::default(),
+            platform_msrs: PlatformMsrs::default(),
             msr_answer: None,
             host_debug: HostDebug::default(),
             task_switched: false,

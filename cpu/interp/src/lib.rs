@@ -41,6 +41,6 @@ pub use cpu_host::{FpuState, host_tsc, host_tsc_khz};
 pub use debug::HostDebug;
 pub use exec::{MsrRefusal, MsrStore, Origin, feature_msrs, saved_msrs};
 pub use features::{Features, Vendor};
-pub use msr_rules::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules};
+pub use msr_rules::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs};
 pub use run::{Interp, Outcome};
 pub use stop::{Done, Stop};

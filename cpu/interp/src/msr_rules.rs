@@ -1,18 +1,19 @@
-//! What the host says about RDMSR and WRMSR of the guest: which MSRs it may not touch, and which
-//! refusals leave to the host instead of raising #GP.
+//! RDMSR and WRMSR beyond the processor: which MSRs the host keeps from the guest, which refusals
+//! leave to it instead of raising #GP, and which MSRs belong to devices beside the processor.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use cpu_defs::msr;
 
 use crate::cpu::{Cpu, Request};
 use crate::exec::MsrRefusal;
-use crate::stop::{Done, Stop, gp};
+use crate::stop::{Stop, gp};
 
 /// MSRs of the x2APIC, which no filter keeps from the guest.
-const X2APIC: std::ops::RangeInclusive<u32> = 0x800..=0x8FF;
+const X2APIC: RangeInclusive<u32> = 0x800..=0x8FF;
 
-/// Why an access is refused.
+/// Why an access leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MsrReason {
     /// The MSR cannot hold the value.
@@ -21,6 +22,8 @@ pub enum MsrReason {
     Unknown,
     /// The filter says so.
     Denied,
+    /// The MSR belongs to a device beside the processor.
+    Platform,
 }
 
 impl From<MsrRefusal> for MsrReason {
@@ -106,22 +109,54 @@ impl MsrRules {
             MsrReason::Invalid => self.leave_invalid,
             MsrReason::Unknown => self.leave_unknown,
             MsrReason::Denied => self.leave_denied,
+            MsrReason::Platform => true,
         }
     }
 }
 
-/// What the host answers to an access that has left.
+/// MSRs that devices beside the processor answer for, with [`MsrReason::Platform`].
+pub type PlatformMsrs = Arc<[RangeInclusive<u32>]>;
+
+/// What the outside answers to an access that has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MsrAnswer {
-    /// Raise #GP.
-    pub refused: bool,
-    /// What a read gets.
-    pub value: u64,
+pub enum MsrAnswer {
+    /// What a read gets; anything for a write.
+    Value(u64),
+    /// #GP.
+    Fault,
+    /// As if the processor had no use for the value: #GP, unless the rules give that to the host.
+    Refused,
 }
 
 impl Cpu {
-    /// The access is refused: #GP, or the host decides. `value` is that of a write.
-    pub(crate) fn refuse_msr(&mut self, reason: MsrReason, index: u32, value: Option<u64>) -> Done {
+    /// The answer to an access that ran before, or the reasons to leave. None: it is the processor's.
+    /// `value` is that of a write.
+    pub(crate) fn ask_outside(
+        &mut self,
+        index: u32,
+        value: Option<u64>,
+    ) -> Result<Option<u64>, Stop> {
+        match self.msr_answer.take() {
+            Some(MsrAnswer::Value(value)) => Ok(Some(value)),
+            Some(MsrAnswer::Fault) => gp(0),
+            Some(MsrAnswer::Refused) => self.refuse_msr(MsrReason::Invalid, index, value),
+            None if !self.msr_rules.allow(index, value.is_some()) => {
+                self.refuse_msr(MsrReason::Denied, index, value)
+            }
+            None if self.platform_msrs.iter().any(|range| range.contains(&index)) => {
+                self.refuse_msr(MsrReason::Platform, index, value)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The processor does not do it: #GP, or somebody outside decides. `value` is that of a write.
+    pub(crate) fn refuse_msr<T>(
+        &mut self,
+        reason: MsrReason,
+        index: u32,
+        value: Option<u64>,
+    ) -> Result<T, Stop> {
         if !self.msr_rules.leave(reason) {
             return gp(0);
         }

@@ -51,6 +51,8 @@ fn mov_to_cr(cpu: &mut Cpu, op: &Op) -> Done {
         _ if value > 15 => gp(0),
         _ => {
             cpu.arch.cr8 = value;
+            // An interrupt of a class that was held back may wait.
+            cpu.attention |= cpu.watch_interrupt_flag;
             Ok(())
         }
     }

@@ -280,21 +280,15 @@ fn rdmsr(cpu: &mut Cpu, _: &Op) -> Done {
         return gp(0);
     }
     let index = msr_index(cpu);
-    let found = match cpu.msr_answer.take() {
-        Some(answer) if answer.refused => return gp(0),
-        Some(answer) => Ok(answer.value),
-        None if !cpu.msr_rules.allow(index, false) => Err(MsrReason::Denied),
+    let found = match cpu.ask_outside(index, None)? {
+        Some(value) => Ok(value),
         // KVM says so, too, though the MSR is only unreadable.
         None if cpu.msr_rules.hide(index) => Err(MsrReason::Invalid),
         None => cpu.read_msr(index, Origin::Guest).map_err(MsrReason::from),
     };
-    match found {
-        Ok(value) => {
-            set_pair(cpu, value);
-            Ok(())
-        }
-        Err(reason) => cpu.refuse_msr(reason, index, None),
-    }
+    let value = found.or_else(|reason| cpu.refuse_msr(reason, index, None))?;
+    set_pair(cpu, value);
+    Ok(())
 }
 
 fn wrmsr(cpu: &mut Cpu, _: &Op) -> Done {
@@ -304,12 +298,10 @@ fn wrmsr(cpu: &mut Cpu, _: &Op) -> Done {
     let high = u64::from(cpu.get::<u32>(Gpr::Rdx as u8));
     let value = high << 32 | u64::from(cpu.get::<u32>(Gpr::Rax as u8));
     let index = msr_index(cpu);
-    let done = match cpu.msr_answer.take() {
-        Some(answer) if answer.refused => return gp(0),
-        Some(_) => Ok(()),
-        None if !cpu.msr_rules.allow(index, true) => Err(MsrReason::Denied),
-        None => cpu.guest_write_msr(index, value).map_err(MsrReason::from),
-    };
+    if cpu.ask_outside(index, Some(value))?.is_some() {
+        return Ok(());
+    }
+    let done = cpu.guest_write_msr(index, value).map_err(MsrReason::from);
     done.or_else(|reason| cpu.refuse_msr(reason, index, Some(value)))
 }
 

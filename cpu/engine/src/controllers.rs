@@ -1,0 +1,41 @@
+//! Interrupt controllers beside a processor, as the run loop asks them.
+
+/// What came from outside since the controllers were last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrivals {
+    /// A non-maskable interrupt.
+    pub nmi: bool,
+    /// Something that the caller of `run` has to act on first: it returns `Exit::Interrupted`.
+    pub leave: bool,
+}
+
+/// Interrupt controllers. Called by the thread that runs the processor.
+pub trait Controllers {
+    /// Looks at what has come. `tsc` is the guest's; called when asked for by `Kick::look`, and
+    /// when `run` begins.
+    fn look(&mut self, tsc: u64) -> Arrivals;
+
+    /// Whether an interrupt waits that a processor with this CR8 takes.
+    fn has_interrupt(&mut self, cr8: u8) -> bool;
+
+    /// The vector of that interrupt, which is in service from now on.
+    fn acknowledge(&mut self) -> Option<u8>;
+}
+
+/// No controllers: interrupts come by `queue_interrupt`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoControllers;
+
+impl Controllers for NoControllers {
+    fn look(&mut self, _: u64) -> Arrivals {
+        Arrivals::default()
+    }
+
+    fn has_interrupt(&mut self, _: u8) -> bool {
+        false
+    }
+
+    fn acknowledge(&mut self) -> Option<u8> {
+        None
+    }
+}
