@@ -86,6 +86,17 @@ MV_VM_OP_STATS_GET_IDX_VAL: Final = 0x80
 MV_VM_OP_MMIO_REPLACE_IDX_VAL: Final = 0x81
 MV_VM_OP_REFUSE_SET_IDX_VAL: Final = 0x82
 MV_VM_OP_POPULATE_IDX_VAL: Final = 0x83
+MV_VM_OP_IRQCHIP_CREATE_IDX_VAL: Final = 0x41
+MV_VM_OP_IRQ_LINE_IDX_VAL: Final = 0x42
+MV_VM_OP_GSI_LIST_SET_IDX_VAL: Final = 0x43
+MV_VM_OP_SIGNAL_MSI_IDX_VAL: Final = 0x44
+MV_VM_OP_CHIP_GET_IDX_VAL: Final = 0x45
+MV_VM_OP_CHIP_SET_IDX_VAL: Final = 0x46
+MV_VM_OP_PIT_CREATE_IDX_VAL: Final = 0x47
+MV_VM_OP_PIT_GET_IDX_VAL: Final = 0x48
+MV_VM_OP_PIT_SET_IDX_VAL: Final = 0x49
+MV_VM_OP_PIT_REINJECT_IDX_VAL: Final = 0x4A
+MV_VM_OP_LINES_ENDED_IDX_VAL: Final = 0x4B
 MV_VP_OP_CREATE_VP_IDX_VAL: Final = 0x0
 MV_VP_OP_DESTROY_VP_IDX_VAL: Final = 0x1
 MV_VP_OP_VMID_IDX_VAL: Final = 0x2
@@ -136,6 +147,9 @@ MV_VS_OP_TSC_GET_OFFSET_IDX_VAL: Final = 0x80
 MV_VS_OP_TSC_SET_OFFSET_IDX_VAL: Final = 0x81
 MV_VS_OP_STATS_GET_IDX_VAL: Final = 0x82
 MV_VS_OP_INJECT_SMI_IDX_VAL: Final = 0xA0
+MV_VS_OP_APIC_ID_SET_IDX_VAL: Final = 0x42
+MV_VS_OP_LAPIC_GET_ALL_IDX_VAL: Final = 0x43
+MV_VS_OP_LAPIC_SET_ALL_IDX_VAL: Final = 0x44
 
 # mv_status_t
 MV_STATUS_SUCCESS: Final = 0x0
@@ -300,6 +314,7 @@ mv_exit_reason_t_nmi: Final = 0x8
 mv_exit_reason_t_shutdown: Final = 0x9
 mv_exit_reason_t_debug: Final = 0x40
 mv_exit_reason_t_memory_fault: Final = 0x80
+mv_exit_reason_t_interrupt_end: Final = 0x41
 MV_RUN_MAX_REG_ENTRIES: Final = 0xA
 MV_RUN_MAX_MSR_ENTRIES: Final = 0xA
 MV_RUN_MAX_IOMEM_SIZE: Final = 0xEA0
@@ -308,6 +323,7 @@ MV_RUN_FLAG_INTERRUPT_WINDOW: Final = 0x2
 MV_RUN_RETURN_EXIT_OFFSET: Final = 0x20
 MV_RUN_RETURN_STATE_INTERRUPTIBLE: Final = 0x1
 MV_RUN_RETURN_STATE_SMM: Final = 0x10000
+MV_RUN_RETURN_STATE_LINES_ENDED: Final = 0x2
 MV_EXIT_MSR_READ: Final = 0x1
 MV_EXIT_MSR_WRITE: Final = 0x2
 MV_EXIT_MSR_ANSWER_SIZE: Final = 0x10
@@ -363,6 +379,33 @@ MV_EVENT_SMI: Final = 0x10000
 MV_EVENT_SMM: Final = 0x20000
 MV_EVENT_SMM_INSIDE_NMI: Final = 0x40000
 MV_EVENT_ALL: Final = 0x70FFF
+
+# Interrupt controllers
+MV_IRQCHIP_FULL: Final = 0x0
+MV_IRQCHIP_SPLIT: Final = 0x1
+MV_IRQ_LEVEL: Final = 0x1
+MV_IRQ_RESAMPLED: Final = 0x2
+MV_IRQ_IGNORED: Final = 0xFFFFFFFFFFFFFFFF
+MV_GSI_MAX: Final = 0x1000
+MV_GSI_LIST_MAX_ENTRIES: Final = 0xA6
+MV_GSI_LIST_FIRST: Final = 0x1
+MV_GSI_LIST_LAST: Final = 0x2
+mv_gsi_t_pic: Final = 0x0
+mv_gsi_t_ioapic: Final = 0x1
+mv_gsi_t_msi: Final = 0x2
+MV_CHIP_PIC_MASTER: Final = 0x0
+MV_CHIP_PIC_SLAVE: Final = 0x1
+MV_CHIP_IOAPIC: Final = 0x2
+MV_PIC_READ_ISR: Final = 0x1
+MV_PIC_POLL: Final = 0x2
+MV_PIC_SPECIAL_MASK: Final = 0x4
+MV_PIC_AUTO_EOI: Final = 0x8
+MV_PIC_ROTATE_ON_AUTO_EOI: Final = 0x10
+MV_PIC_SPECIAL_FULLY_NESTED: Final = 0x20
+MV_PIC_INIT4: Final = 0x40
+MV_PIT_SPEAKER: Final = 0x1
+MV_PIT_HPET_LEGACY: Final = 0x1
+MV_PIT_SPEAKER_DATA_ON: Final = 0x2
 
 
 class mv_mdl_entry_t(ctypes.LittleEndianStructure):
@@ -553,6 +596,15 @@ class mv_exit_mmio_t(ctypes.LittleEndianStructure):
 assert ctypes.sizeof(mv_exit_mmio_t) == 0x30
 
 
+class mv_exit_interrupt_end_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (("vector", ctypes.c_uint64),)
+    vector: int
+
+
+assert ctypes.sizeof(mv_exit_interrupt_end_t) == 0x8
+
+
 class mv_exit_unknown_t(ctypes.LittleEndianStructure):
     _pack_ = 1
     _fields_ = (
@@ -732,3 +784,154 @@ class mv_msr_filter_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_msr_filter_t) == 0x610
+
+
+class mv_gsi_entry_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("gsi", ctypes.c_uint32),
+        ("kind", ctypes.c_uint32),
+        ("address", ctypes.c_uint64),
+        ("data", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    )
+    gsi: int
+    kind: int
+    address: int
+    data: int
+    reserved: int
+
+
+assert ctypes.sizeof(mv_gsi_entry_t) == 0x18
+
+
+class mv_gsi_list_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("reserved", ctypes.c_uint64 * 1),
+        ("num_entries", ctypes.c_uint64),
+        ("entries", mv_gsi_entry_t * 166),
+        ("padding", ctypes.c_uint64 * 12),
+    )
+    reserved: "ctypes.Array[ctypes.c_uint64]"
+    num_entries: int
+    entries: "ctypes.Array[mv_gsi_entry_t]"
+    padding: "ctypes.Array[ctypes.c_uint64]"
+
+
+assert ctypes.sizeof(mv_gsi_list_t) == 0x1000
+
+
+class mv_line_list_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("num_entries", ctypes.c_uint64),
+        ("lines", ctypes.c_uint32 * 1022),
+    )
+    num_entries: int
+    lines: "ctypes.Array[ctypes.c_uint32]"
+
+
+assert ctypes.sizeof(mv_line_list_t) == 0x1000
+
+
+class mv_pic_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("last_irr", ctypes.c_uint8),
+        ("irr", ctypes.c_uint8),
+        ("imr", ctypes.c_uint8),
+        ("isr", ctypes.c_uint8),
+        ("priority_add", ctypes.c_uint8),
+        ("irq_base", ctypes.c_uint8),
+        ("init_state", ctypes.c_uint8),
+        ("elcr", ctypes.c_uint8),
+        ("elcr_mask", ctypes.c_uint8),
+        ("flags", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8 * 6),
+    )
+    last_irr: int
+    irr: int
+    imr: int
+    isr: int
+    priority_add: int
+    irq_base: int
+    init_state: int
+    elcr: int
+    elcr_mask: int
+    flags: int
+    reserved: "ctypes.Array[ctypes.c_uint8]"
+
+
+assert ctypes.sizeof(mv_pic_t) == 0x10
+
+
+class mv_ioapic_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("base_address", ctypes.c_uint64),
+        ("ioregsel", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("irr", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("redirtbl", ctypes.c_uint64 * 24),
+    )
+    base_address: int
+    ioregsel: int
+    id: int
+    irr: int
+    reserved: int
+    redirtbl: "ctypes.Array[ctypes.c_uint64]"
+
+
+assert ctypes.sizeof(mv_ioapic_t) == 0xD8
+
+
+class mv_pit_channel_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("count", ctypes.c_uint32),
+        ("latched_count", ctypes.c_uint32),
+        ("count_latched", ctypes.c_uint8),
+        ("status_latched", ctypes.c_uint8),
+        ("status", ctypes.c_uint8),
+        ("read_state", ctypes.c_uint8),
+        ("write_state", ctypes.c_uint8),
+        ("write_latch", ctypes.c_uint8),
+        ("rw_mode", ctypes.c_uint8),
+        ("mode", ctypes.c_uint8),
+        ("bcd", ctypes.c_uint8),
+        ("gate", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8 * 6),
+        ("load_time_ns", ctypes.c_uint64),
+    )
+    count: int
+    latched_count: int
+    count_latched: int
+    status_latched: int
+    status: int
+    read_state: int
+    write_state: int
+    write_latch: int
+    rw_mode: int
+    mode: int
+    bcd: int
+    gate: int
+    reserved: "ctypes.Array[ctypes.c_uint8]"
+    load_time_ns: int
+
+
+assert ctypes.sizeof(mv_pit_channel_t) == 0x20
+
+
+class mv_pit_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("channels", mv_pit_channel_t * 3),
+        ("flags", ctypes.c_uint64),
+    )
+    channels: "ctypes.Array[mv_pit_channel_t]"
+    flags: int
+
+
+assert ctypes.sizeof(mv_pit_t) == 0x68

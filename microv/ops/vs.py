@@ -18,6 +18,7 @@ from microv.status import MvError
 
 _OP = mv.MV_VS_OP_VAL
 _FXSAVE_SIZE: Final = 512
+_LAPIC_SIZE: Final = 1024
 _LEFT: Final = {mv.MV_STATUS_SUCCESS, mv.MV_STATUS_EXIT_FAILURE, mv.MV_STATUS_EXIT_UNKNOWN}
 
 
@@ -335,3 +336,23 @@ def clock_get(vsid: int) -> int:
 def clock_set(vsid: int, ns: int) -> None:
     """Sets the clock, which goes on from there."""
     with_handle(_OP | mv.MV_VS_OP_CLOCK_SET_IDX_VAL, vsid, ns)
+
+
+def apic_id_set(vsid: int, apic_id: int) -> None:
+    """Gives the local APIC an ID and the state after power-up. FAILURE_UNKNOWN: there is none."""
+    with_handle(_OP | mv.MV_VS_OP_APIC_ID_SET_IDX_VAL, vsid, apic_id)
+
+
+def lapic_get_all(vsid: int) -> bytes:
+    """The registers of the local APIC: 32 bits at each sixteenth byte. FAILURE_UNKNOWN: there is
+    none."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_LAPIC_GET_ALL_IDX_VAL, vsid)
+    return page.read_bytes(_LAPIC_SIZE)
+
+
+def lapic_set_all(vsid: int, registers: bytes) -> None:
+    """Replaces the registers of the local APIC; its timer goes on from the current count."""
+    assert len(registers) == _LAPIC_SIZE
+    shared_page().write_bytes(registers)
+    with_handle(_OP | mv.MV_VS_OP_LAPIC_SET_ALL_IDX_VAL, vsid)

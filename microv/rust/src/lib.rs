@@ -8,6 +8,7 @@
 //! registers), `page` (its shared page) and `slots` (its memory, given to a guest).
 
 pub mod abi;
+mod alarm;
 mod call;
 mod cdl;
 mod clock;
@@ -16,12 +17,14 @@ mod exit;
 pub mod ffi;
 mod handles;
 mod host_memory;
+mod irqchip;
 mod mdl;
 mod mp_state;
 mod object;
 mod op;
 mod outcome;
 mod page;
+mod processor;
 mod rdl;
 mod reg;
 #[cfg(test)]

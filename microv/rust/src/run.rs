@@ -8,7 +8,7 @@ use std::mem::offset_of;
 
 use cpu_defs::Reg;
 use cpu_defs::msr::IA32_APIC_BASE;
-use cpu_engine::{Exit, MSR_ANSWER_LEN, Pending, Vcpu};
+use cpu_engine::{Exit, MSR_ANSWER_LEN, Pending};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::abi::list::mv_rdl_entry_t;
@@ -16,11 +16,14 @@ use crate::abi::run as abi;
 use crate::abi::run::mv_run_t;
 use crate::call::Call;
 use crate::exit;
+use crate::irqchip::Irqchip;
 use crate::mp_state::MpState;
+use crate::object::Vs;
 use crate::object::vs::{Refusal, State};
 use crate::op::{ids, vs};
 use crate::outcome::{Failure, OpResult};
 use crate::page::SharedPage;
+use crate::processor::Stopped;
 
 /// R11 is the VS; mv_run_t is on the page and is replaced by mv_run_return_t and the exit.
 ///
@@ -44,44 +47,51 @@ pub fn run(call: &Call) -> OpResult {
     let _active = vs.vp.activate().ok_or(Failure::Unknown)?;
     let _running = vs.mark_running();
     input.check(&state)?;
-    input.write_state(&mut state.vcpu)?;
-    state.mp_state = MpState::Running;
+    input.write_state(&mut state)?;
     let State { vcpu, msr_changes, .. } = &mut *state;
     if let Some(rules) = vs.vp.vm.new_msr_rules(msr_changes) {
         vcpu.set_msr_rules(rules);
     }
-    let exit = execute(&mut state.vcpu, &input);
-    page.write(0, &summary(&state.vcpu));
-    Ok(match exit {
-        Some(exit) => exit::report(page, &exit),
+    let stopped = execute(&vs, &mut state, &input);
+    page.write(0, &summary(&vs, &state));
+    Ok(match stopped {
+        Some(Stopped::Exit(exit)) => exit::report(page, &exit),
+        Some(Stopped::Ended(vector)) => exit::interrupt_end(page, vector),
         None => exit::invalid_state(page),
     })
 }
 
 /// `None` where the state cannot be entered.
-fn execute(vcpu: &mut Vcpu, input: &Input) -> Option<Exit> {
-    if vcpu.pending().is_some()
-        && let Some(exit) = vcpu.complete(input.iomem())
-    {
-        return Some(exit);
+fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
+    if let Some(exit) = state.vcpu.complete(input.iomem()) {
+        return Some(Stopped::Exit(exit));
     }
     if input.has(abi::MV_RUN_FLAG_COMPLETE_ONLY) {
-        return Some(Exit::Interrupted);
+        return Some(Stopped::Exit(Exit::Interrupted));
     }
-    vcpu.check_entry().ok()?;
-    Some(vcpu.run(input.has(abi::MV_RUN_FLAG_INTERRUPT_WINDOW)))
+    state.vcpu.check_entry().ok()?;
+    let window = input.has(abi::MV_RUN_FLAG_INTERRUPT_WINDOW);
+    let vcpus = vs.vp.vm.vcpus();
+    if let Some(mut processor) = vs.processor(state, &vcpus) {
+        return Some(processor.run(window));
+    }
+    state.mp_state = MpState::Running;
+    Some(Stopped::Exit(state.vcpu.run(window)))
 }
 
-fn summary(vcpu: &Vcpu) -> abi::mv_run_return_t {
-    let state = [
+fn summary(vs: &Vs, state: &State) -> abi::mv_run_return_t {
+    let vcpu = &state.vcpu;
+    let ended = vs.vp.vm.irqchip.get().is_some_and(Irqchip::has_ended);
+    let flags = [
         (vcpu.interruptible(), abi::MV_RUN_RETURN_STATE_INTERRUPTIBLE),
         (vcpu.in_smm(), abi::MV_RUN_RETURN_STATE_SMM),
+        (ended, abi::MV_RUN_RETURN_STATE_LINES_ENDED),
     ];
     abi::mv_run_return_t {
         rflags: vcpu.reg(Reg::Rflags),
         cr8: vcpu.reg(Reg::Cr8),
-        apic_base: vcpu.msr(IA32_APIC_BASE).unwrap_or(0),
-        state: state.into_iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
+        apic_base: state.msr(IA32_APIC_BASE).unwrap_or(0),
+        state: flags.into_iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum(),
     }
 }
 
@@ -111,15 +121,17 @@ impl Input {
             Some(Pending::Msr) => MSR_ANSWER_LEN,
             Some(Pending::IoOut | Pending::MmioWrite) | None => 0,
         };
-        match self.iomem().len() == wanted && state.mp_state != MpState::Init {
+        // With a local APIC a start-up may come while it waits here.
+        let startable = state.lapic.is_some() || state.mp_state != MpState::Init;
+        match self.iomem().len() == wanted && startable {
             true => Ok(()),
             false => Err(Failure::Unknown),
         }
     }
 
-    fn write_state(&self, vcpu: &mut Vcpu) -> Result<(), Failure> {
-        vs::reg::write_all(vcpu, self.regs())?;
-        self.msrs().iter().try_for_each(|entry| vs::msr::write(vcpu, entry))
+    fn write_state(&self, state: &mut State) -> Result<(), Failure> {
+        vs::reg::write_all(&mut state.vcpu, self.regs())?;
+        self.msrs().iter().try_for_each(|entry| vs::msr::write(state, entry))
     }
 
     fn has(&self, flag: u64) -> bool {

@@ -186,7 +186,7 @@ impl MapOperation {
 
     /// Asks every vCPU of the VM to drop what it remembers of the map; those that have yet to.
     fn flush(&self) -> Vec<Arc<Presence>> {
-        self.claim.vm().have_forget(|vcpu| vcpu.kick.flush())
+        self.claim.vm().have_forget(Presence::ask_for_flush)
     }
 
     fn unregister_runs(&self) {

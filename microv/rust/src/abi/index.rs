@@ -80,6 +80,27 @@ super::define::constants! {
     /// Extension. R11 VM, R12 first page, R13 bytes. R10 out: bytes until the first page that is not
     /// mapped; the root's memory behind them is there.
     MV_VM_OP_POPULATE_IDX_VAL = 0x83;
+    /// Extension. R11 VM without VPs, R12 MV_IRQCHIP_*, R13 lines of the root's I/O APIC (split).
+    MV_VM_OP_IRQCHIP_CREATE_IDX_VAL = 0x41;
+    /// Extension. R11 VM, R12 line, R13 MV_IRQ_*; R10 out: interrupts raised, or MV_IRQ_IGNORED.
+    MV_VM_OP_IRQ_LINE_IDX_VAL = 0x42;
+    /// Extension. R11 VM, R12 MV_GSI_LIST_*; mv_gsi_list_t on the page.
+    MV_VM_OP_GSI_LIST_SET_IDX_VAL = 0x43;
+    /// Extension. R11 VM, R12 address, R13 data; R10 out as for irq_line.
+    MV_VM_OP_SIGNAL_MSI_IDX_VAL = 0x44;
+    /// Extension. R11 VM, R12 MV_CHIP_*; mv_pic_t or mv_ioapic_t on the page.
+    MV_VM_OP_CHIP_GET_IDX_VAL = 0x45;
+    MV_VM_OP_CHIP_SET_IDX_VAL = 0x46;
+    /// Extension. R11 VM, R12 MV_PIT_SPEAKER or 0.
+    MV_VM_OP_PIT_CREATE_IDX_VAL = 0x47;
+    /// Extension. R11 VM; mv_pit_t on the page.
+    MV_VM_OP_PIT_GET_IDX_VAL = 0x48;
+    MV_VM_OP_PIT_SET_IDX_VAL = 0x49;
+    /// Extension. R11 VM, R12 0 or 1: whether late ticks are kept.
+    MV_VM_OP_PIT_REINJECT_IDX_VAL = 0x4A;
+    /// Extension. R11 VM; mv_line_list_t on the page: lines driven with MV_IRQ_RESAMPLED whose
+    /// interrupts have ended since the last call.
+    MV_VM_OP_LINES_ENDED_IDX_VAL = 0x4B;
 
     MV_VP_OP_CREATE_VP_IDX_VAL = 0x0;
     MV_VP_OP_DESTROY_VP_IDX_VAL = 0x1;
@@ -138,4 +159,9 @@ super::define::constants! {
     MV_VS_OP_STATS_GET_IDX_VAL = 0x82;
     /// Extension. R11 VS, which enters system management mode as soon as it is not in it.
     MV_VS_OP_INJECT_SMI_IDX_VAL = 0xA0;
+    /// Extension. R11 VS of a VM with interrupt controllers, R12 APIC ID; resets the local APIC.
+    MV_VS_OP_APIC_ID_SET_IDX_VAL = 0x42;
+    /// Extension. R11 VS; the registers of its local APIC, 1 KiB on the page as KVM lays them out.
+    MV_VS_OP_LAPIC_GET_ALL_IDX_VAL = 0x43;
+    MV_VS_OP_LAPIC_SET_ALL_IDX_VAL = 0x44;
 }

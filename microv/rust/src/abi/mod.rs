@@ -10,6 +10,7 @@ pub mod event;
 pub mod hypercall;
 pub mod id;
 pub mod index;
+pub mod irqchip;
 pub mod list;
 pub mod map;
 pub mod mp_state;
@@ -25,7 +26,7 @@ use define::{Constant, Layout};
 pub use python::python;
 
 /// All constants: (subject, rows).
-pub fn constants() -> [(&'static str, &'static [Constant]); 12] {
+pub fn constants() -> [(&'static str, &'static [Constant]); 13] {
     [
         ("RAX on entry, specification IDs", hypercall::TABLE),
         ("Hypercall indexes", index::TABLE),
@@ -39,6 +40,7 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 12] {
         ("msr_leave_set, msr_filter_set", msr::TABLE),
         ("debug_set", debug::TABLE),
         ("event_get_all, event_set_all", event::TABLE),
+        ("Interrupt controllers", irqchip::TABLE),
     ]
 }
 
@@ -53,6 +55,7 @@ pub fn layouts() -> impl Iterator<Item = &'static Layout> {
         stats::LAYOUTS,
         debug::LAYOUTS,
         msr::LAYOUTS,
+        irqchip::LAYOUTS,
     ]
     .into_iter()
     .flatten()

@@ -18,6 +18,8 @@ super::define::constants! {
     mv_exit_reason_t_debug = 0x40;
     /// Extension. An access to memory that refuse_set refuses.
     mv_exit_reason_t_memory_fault = 0x80;
+    /// Extension.
+    mv_exit_reason_t_interrupt_end = 0x41;
 
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;
@@ -32,6 +34,8 @@ super::define::constants! {
     MV_RUN_RETURN_STATE_INTERRUPTIBLE = 1 << 0;
     /// In `state`: the VS is in system management mode. Extension.
     MV_RUN_RETURN_STATE_SMM = 1 << 16;
+    /// Extension. In `state`: lines_ended has something to tell.
+    MV_RUN_RETURN_STATE_LINES_ENDED = 1 << 1;
 
     MV_EXIT_MSR_READ = 1;
     MV_EXIT_MSR_WRITE = 2;
@@ -105,6 +109,10 @@ super::define::layouts! {
         0x20 reserved1: u64,
         /// Length of the access in bytes, 1..=8.
         0x28 memory_access_size: u64,
+    }
+
+    mv_exit_interrupt_end_t, size 0x8 {
+        0x00 vector: u64,
     }
 
     mv_exit_unknown_t, size 0x20 {

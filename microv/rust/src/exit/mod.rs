@@ -2,6 +2,7 @@
 
 mod debug;
 mod failure;
+mod interrupt_end;
 mod io;
 mod memory_fault;
 mod mmio;
@@ -16,6 +17,7 @@ use crate::outcome::Outcome;
 use crate::page::SharedPage;
 
 pub use failure::{invalid_state, poisoned};
+pub use interrupt_end::report as interrupt_end;
 
 /// Where the structure of an exit begins on the page, behind mv_run_return_t.
 const OFFSET: usize = abi::MV_RUN_RETURN_EXIT_OFFSET as usize;

@@ -15,7 +15,8 @@ pub fn report(page: &SharedPage, exit: &MsrExit) -> Outcome {
         data: exit.value.unwrap_or(0),
         reason: match exit.reason {
             MsrReason::Invalid => MV_MSR_LEAVE_INVALID,
-            MsrReason::Unknown => MV_MSR_LEAVE_UNKNOWN,
+            // Without the device there is no such MSR.
+            MsrReason::Unknown | MsrReason::Platform => MV_MSR_LEAVE_UNKNOWN,
             MsrReason::Denied => MV_MSR_LEAVE_DENIED,
         },
     };

@@ -3,6 +3,7 @@
 //! Contracts here are narrow: operations have validated what came in registers and pages. A VS stands
 //! on a VP, a VP on a VM; each is destroyed only when nothing stands on it.
 
+pub mod local_apic;
 mod members;
 mod memory;
 pub mod personality;

@@ -4,17 +4,25 @@
 //! last. Whoever unmaps asks for a flush and then waits until the vCPU has either acknowledged it or
 //! was seen absent: one that comes back flushes before it uses what it remembers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use cpu_engine::Kick;
+
+use crate::irqchip::port::LapicPort;
 
 /// What other threads see and ask of a vCPU.
 #[derive(Debug, Default)]
 pub struct Presence {
     /// Makes it leave, flush and acknowledge.
     pub kick: Arc<Kick>,
+    /// Its local APIC, where the VM has interrupt controllers.
+    pub lapic: LapicPort,
     present: AtomicBool,
+    /// The vCPU's thread waits for a notification.
+    asleep: Mutex<bool>,
+    woken: Condvar,
 }
 
 impl Presence {
@@ -24,6 +32,54 @@ impl Presence {
         // Orders the store before this thread's reads of the page map; see `has_forgotten`.
         fence(Ordering::SeqCst);
         Present(self)
+    }
+
+    /// Tells the vCPU that something waits in its inbox or at its controllers: it looks at the next
+    /// block end, and wakes up if it sleeps.
+    pub fn notify(&self) {
+        self.kick.look();
+        self.wake();
+    }
+
+    /// Asks the vCPU to drop what it remembers of the page map; see [`Self::has_forgotten`].
+    pub fn ask_for_flush(&self) {
+        self.kick.flush();
+        self.wake();
+    }
+
+    /// Asks the vCPU to look up the next page that it writes; see [`Self::has_forgotten`].
+    pub fn ask_for_protect(&self) {
+        self.kick.protect();
+        self.wake();
+    }
+
+    /// Makes the vCPU leave the guest.
+    pub fn ask_for_exit(&self) {
+        self.kick.exit();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut *asleep) {
+            self.woken.notify_all();
+        }
+    }
+
+    /// Sleeps until a notification, or for `limit`. Returns at once where one came since the vCPU
+    /// last looked.
+    pub fn sleep(&self, limit: Option<Duration>) {
+        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
+        // Behind the lock, so that a notification is either seen here or finds the sleeper.
+        if self.kick.requested() {
+            return;
+        }
+        *asleep = true;
+        let wait = |asleep: &mut bool| *asleep;
+        match limit {
+            None => drop(self.woken.wait_while(asleep, wait)),
+            Some(limit) => drop(self.woken.wait_timeout_while(asleep, limit, wait)),
+        }
     }
 
     /// Since the flush was asked for, the vCPU has flushed or was absent.

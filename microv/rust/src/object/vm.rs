@@ -1,7 +1,7 @@
 //! VM: guest-physical memory, and the vCPUs which cache translations of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use cpu_engine::{MsrFilter, MsrRules, TscClock};
@@ -10,6 +10,8 @@ use super::members::Members;
 use super::memory::Memory;
 use super::presence::Presence;
 use crate::clock::Clock;
+use crate::irqchip::Irqchip;
+use crate::irqchip::pit::PitTimer;
 use crate::runs::{Change, Run, Runs};
 
 /// Time one map or unmap call may take before it answers "call again": what the Hyper-V TLFS allows a
@@ -24,8 +26,13 @@ pub struct Vm {
     pub memory: Memory,
     /// VPs, and the map or unmap under way: destruction waits for both.
     pub members: Members,
+    /// Its interrupt controllers, if it has any.
+    pub irqchip: OnceLock<Irqchip>,
+    /// Its timer, if it has one.
+    pub pit: OnceLock<Arc<PitTimer>>,
     runs: Mutex<Runs>,
-    vcpus: Mutex<Vec<Arc<Presence>>>,
+    /// Replaced as a whole, so that who goes through them holds no lock.
+    vcpus: RwLock<Arc<[Arc<Presence>]>>,
     /// A map or unmap call is under way, perhaps between two of its continuations.
     mapping: AtomicBool,
     time_budget_ns: AtomicU64,
@@ -46,8 +53,10 @@ impl Vm {
             id,
             memory: Memory::default(),
             members: Members::default(),
+            irqchip: OnceLock::new(),
+            pit: OnceLock::new(),
             runs: Mutex::default(),
-            vcpus: Mutex::default(),
+            vcpus: RwLock::default(),
             mapping: AtomicBool::new(false),
             time_budget_ns: AtomicU64::new(DEFAULT_TIME_BUDGET_NS),
             tsc: OnceLock::new(),
@@ -90,7 +99,7 @@ impl Vm {
     /// Asks every vCPU with `ask`, which is to make it forget something, and returns those that have
     /// yet to do so.
     pub fn have_forget(&self, ask: impl Fn(&Presence)) -> Vec<Arc<Presence>> {
-        let mut missing = self.vcpus();
+        let mut missing = self.vcpus().to_vec();
         missing.iter().for_each(|vcpu| ask(vcpu));
         missing.retain(|vcpu| !vcpu.has_forgotten());
         self.flush_requests.fetch_add(1, Ordering::Relaxed);
@@ -104,18 +113,18 @@ impl Vm {
     }
 
     /// The vCPUs that exist now.
-    pub fn vcpus(&self) -> Vec<Arc<Presence>> {
-        self.lock_vcpus().clone()
+    pub fn vcpus(&self) -> Arc<[Arc<Presence>]> {
+        Arc::clone(&self.vcpus.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes a vCPU take part in flushes.
     pub fn add_vcpu(&self, vcpu: Arc<Presence>) {
-        self.lock_vcpus().push(vcpu);
+        self.change_vcpus(|vcpus| vcpus.push(vcpu));
     }
 
     /// The vCPU is gone.
     pub fn remove_vcpu(&self, vcpu: &Arc<Presence>) {
-        self.lock_vcpus().retain(|other| !Arc::ptr_eq(other, vcpu));
+        self.change_vcpus(|vcpus| vcpus.retain(|other| !Arc::ptr_eq(other, vcpu)));
     }
 
     /// Time for one map or unmap call.
@@ -148,7 +157,7 @@ impl Vm {
     pub fn change_msr_rules(&self, change: impl FnOnce(&mut MsrRules)) {
         change(&mut self.msr_rules.lock().unwrap_or_else(PoisonError::into_inner));
         self.msr_changes.fetch_add(1, Ordering::Release);
-        self.lock_vcpus().iter().for_each(|vcpu| vcpu.kick.exit());
+        self.vcpus().iter().for_each(|vcpu| vcpu.ask_for_exit());
     }
 
     /// The rules, if they have changed since `seen`, which is set to now.
@@ -158,8 +167,11 @@ impl Vm {
         (std::mem::replace(seen, changes) != changes).then(rules)
     }
 
-    fn lock_vcpus(&self) -> MutexGuard<'_, Vec<Arc<Presence>>> {
-        self.vcpus.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change_vcpus(&self, change: impl FnOnce(&mut Vec<Arc<Presence>>)) {
+        let mut vcpus = self.vcpus.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = vcpus.to_vec();
+        change(&mut changed);
+        *vcpus = changed.into();
     }
 }
 

@@ -7,12 +7,19 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use cpu_chipset::lapic::{self, Signals};
+use cpu_defs::Reg;
+use cpu_defs::msr::IA32_APIC_BASE;
 use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
 
 use super::Vp;
+use super::local_apic::{LocalApic, MsrRefused};
 use super::presence::{Presence, Present};
+use crate::alarm::now_ns;
 use crate::clock::Clock;
+use crate::irqchip::local::Local;
 use crate::mp_state::MpState;
+use crate::processor::{self, Beside, Processor};
 
 /// A VS of a guest VP.
 #[derive(Debug)]
@@ -36,6 +43,9 @@ pub struct State {
     pub mp_state: MpState,
     /// clock_get and clock_set.
     pub clock: Clock,
+    /// The local APIC, where the VM has interrupt controllers.
+    pub lapic: Option<LocalApic>,
+    presence: Arc<Presence>,
     /// TSC frequency given to the guest, in kHz.
     pub tsc_khz: u32,
     /// Changes of the VM's MSR rules that the vCPU knows of.
@@ -66,17 +76,23 @@ impl Vs {
     pub fn new(id: u16, vp: Arc<Vp>, tsc_khz: u32, personality: Personality) -> Vs {
         let tsc = vp.vm.tsc(tsc_khz);
         let presence = Arc::new(Presence::default());
-        let vcpu = Vcpu::new(
+        let mut vcpu = Vcpu::new(
             Arc::clone(&vp.vm.memory.normal),
             Arc::clone(&presence.kick),
             supported_cpuid_as(personality),
             tsc,
         )
         .with_smm_memory(Arc::clone(&vp.vm.memory.smm));
+        let lapic = vp.vm.irqchip.get().map(|_| {
+            vcpu.set_platform_msrs(processor::platform_msrs());
+            LocalApic::new(0, vcpu.msr(IA32_APIC_BASE).unwrap_or(0), &presence)
+        });
         vp.vm.add_vcpu(Arc::clone(&presence));
         let counters = vcpu.counters();
         let state = State {
             vcpu,
+            lapic,
+            presence: Arc::clone(&presence),
             mp_state: MpState::Initial,
             clock: Clock::default(),
             tsc_khz: tsc.khz(),
@@ -109,6 +125,26 @@ impl Vs {
         }
     }
 
+    /// The VS with its controllers; None where the VM has none.
+    pub fn processor<'a>(
+        &'a self,
+        state: &'a mut State,
+        vcpus: &'a [Arc<Presence>],
+    ) -> Option<Processor<'a>> {
+        let vm = &self.vp.vm;
+        let State { vcpu, mp_state, lapic, tsc_khz, .. } = state;
+        let LocalApic { lapic, alarm } = lapic.as_mut()?;
+        let local = Local {
+            lapic,
+            irqchip: vm.irqchip.get()?,
+            pit: vm.pit.get(),
+            presence: &self.presence,
+            vcpus,
+        };
+        let beside = Beside { local, alarm, tsc_khz: *tsc_khz, signals: Signals::default() };
+        Some(Processor { vcpu, mp_state, beside })
+    }
+
     /// Makes others see "running" for as long as the result lives. Only the user of the state may.
     pub fn mark_running(&self) -> Running<'_> {
         self.running.store(true, Ordering::Release);
@@ -134,6 +170,49 @@ impl Vs {
         self.vp.vm.remove_vcpu(&self.presence);
         self.vp.members.leave();
         Ok(())
+    }
+}
+
+impl State {
+    /// An MSR, of the processor or of its local APIC.
+    ///
+    /// # Errors
+    /// [`MsrRefused`]: there is none.
+    pub fn msr(&self, index: u32) -> Result<u64, MsrRefused> {
+        match &self.lapic {
+            Some(local) if LocalApic::has_msr(index) => local.msr(index, now_ns()),
+            _ => self.vcpu.msr(index).map_err(|_| MsrRefused),
+        }
+    }
+
+    /// Sets an MSR, of the processor or of its local APIC.
+    ///
+    /// # Errors
+    /// [`MsrRefused`]: there is none, or it cannot hold the value.
+    pub fn set_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefused> {
+        match &mut self.lapic {
+            Some(local) if LocalApic::has_msr(index) => local.set_msr(index, value, &self.presence),
+            _ => self.vcpu.set_msr(index, value).map_err(|_| MsrRefused),
+        }
+    }
+
+    /// Replaces the local APIC by one after power-up with this ID; false where there is none.
+    pub fn set_apic_id(&mut self, id: u32) -> bool {
+        let Some(local) = &mut self.lapic else { return false };
+        *local = LocalApic::new(id, local.lapic.apic_base(), &self.presence);
+        true
+    }
+
+    /// Restores the registers of the local APIC; false where there is none.
+    pub fn restore_lapic(&mut self, image: &[u8; lapic::IMAGE_LEN]) -> bool {
+        let Some(local) = &mut self.lapic else { return false };
+        local.lapic.restore(image, now_ns());
+        self.presence.lapic.publish(&local.lapic.address(), local.lapic.accepts_external());
+        self.presence.notify();
+        // CR8 takes any value of four bits.
+        let taken = self.vcpu.set_reg(Reg::Cr8, LocalApic::cr8_of(image));
+        debug_assert!(taken.is_ok());
+        true
     }
 }
 

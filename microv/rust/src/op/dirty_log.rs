@@ -12,6 +12,7 @@ use crate::abi::map::{
 };
 use crate::call::Call;
 use crate::object::Vm;
+use crate::object::presence::Presence;
 use crate::op::ids;
 use crate::outcome::{Failure, OpResult, Outcome};
 
@@ -107,7 +108,7 @@ pub fn clear(call: &Call) -> OpResult {
 /// Waits until every VS looks up the next page it writes. None of them waits for anything but the end
 /// of its current block.
 fn see_writes(vm: &Arc<Vm>) {
-    let mut missing = vm.have_forget(|vcpu| vcpu.kick.protect());
+    let mut missing = vm.have_forget(Presence::ask_for_protect);
     while !missing.is_empty() {
         missing.retain(|vcpu| !vcpu.has_forgotten());
         std::thread::yield_now();

@@ -9,7 +9,7 @@ use crate::outcome::{Failure, OpResult, Outcome};
 /// Makes the VS leave with exit reason interrupt, now or as soon as it runs next. The only call that
 /// reaches a VS running on another PP.
 pub fn kick(call: &Call) -> OpResult {
-    ids::vs(call)?.presence.kick.exit();
+    ids::vs(call)?.presence.ask_for_exit();
     Ok(Outcome::Done)
 }
 

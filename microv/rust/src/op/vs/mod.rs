@@ -6,6 +6,7 @@ mod debug;
 mod event;
 mod events;
 mod fpu;
+mod lapic;
 mod life;
 pub mod msr;
 pub mod reg;
@@ -30,6 +31,9 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_RUN_IDX_VAL => crate::run::run(call),
         idx::MV_VS_OP_KICK_IDX_VAL => event::kick(call),
         idx::MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL => event::queued_interrupt(call),
+        idx::MV_VS_OP_APIC_ID_SET_IDX_VAL => lapic::set_apic_id(call),
+        idx::MV_VS_OP_LAPIC_GET_ALL_IDX_VAL => lapic::get_all(call),
+        idx::MV_VS_OP_LAPIC_SET_ALL_IDX_VAL => lapic::set_all(call),
         idx::MV_VS_OP_CPUID_GET_IDX_VAL => cpuid::get(call),
         idx::MV_VS_OP_CPUID_SET_IDX_VAL => cpuid::set(call),
         idx::MV_VS_OP_CPUID_GET_LIST_IDX_VAL => cpuid::get_list(call),

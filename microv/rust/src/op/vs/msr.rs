@@ -4,10 +4,9 @@
 //! MV_RDL_ENTRY_REFUSED; set_list stops at the first refusal, marks it, and leaves the number of
 //! entries written in reg0.
 
-use cpu_engine::Vcpu;
-
 use crate::abi::list::{MV_RDL_ENTRY_REFUSED, mv_rdl_entry_t};
 use crate::call::Call;
+use crate::object::vs::State;
 use crate::outcome::{Failure, OpResult, Outcome};
 use crate::rdl;
 
@@ -15,7 +14,7 @@ use crate::rdl;
 pub fn get(call: &Call) -> OpResult {
     super::value(call, |state| {
         let msr = u32::try_from(call.regs.r12).map_err(|_| Failure::Reg2)?;
-        state.vcpu.msr(msr).map_err(|_| Failure::Unknown)
+        state.msr(msr).map_err(|_| Failure::Unknown)
     })
 }
 
@@ -23,7 +22,7 @@ pub fn get(call: &Call) -> OpResult {
 pub fn set(call: &Call) -> OpResult {
     super::done(call, |state| {
         let msr = u32::try_from(call.regs.r12).map_err(|_| Failure::Reg2)?;
-        state.vcpu.set_msr(msr, call.regs.r13).map_err(|_| Failure::Unknown)
+        state.set_msr(msr, call.regs.r13).map_err(|_| Failure::Unknown)
     })
 }
 
@@ -33,7 +32,7 @@ pub fn get_list(call: &Call) -> OpResult {
         let page = call.pp.page()?;
         let mut list = rdl::read(page)?;
         for entry in rdl::entries(&mut list) {
-            match u32::try_from(entry.reg).ok().and_then(|msr| state.vcpu.msr(msr).ok()) {
+            match u32::try_from(entry.reg).ok().and_then(|msr| state.msr(msr).ok()) {
                 Some(value) => entry.val = value,
                 None => (entry.reg, entry.val) = (entry.reg | MV_RDL_ENTRY_REFUSED, 0),
             }
@@ -49,7 +48,7 @@ pub fn set_list(call: &Call) -> OpResult {
         let page = call.pp.page()?;
         let mut list = rdl::read(page)?;
         let entries = rdl::entries(&mut list);
-        let refused = entries.iter().position(|entry| write(&mut state.vcpu, entry).is_err());
+        let refused = entries.iter().position(|entry| write(state, entry).is_err());
         if let Some(refused) = refused {
             entries[refused].reg |= MV_RDL_ENTRY_REFUSED;
         }
@@ -63,7 +62,7 @@ pub fn set_list(call: &Call) -> OpResult {
 ///
 /// # Errors
 /// [`Failure::Unknown`] where there is no such MSR, or it cannot have the value.
-pub fn write(vcpu: &mut Vcpu, entry: &mv_rdl_entry_t) -> Result<(), Failure> {
+pub fn write(state: &mut State, entry: &mv_rdl_entry_t) -> Result<(), Failure> {
     let msr = u32::try_from(entry.reg).map_err(|_| Failure::Unknown)?;
-    vcpu.set_msr(msr, entry.val).map_err(|_| Failure::Unknown)
+    state.set_msr(msr, entry.val).map_err(|_| Failure::Unknown)
 }

@@ -1,4 +1,7 @@
-//! mv_vm_op: VMs and their memory.
+//! mv_vm_op: VMs, their memory, their interrupt controllers and timer.
+
+mod irqchip;
+mod pit;
 
 use crate::abi::id::{MV_ROOT_VMID, MV_SELF_ID};
 use crate::abi::index;
@@ -32,6 +35,17 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_POPULATE_IDX_VAL => pages::populate(call),
         index::MV_VM_OP_STATS_GET_IDX_VAL => stats::of_vm(call),
         index::MV_VM_OP_SET_TIME_BUDGET_IDX_VAL => set_time_budget(call),
+        index::MV_VM_OP_IRQCHIP_CREATE_IDX_VAL => irqchip::create(call),
+        index::MV_VM_OP_IRQ_LINE_IDX_VAL => irqchip::irq_line(call),
+        index::MV_VM_OP_GSI_LIST_SET_IDX_VAL => irqchip::gsi_list_set(call),
+        index::MV_VM_OP_SIGNAL_MSI_IDX_VAL => irqchip::signal_msi(call),
+        index::MV_VM_OP_CHIP_GET_IDX_VAL => irqchip::chip_get(call),
+        index::MV_VM_OP_CHIP_SET_IDX_VAL => irqchip::chip_set(call),
+        index::MV_VM_OP_LINES_ENDED_IDX_VAL => irqchip::lines_ended(call),
+        index::MV_VM_OP_PIT_CREATE_IDX_VAL => pit::create(call),
+        index::MV_VM_OP_PIT_GET_IDX_VAL => pit::get(call),
+        index::MV_VM_OP_PIT_SET_IDX_VAL => pit::set(call),
+        index::MV_VM_OP_PIT_REINJECT_IDX_VAL => pit::reinject(call),
         _ => Err(Failure::Unsupported),
     }
 }

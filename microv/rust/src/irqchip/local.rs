@@ -1,0 +1,227 @@
+//! A processor and the controllers: its local APIC, and the devices its accesses reach.
+//!
+//! Used by the thread that runs the vCPU. Whatever an access makes a local APIC send is sent before
+//! it returns.
+
+use std::sync::Arc;
+
+use cpu_chipset::lapic::{DeliveryMode, Effect, Lapic, Refused};
+
+use super::Irqchip;
+use super::pit::{GSI, PitTimer};
+use super::routing::Route;
+use crate::alarm::now_ns;
+use crate::object::presence::Presence;
+
+/// Bytes of a local APIC's registers.
+const LAPIC_LEN: u64 = 0x1000;
+/// First MSR of x2APIC mode.
+const X2APIC_MSRS: u32 = 0x800;
+
+/// What became of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// No controller has it; it is the root's.
+    Elsewhere,
+    /// Done.
+    Done,
+    /// Done, and it ended an interrupt with this vector, for which the root's I/O APIC waits.
+    Ended(u8),
+}
+
+/// The controllers as one processor sees them.
+pub struct Local<'a> {
+    /// Its local APIC.
+    pub lapic: &'a mut Lapic,
+    /// The VM's controllers.
+    pub irqchip: &'a Irqchip,
+    /// The VM's timer.
+    pub pit: Option<&'a Arc<PitTimer>>,
+    /// Where senders find its local APIC.
+    pub presence: &'a Presence,
+    /// All processors of the VM.
+    pub vcpus: &'a [Arc<Presence>],
+}
+
+impl Local<'_> {
+    /// Reads device memory. False: no controller is there.
+    pub fn read_memory(&mut self, gpa: u64, bytes: &mut [u8]) -> bool {
+        if let Some(offset) = self.lapic_offset(gpa) {
+            bytes.fill(0xFF);
+            let inside = offset as usize % 4 + bytes.len() <= 4 && offset % 16 < 4;
+            if !self.lapic.x2apic() && inside {
+                let value = self.lapic.read_mmio((offset >> 4) as u8, now_ns());
+                let from = offset as usize % 4;
+                bytes.copy_from_slice(&value.to_le_bytes()[from..from + bytes.len()]);
+            }
+            return true;
+        }
+        let Some(value) = self.irqchip.read_ioapic(gpa) else { return false };
+        let value = u64::from(value).to_le_bytes();
+        let len = bytes.len().min(value.len());
+        bytes[..len].copy_from_slice(&value[..len]);
+        true
+    }
+
+    /// Writes device memory.
+    pub fn write_memory(&mut self, gpa: u64, bytes: &[u8]) -> Access {
+        if let Some(offset) = self.lapic_offset(gpa) {
+            let aligned = offset.is_multiple_of(16);
+            return match <[u8; 4]>::try_from(bytes) {
+                Ok(word) if aligned && !self.lapic.x2apic() => {
+                    let value = u32::from_le_bytes(word);
+                    let effect = self.lapic.write_mmio((offset >> 4) as u8, value, now_ns());
+                    self.carry_out(effect)
+                }
+                _ => Access::Done,
+            };
+        }
+        let mut word = [0; 4];
+        let len = bytes.len().min(4);
+        word[..len].copy_from_slice(&bytes[..len]);
+        match self.irqchip.write_ioapic(self.vcpus, gpa, u32::from_le_bytes(word)) {
+            true => Access::Done,
+            false => Access::Elsewhere,
+        }
+    }
+
+    fn lapic_offset(&self, gpa: u64) -> Option<u64> {
+        let page = self.lapic.apic_base() & !0xFFF;
+        let offset = gpa.checked_sub(page).filter(|offset| *offset < LAPIC_LEN)?;
+        self.lapic.enabled().then_some(offset)
+    }
+
+    /// Reads a port. False: no controller has it.
+    pub fn read_port(&mut self, port: u16, bytes: &mut [u8]) -> bool {
+        let value = self.irqchip.read_pic(self.vcpus, port);
+        let value = value.or_else(|| self.pit?.read_port(port));
+        if let Some(value) = value {
+            bytes.fill(0);
+            bytes[0] = value;
+        }
+        value.is_some()
+    }
+
+    /// Writes a port.
+    pub fn write_port(&mut self, port: u16, bytes: &[u8]) -> Access {
+        if self.irqchip.write_pic(self.vcpus, port, bytes[0]) {
+            self.note_ended_inputs();
+            return Access::Done;
+        }
+        match self.pit.is_some_and(|pit| pit.write_port(port, bytes[0])) {
+            true => Access::Done,
+            false => Access::Elsewhere,
+        }
+    }
+
+    /// Reads a register of the local APIC by its MSR.
+    ///
+    /// # Errors
+    /// [`Refused`]: #GP.
+    pub fn read_msr(&mut self, index: u32) -> Result<u64, Refused> {
+        self.lapic.read_msr(self.x2apic_register(index)?, now_ns())
+    }
+
+    /// Writes a register of the local APIC by its MSR.
+    ///
+    /// # Errors
+    /// [`Refused`]: #GP.
+    pub fn write_msr(&mut self, index: u32, value: u64) -> Result<Access, Refused> {
+        let register = self.x2apic_register(index)?;
+        let effect = self.lapic.write_msr(register, value, now_ns())?;
+        Ok(self.carry_out(effect))
+    }
+
+    fn x2apic_register(&self, index: u32) -> Result<u8, Refused> {
+        let register = index.checked_sub(X2APIC_MSRS).and_then(|at| u8::try_from(at).ok());
+        register.filter(|_| self.lapic.x2apic()).ok_or(Refused)
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Access {
+        self.publish();
+        match effect {
+            Effect::None => Access::Done,
+            Effect::Send(message) => {
+                self.irqchip.send_from(self.vcpus, self.presence, &message);
+                Access::Done
+            }
+            Effect::EndOfInterrupt { vector, level } => self.end_of_interrupt(vector, level),
+        }
+    }
+
+    fn end_of_interrupt(&mut self, vector: u8, level: bool) -> Access {
+        if level {
+            self.irqchip.end_of_interrupt(self.vcpus, vector);
+            if self.irqchip.ends_at_root(vector) {
+                return Access::Ended(vector);
+            }
+        } else if let Some(pit) = self.pit
+            && self.irqchip.has_edge(GSI, vector)
+        {
+            pit.end_of_interrupt();
+        }
+        Access::Done
+    }
+
+    /// Tells the timer of its tick's end at the 8259A pair.
+    fn note_ended_inputs(&self) {
+        let inputs = self.irqchip.note_ended_inputs();
+        if let Some(pit) = self.pit
+            && inputs != 0
+            && self.irqchip.leads_to(GSI, |input| inputs & 1 << input != 0)
+        {
+            pit.end_of_interrupt();
+        }
+    }
+
+    /// Makes the local APIC's address known after it may have changed.
+    pub fn publish(&self) {
+        self.presence.lapic.publish(&self.lapic.address(), self.lapic.accepts_external());
+    }
+
+    /// Takes in what has come, and looks at the timer. `tsc`: of this processor.
+    pub fn look(&mut self, tsc: u64) {
+        self.lapic.take_in(&self.presence.lapic.inbox);
+        self.lapic.run_timer(now_ns(), tsc);
+    }
+
+    /// Whether an interrupt can be delivered once the processor is open to it.
+    #[must_use]
+    pub fn has_interrupt(&self) -> bool {
+        self.has_external() || self.lapic.pending().is_some()
+    }
+
+    fn has_external(&self) -> bool {
+        self.irqchip.pic_output() && self.lapic.accepts_external()
+    }
+
+    /// The vector of the next interrupt; the 8259A comes first, as on the processor's pins.
+    pub fn acknowledge(&mut self) -> Option<u8> {
+        if self.has_external() {
+            let vector = self.irqchip.acknowledge_pic(self.vcpus);
+            self.note_ended_inputs();
+            return Some(vector);
+        }
+        self.lapic.acknowledge()
+    }
+}
+
+impl Irqchip {
+    /// Whether a line leads to an edge entry of the I/O APIC with this vector.
+    fn has_edge(&self, gsi: u32, vector: u8) -> bool {
+        let table = self.ioapic().redirtbl;
+        self.routing().of(gsi).iter().any(|route| match *route {
+            Route::Ioapic(pin) => table.get(usize::from(pin)).is_some_and(|entry| {
+                let mode = DeliveryMode::from_bits(entry.delivery_mode().into());
+                let has_vector = matches!(mode, DeliveryMode::Fixed | DeliveryMode::LowestPriority);
+                has_vector && entry.vector() == vector
+            }),
+            _ => false,
+        })
+    }
+
+    /// Whether a line leads to an input of the 8259A pair that `is` finds.
+    fn leads_to(&self, gsi: u32, is: impl Fn(u8) -> bool) -> bool {
+        self.routing().of(gsi).iter().any(|route| matches!(*route, Route::Pic(input) if is(input)))
+    }
+}

@@ -1,0 +1,195 @@
+//! The 8254 of a VM: its alarm, and the interrupts it owes.
+//!
+//! With reinjection a tick that found the one before it unserved is kept and raised when that one
+//! ends, so that a guest that counts ticks loses none (api.rst, KVM_REINJECT_CONTROL).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use cpu_chipset::Pit;
+
+use crate::alarm::{Alarm, now_ns};
+
+/// Interrupt line of channel 0.
+pub const GSI: u32 = 0;
+
+/// What is behind the lock.
+#[derive(Debug)]
+struct State {
+    chip: Pit,
+    reinject: bool,
+    /// Ticks not yet raised.
+    owed: u64,
+    /// A tick was raised and has not ended.
+    in_service: bool,
+}
+
+/// The device.
+pub struct PitTimer {
+    state: Mutex<State>,
+    alarm: Arc<Alarm>,
+    pulse: Box<dyn Fn() + Send + Sync>,
+    /// Has port 61H.
+    speaker: bool,
+}
+
+impl std::fmt::Debug for PitTimer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PitTimer").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl PitTimer {
+    /// After power-up. `pulse` raises [`GSI`] and lets it fall again.
+    pub fn new(speaker: bool, pulse: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<PitTimer>| {
+            let this = Weak::clone(this);
+            let tick = move || {
+                if let Some(pit) = this.upgrade() {
+                    pit.tick();
+                }
+            };
+            let state = State { chip: Pit::new(), reinject: true, owed: 0, in_service: false };
+            PitTimer {
+                state: Mutex::new(state),
+                alarm: Alarm::new(tick),
+                pulse: Box::new(pulse),
+                speaker,
+            }
+        })
+    }
+
+    /// Reads a port; None: it is not this device's.
+    pub fn read_port(&self, port: u16) -> Option<u8> {
+        if port == 0x61 && !self.speaker {
+            return None;
+        }
+        self.lock().chip.read_port(port, now_ns())
+    }
+
+    /// Writes a port; false: it is not this device's.
+    pub fn write_port(&self, port: u16, value: u8) -> bool {
+        if port == 0x61 && !self.speaker {
+            return false;
+        }
+        let mut state = self.lock();
+        let ours = state.chip.write_port(port, value, now_ns());
+        self.alarm.set(state.chip.next_tick());
+        ours
+    }
+
+    /// A copy of the registers.
+    pub fn chip(&self) -> Pit {
+        self.lock().chip
+    }
+
+    /// Replaces the registers; counting starts anew.
+    pub fn set_chip(&self, chip: Pit) {
+        let mut state = self.lock();
+        state.chip = chip;
+        state.chip.restart(now_ns());
+        state.owed = 0;
+        state.in_service = false;
+        self.alarm.set(state.chip.next_tick());
+    }
+
+    /// Whether ticks that came too early are kept.
+    pub fn set_reinject(&self, reinject: bool) {
+        let mut state = self.lock();
+        state.reinject = reinject;
+        state.owed = 0;
+        state.in_service = false;
+    }
+
+    fn tick(&self) {
+        let mut state = self.lock();
+        let ticks = state.chip.advance(now_ns());
+        self.alarm.set(state.chip.next_tick());
+        if !state.reinject {
+            drop(state);
+            if ticks > 0 {
+                (self.pulse)();
+            }
+            return;
+        }
+        state.owed = state.owed.saturating_add(ticks);
+        self.raise_next(state);
+    }
+
+    /// The interrupt of the last tick has ended.
+    pub fn end_of_interrupt(&self) {
+        let mut state = self.lock();
+        state.in_service = false;
+        self.raise_next(state);
+    }
+
+    fn raise_next(&self, mut state: MutexGuard<'_, State>) {
+        if state.in_service || state.owed == 0 {
+            return;
+        }
+        state.owed -= 1;
+        state.in_service = state.reinject;
+        drop(state);
+        (self.pulse)();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{self, Receiver};
+
+    /// Channel 0 as a rate generator of about 1 kHz.
+    fn ticking() -> (Arc<PitTimer>, Receiver<()>) {
+        let (sender, pulses) = mpsc::channel();
+        let sender = Mutex::new(sender);
+        let pit = PitTimer::new(true, move || {
+            let _ = sender.lock().unwrap().send(());
+        });
+        pit.write_port(0x43, 0x34);
+        pit.write_port(0x40, 0xA9);
+        pit.write_port(0x40, 0x04);
+        (pit, pulses)
+    }
+
+    #[test]
+    fn every_tick_that_was_owed_is_raised_in_the_end() {
+        let (pit, pulses) = ticking();
+        for _ in 0..5 {
+            pulses.recv().unwrap();
+            pit.end_of_interrupt();
+        }
+    }
+
+    #[test]
+    fn a_tick_waits_for_the_end_of_the_one_before() {
+        let (pit, pulses) = ticking();
+        pulses.recv().unwrap();
+        while pit.lock().owed < 3 {
+            std::thread::yield_now();
+        }
+        assert!(pulses.try_recv().is_err());
+        pit.end_of_interrupt();
+        pulses.recv().unwrap();
+    }
+
+    #[test]
+    fn without_reinjection_ticks_do_not_wait() {
+        let (pit, pulses) = ticking();
+        pit.set_reinject(false);
+        for _ in 0..3 {
+            pulses.recv().unwrap();
+        }
+        assert_eq!(pit.lock().owed, 0);
+    }
+
+    #[test]
+    fn the_speaker_port_may_be_somebody_elses() {
+        let pit = PitTimer::new(false, || {});
+        assert_eq!(pit.read_port(0x61), None);
+        assert!(!pit.write_port(0x61, 0) && pit.read_port(0x40).is_some());
+    }
+}

@@ -1,0 +1,310 @@
+//! A VS whose VM has interrupt controllers: it executes, sleeps, is reset and started by messages,
+//! and reaches its controllers, without leaving to the root.
+//!
+//! SDM volume 3, "MP Initialization Protocol" (INIT, start-up), "HLT".
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpu_chipset::lapic::register::base;
+use cpu_chipset::lapic::{Refused, Signals, TimerEnd, apic_base_transition_is_legal};
+use cpu_defs::msr::IA32_APIC_BASE;
+use cpu_defs::{Reg, SegField, SegReg};
+use cpu_engine::{
+    Arrivals, Controllers, Exit, Halted, IoDirection, IoExit, MmioExit, MsrAnswer, MsrExit,
+    MsrReason, PlatformMsrs, Vcpu,
+};
+
+use crate::alarm::{Alarm, now_ns};
+use crate::irqchip::local::{Access, Local};
+use crate::mp_state::MpState;
+use crate::object::local_apic::{APIC_BASE_LEGAL, IA32_TSC_DEADLINE, X2APIC_MSRS};
+
+/// MSRs that the local APIC answers for.
+#[must_use]
+pub fn platform_msrs() -> PlatformMsrs {
+    [IA32_APIC_BASE..=IA32_APIC_BASE, IA32_TSC_DEADLINE..=IA32_TSC_DEADLINE, X2APIC_MSRS].into()
+}
+
+/// Why the processor stopped.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one exit lives on the stack at a time")]
+pub enum Stopped {
+    /// The root has something to do.
+    Exit(Exit),
+    /// An interrupt with this vector ended, for which the root's I/O APIC waits.
+    Ended(u8),
+}
+
+/// The controllers beside a VS, as the engine asks them.
+pub struct Beside<'a> {
+    /// Local APIC and devices.
+    pub local: Local<'a>,
+    /// Wakes the VS when its timer wants to be looked at.
+    pub alarm: &'a Arc<Alarm>,
+    /// TSC frequency.
+    pub tsc_khz: u32,
+    /// INIT or start-up that has come.
+    pub signals: Signals,
+}
+
+impl Controllers for Beside<'_> {
+    fn look(&mut self, tsc: u64) -> Arrivals {
+        self.local.look(tsc);
+        self.alarm.set(self.next_look(tsc));
+        let arrived = self.local.presence.lapic.inbox.take_signals();
+        self.signals.init |= arrived.init;
+        self.signals.start_up = match arrived.init {
+            true => arrived.start_up,
+            false => arrived.start_up.or(self.signals.start_up),
+        };
+        let leave = self.signals.init || self.signals.start_up.is_some();
+        Arrivals { nmi: arrived.nmi, leave }
+    }
+
+    fn has_interrupt(&mut self, cr8: u8) -> bool {
+        if self.local.lapic.cr8() != cr8 {
+            self.local.lapic.set_cr8(cr8);
+        }
+        self.local.has_interrupt()
+    }
+
+    fn acknowledge(&mut self) -> Option<u8> {
+        self.local.acknowledge()
+    }
+}
+
+impl Beside<'_> {
+    /// When the timer ends, on the alarms' clock.
+    fn next_look(&self, tsc: u64) -> Option<u64> {
+        match self.local.lapic.timer_end()? {
+            TimerEnd::Time(ns) => Some(ns),
+            TimerEnd::Tsc(deadline) => {
+                let ticks = u128::from(deadline.saturating_sub(tsc));
+                let ns = (ticks * 1_000_000).div_ceil(u128::from(self.tsc_khz.max(1)));
+                u64::try_from(u128::from(now_ns()) + ns).ok()
+            }
+        }
+    }
+
+    fn rearm(&self, vcpu: &Vcpu) {
+        self.alarm.set(self.next_look(vcpu.tsc()));
+    }
+}
+
+/// A VS and its controllers.
+pub struct Processor<'a> {
+    /// The processor.
+    pub vcpu: &'a mut Vcpu,
+    /// What it waits for.
+    pub mp_state: &'a mut MpState,
+    /// Its controllers.
+    pub beside: Beside<'a>,
+}
+
+impl Processor<'_> {
+    /// Executes until the root has something to do. `window`: also as soon as the guest could take
+    /// an interrupt of the root's.
+    pub fn run(&mut self, window: bool) -> Stopped {
+        loop {
+            if let Some(exit) = self.wait() {
+                return Stopped::Exit(exit);
+            }
+            *self.mp_state = MpState::Running;
+            let exit = self.vcpu.run_with(window, &mut self.beside);
+            match self.handle(exit) {
+                Handled::Inside if self.beside.local.irqchip.has_ended() => {
+                    return Stopped::Exit(Exit::Interrupted);
+                }
+                Handled::Inside => {}
+                Handled::Ended(vector) => return Stopped::Ended(vector),
+                Handled::Leaves(exit) => return Stopped::Exit(exit),
+            }
+        }
+    }
+
+    /// Sleeps while the processor is halted or waits to be started. Some: it was asked to leave.
+    fn wait(&mut self) -> Option<Exit> {
+        loop {
+            self.take_signals();
+            let halted = match *self.mp_state {
+                MpState::Wait => self.vcpu.poll_halted(&mut self.beside),
+                MpState::Init => match self.vcpu.poll_halted(&mut self.beside) {
+                    // Only a start-up wakes it, which is a reason to leave the poll.
+                    Halted::Woken => Halted::Asleep,
+                    other => other,
+                },
+                _ => return None,
+            };
+            match halted {
+                Halted::Woken => return None,
+                Halted::Left if self.has_signals() => {}
+                Halted::Left => return Some(Exit::Interrupted),
+                Halted::Asleep => self.beside.local.presence.sleep(None::<Duration>),
+            }
+        }
+    }
+
+    fn has_signals(&self) -> bool {
+        self.beside.signals.init || self.beside.signals.start_up.is_some()
+    }
+
+    /// INIT resets, and an application processor waits for its start-up then.
+    fn take_signals(&mut self) {
+        if std::mem::take(&mut self.beside.signals.init) {
+            self.vcpu.init_reset();
+            self.beside.local.lapic.init();
+            self.beside.local.publish();
+            let is_boot = self.beside.local.lapic.apic_base() & base::BSP != 0;
+            *self.mp_state = if is_boot { MpState::Running } else { MpState::Init };
+        }
+        if let Some(vector) = self.beside.signals.start_up.take()
+            && *self.mp_state == MpState::Init
+        {
+            self.start_at(vector);
+            *self.mp_state = MpState::Running;
+        }
+    }
+
+    /// Start-up: real mode at the page `vector`.
+    fn start_at(&mut self, vector: u8) {
+        let segment = |field| Reg::Segment(SegReg::Cs, field);
+        for (reg, value) in [
+            (segment(SegField::Selector), u64::from(vector) << 8),
+            (segment(SegField::Base), u64::from(vector) << 12),
+            (Reg::Rip, 0),
+        ] {
+            // Every processor takes these values.
+            let taken = self.vcpu.set_reg(reg, value);
+            debug_assert!(taken.is_ok());
+        }
+    }
+
+    fn handle(&mut self, exit: Exit) -> Handled {
+        match exit {
+            Exit::Hlt => {
+                *self.mp_state = MpState::Wait;
+                Handled::Inside
+            }
+            Exit::Interrupted if self.has_signals() => Handled::Inside,
+            Exit::Mmio(access) => self.memory(access),
+            Exit::Io(access) => self.port(access),
+            Exit::Msr(access) if access.reason == MsrReason::Platform => self.msr(access),
+            other => Handled::Leaves(other),
+        }
+    }
+
+    fn memory(&mut self, access: MmioExit) -> Handled {
+        let len = usize::from(access.len);
+        if !access.write {
+            let mut bytes = [0; 8];
+            if !self.beside.local.read_memory(access.gpa, &mut bytes[..len]) {
+                return Handled::Leaves(Exit::Mmio(access));
+            }
+            return self.complete(&bytes[..len]);
+        }
+        match self.beside.local.write_memory(access.gpa, &access.data[..len]) {
+            Access::Elsewhere => Handled::Leaves(Exit::Mmio(access)),
+            Access::Done => self.after_write(None),
+            Access::Ended(vector) => self.after_write(Some(vector)),
+        }
+    }
+
+    fn port(&mut self, access: IoExit) -> Handled {
+        let size = usize::from(access.size);
+        if access.dir == IoDirection::In {
+            let mut data = vec![0; size * access.count as usize];
+            for element in data.chunks_mut(size) {
+                if !self.beside.local.read_port(access.port, element) {
+                    return Handled::Leaves(Exit::Io(access));
+                }
+            }
+            return self.complete(&data);
+        }
+        match self.beside.local.write_port(access.port, &access.data[..size]) {
+            Access::Elsewhere => Handled::Leaves(Exit::Io(access)),
+            Access::Done => self.after_write(None),
+            Access::Ended(vector) => self.after_write(Some(vector)),
+        }
+    }
+
+    /// The write may have changed the task priority or the timer.
+    fn after_write(&mut self, ended: Option<u8>) -> Handled {
+        let cr8 = u64::from(self.beside.local.lapic.cr8());
+        // CR8 takes any value of four bits.
+        let taken = self.vcpu.set_reg(Reg::Cr8, cr8);
+        debug_assert!(taken.is_ok());
+        self.beside.rearm(self.vcpu);
+        match (self.vcpu.complete(&[]), ended) {
+            // No register of a local APIC crosses a page, so the end is never lost here.
+            (Some(exit), _) => self.handle(exit),
+            (None, Some(vector)) => Handled::Ended(vector),
+            (None, None) => Handled::Inside,
+        }
+    }
+
+    fn complete(&mut self, data: &[u8]) -> Handled {
+        match self.vcpu.complete(data) {
+            Some(exit) => self.handle(exit),
+            None => Handled::Inside,
+        }
+    }
+
+    fn msr(&mut self, access: MsrExit) -> Handled {
+        let mut ended = None;
+        let answer = match access.value {
+            None => self.read_msr(access.index),
+            Some(value) => self.write_msr(access.index, value).map(|done| {
+                if let Access::Ended(vector) = done {
+                    ended = Some(vector);
+                }
+                0
+            }),
+        };
+        self.beside.rearm(self.vcpu);
+        let answer = answer.map_or(MsrAnswer::Refused, MsrAnswer::Value);
+        match (self.vcpu.complete_msr(answer), ended) {
+            (Some(exit), _) => self.handle(exit),
+            (None, Some(vector)) => Handled::Ended(vector),
+            (None, None) => Handled::Inside,
+        }
+    }
+
+    /// An MSR of the local APIC.
+    pub fn read_msr(&mut self, index: u32) -> Result<u64, Refused> {
+        let lapic = &self.beside.local.lapic;
+        match index {
+            IA32_APIC_BASE => Ok(lapic.apic_base()),
+            IA32_TSC_DEADLINE => Ok(lapic.tsc_deadline()),
+            _ => self.beside.local.read_msr(index),
+        }
+    }
+
+    fn write_msr(&mut self, index: u32, value: u64) -> Result<Access, Refused> {
+        match index {
+            IA32_APIC_BASE => {
+                let old = self.beside.local.lapic.apic_base();
+                let legal = value & !APIC_BASE_LEGAL == 0;
+                if !legal || !apic_base_transition_is_legal(old, value) {
+                    return Err(Refused);
+                }
+                self.beside.local.lapic.set_apic_base(value);
+                self.beside.local.publish();
+            }
+            IA32_TSC_DEADLINE => self.beside.local.lapic.set_tsc_deadline(value),
+            _ => return self.beside.local.write_msr(index, value),
+        }
+        Ok(Access::Done)
+    }
+}
+
+/// What became of an exit.
+#[allow(clippy::large_enum_variant, reason = "one exit lives on the stack at a time")]
+enum Handled {
+    /// The guest goes on.
+    Inside,
+    /// So it does, but the root wants to hear of the end of this vector.
+    Ended(u8),
+    /// It is the root's.
+    Leaves(Exit),
+}
