@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from kvmshim.abi.structs_gen import kvm_segment, kvm_sregs
+from kvmshim.abi import ioctls_gen as nr
+from kvmshim.abi.structs_gen import kvm_pit_config, kvm_segment, kvm_sregs
 from tests.assembler import assemble
 from tests.kvm import Region, System, Vcpu, Vm
 
@@ -56,8 +57,12 @@ class Machine:
     ram: Region
 
     @classmethod
-    def of(cls, system: System, machine_type: int = 0) -> "Machine":
+    def of(cls, system: System, machine_type: int = 0, *, controllers: bool = False) -> "Machine":
+        """`controllers`: interrupt controllers and a timer are in the VM."""
         vm = system.create_vm(machine_type)
+        if controllers:
+            vm.ioctl(nr.KVM_CREATE_IRQCHIP)
+            vm.ioctl(nr.KVM_CREATE_PIT2, kvm_pit_config())
         ram = vm.add_region(slot=0, gpa=0, size=RAM_SIZE)
         return cls(vm, vm.create_vcpu(0), ram)
 

@@ -46,6 +46,8 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_SYNC_REGS: (
         kvm.KVM_SYNC_X86_REGS | kvm.KVM_SYNC_X86_SREGS | kvm.KVM_SYNC_X86_EVENTS
     ),
+    kvm.KVM_CAP_IOEVENTFD: 1,
+    kvm.KVM_CAP_IOEVENTFD_ANY_LENGTH: 1,
     kvm.KVM_CAP_MAX_VCPUS: limits.KVM_MAX_VCPUS,
     kvm.KVM_CAP_READONLY_MEM: 1,
     kvm.KVM_CAP_X86_SMM: 1,

@@ -32,3 +32,6 @@ VCPU_MMAP_SIZE: Final = 3 * PAGE_SIZE
 
 KVMSHIM_CAP_IDENTITY: Final = 0x6B76736D
 """A capability only kvmshim has ("kvsm"): its value is its number. KVM answers 0."""
+
+KVM_MAX_IRQ_ROUTES: Final = 4096
+"""Lines and entries of a routing table; what KVM_CAP_IRQ_ROUTING reports."""

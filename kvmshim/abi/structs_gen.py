@@ -3,7 +3,19 @@
 Generated from `kvm-bindings` by `tools/gen/src/structs.rs` by `make gen`; do not edit.
 """
 
-from ctypes import Array, Structure, c_int16, c_uint8, c_uint16, c_uint32, c_uint64, sizeof
+from ctypes import (
+    Array,
+    Structure,
+    c_int8,
+    c_int16,
+    c_int32,
+    c_int64,
+    c_uint8,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    sizeof,
+)
 from typing import Final
 
 KVM_RUN_EXIT_OFFSET: Final = 0x20
@@ -962,6 +974,350 @@ class kvm_pre_fault_memory(Structure):
 
 
 assert sizeof(kvm_pre_fault_memory) == 64
+
+
+class kvm_irq_level(Structure):
+    """`struct kvm_irq_level`, 8 bytes."""
+
+    irq: int
+    level: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("irq", c_uint32),
+        ("level", c_uint32),
+    )
+
+
+assert sizeof(kvm_irq_level) == 8
+
+
+class kvm_irqchip(Structure):
+    """`struct kvm_irqchip`, 520 bytes."""
+
+    chip_id: int
+    pad: int
+    chip: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("chip_id", c_uint32),
+        ("pad", c_uint32),
+        ("chip", c_uint8 * 512),
+    )
+
+
+assert sizeof(kvm_irqchip) == 520
+
+
+class kvm_pic_state(Structure):
+    """`struct kvm_pic_state`, 16 bytes."""
+
+    last_irr: int
+    irr: int
+    imr: int
+    isr: int
+    priority_add: int
+    irq_base: int
+    read_reg_select: int
+    poll: int
+    special_mask: int
+    init_state: int
+    auto_eoi: int
+    rotate_on_auto_eoi: int
+    special_fully_nested_mode: int
+    init4: int
+    elcr: int
+    elcr_mask: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("last_irr", c_uint8),
+        ("irr", c_uint8),
+        ("imr", c_uint8),
+        ("isr", c_uint8),
+        ("priority_add", c_uint8),
+        ("irq_base", c_uint8),
+        ("read_reg_select", c_uint8),
+        ("poll", c_uint8),
+        ("special_mask", c_uint8),
+        ("init_state", c_uint8),
+        ("auto_eoi", c_uint8),
+        ("rotate_on_auto_eoi", c_uint8),
+        ("special_fully_nested_mode", c_uint8),
+        ("init4", c_uint8),
+        ("elcr", c_uint8),
+        ("elcr_mask", c_uint8),
+    )
+
+
+assert sizeof(kvm_pic_state) == 16
+
+
+class kvm_ioapic_state(Structure):
+    """`struct kvm_ioapic_state`, 216 bytes."""
+
+    base_address: int
+    ioregsel: int
+    id: int
+    irr: int
+    pad: int
+    redirtbl: Array[c_uint64]
+
+    _pack_ = 1
+    _fields_ = (
+        ("base_address", c_uint64),
+        ("ioregsel", c_uint32),
+        ("id", c_uint32),
+        ("irr", c_uint32),
+        ("pad", c_uint32),
+        ("redirtbl", c_uint64 * 24),
+    )
+
+
+assert sizeof(kvm_ioapic_state) == 216
+
+
+class kvm_irq_routing(Structure):
+    """`struct kvm_irq_routing`, 8 bytes."""
+
+    nr: int
+    flags: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("nr", c_uint32),
+        ("flags", c_uint32),
+    )
+
+
+assert sizeof(kvm_irq_routing) == 8
+
+
+class kvm_irq_routing_entry(Structure):
+    """`struct kvm_irq_routing_entry`, 48 bytes."""
+
+    gsi: int
+    type_: int
+    flags: int
+    pad: int
+    u: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("gsi", c_uint32),
+        ("type_", c_uint32),
+        ("flags", c_uint32),
+        ("pad", c_uint32),
+        ("u", c_uint8 * 32),
+    )
+
+
+assert sizeof(kvm_irq_routing_entry) == 48
+
+
+class kvm_irq_routing_irqchip(Structure):
+    """`struct kvm_irq_routing_irqchip`, 8 bytes."""
+
+    irqchip: int
+    pin: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("irqchip", c_uint32),
+        ("pin", c_uint32),
+    )
+
+
+assert sizeof(kvm_irq_routing_irqchip) == 8
+
+
+class kvm_irq_routing_msi(Structure):
+    """`struct kvm_irq_routing_msi`, 16 bytes."""
+
+    address_lo: int
+    address_hi: int
+    data: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("address_lo", c_uint32),
+        ("address_hi", c_uint32),
+        ("data", c_uint32),
+        ("_at_c", c_uint8 * 4),
+    )
+
+
+assert sizeof(kvm_irq_routing_msi) == 16
+
+
+class kvm_msi(Structure):
+    """`struct kvm_msi`, 32 bytes."""
+
+    address_lo: int
+    address_hi: int
+    data: int
+    flags: int
+    devid: int
+    pad: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("address_lo", c_uint32),
+        ("address_hi", c_uint32),
+        ("data", c_uint32),
+        ("flags", c_uint32),
+        ("devid", c_uint32),
+        ("pad", c_uint8 * 12),
+    )
+
+
+assert sizeof(kvm_msi) == 32
+
+
+class kvm_irqfd(Structure):
+    """`struct kvm_irqfd`, 32 bytes."""
+
+    fd: int
+    gsi: int
+    flags: int
+    resamplefd: int
+    pad: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("fd", c_uint32),
+        ("gsi", c_uint32),
+        ("flags", c_uint32),
+        ("resamplefd", c_uint32),
+        ("pad", c_uint8 * 16),
+    )
+
+
+assert sizeof(kvm_irqfd) == 32
+
+
+class kvm_pit_config(Structure):
+    """`struct kvm_pit_config`, 64 bytes."""
+
+    flags: int
+    pad: Array[c_uint32]
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint32),
+        ("pad", c_uint32 * 15),
+    )
+
+
+assert sizeof(kvm_pit_config) == 64
+
+
+class kvm_pit_channel_state(Structure):
+    """`struct kvm_pit_channel_state`, 24 bytes."""
+
+    count: int
+    latched_count: int
+    count_latched: int
+    status_latched: int
+    status: int
+    read_state: int
+    write_state: int
+    write_latch: int
+    rw_mode: int
+    mode: int
+    bcd: int
+    gate: int
+    count_load_time: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("count", c_uint32),
+        ("latched_count", c_uint16),
+        ("count_latched", c_uint8),
+        ("status_latched", c_uint8),
+        ("status", c_uint8),
+        ("read_state", c_uint8),
+        ("write_state", c_uint8),
+        ("write_latch", c_uint8),
+        ("rw_mode", c_uint8),
+        ("mode", c_uint8),
+        ("bcd", c_uint8),
+        ("gate", c_uint8),
+        ("count_load_time", c_int64),
+    )
+
+
+assert sizeof(kvm_pit_channel_state) == 24
+
+
+class kvm_pit_state2(Structure):
+    """`struct kvm_pit_state2`, 112 bytes."""
+
+    channels: Array[kvm_pit_channel_state]
+    flags: int
+    reserved: Array[c_uint32]
+
+    _pack_ = 1
+    _fields_ = (
+        ("channels", kvm_pit_channel_state * 3),
+        ("flags", c_uint32),
+        ("reserved", c_uint32 * 9),
+    )
+
+
+assert sizeof(kvm_pit_state2) == 112
+
+
+class kvm_reinject_control(Structure):
+    """`struct kvm_reinject_control`, 32 bytes."""
+
+    pit_reinject: int
+    reserved: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("pit_reinject", c_uint8),
+        ("reserved", c_uint8 * 31),
+    )
+
+
+assert sizeof(kvm_reinject_control) == 32
+
+
+class kvm_lapic_state(Structure):
+    """`struct kvm_lapic_state`, 1024 bytes."""
+
+    regs: Array[c_int8]
+
+    _pack_ = 1
+    _fields_ = (("regs", c_int8 * 1024),)
+
+
+assert sizeof(kvm_lapic_state) == 1024
+
+
+class kvm_ioeventfd(Structure):
+    """`struct kvm_ioeventfd`, 64 bytes."""
+
+    datamatch: int
+    addr: int
+    len: int
+    fd: int
+    flags: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("datamatch", c_uint64),
+        ("addr", c_uint64),
+        ("len", c_uint32),
+        ("fd", c_int32),
+        ("flags", c_uint32),
+        ("_at_1c", c_uint8 * 36),
+    )
+
+
+assert sizeof(kvm_ioeventfd) == 64
 
 
 class kvm_run(Structure):

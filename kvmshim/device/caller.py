@@ -14,6 +14,7 @@ from kvmshim.client.caller import StoppedCaller
 from kvmshim.client.client import Client
 from kvmshim.client.mapped import MappedRanges
 from kvmshim.client.own_memory import OwnMemory
+from kvmshim.device.eventfds import ClientEventfds
 from kvmshim.device.fuse_ffi import Pending
 from kvmshim.device.gate import Gate
 from kvmshim.device.kept_files import KeptFiles
@@ -39,6 +40,10 @@ class RequestCaller:
     def process(self) -> int:
         """Thread group id."""
         return self._client.tgid
+
+    def eventfds(self, vmid: int) -> ClientEventfds:
+        """The client's eventfds, to work with a VM of it."""
+        return ClientEventfds(self._client, vmid)
 
     def copy_in(self, address: int, size: int) -> bytes:
         """Read the caller's memory; EFAULT."""

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 from kvmshim.device import fuse_ffi
 from kvmshim.errors import KvmError
+from kvmshim.objects.vcpu import Vcpu
+from kvmshim.objects.vm import Irqchip
+from kvmshim.platform.eventfds import Watched
 from microv import _native
 
 _ffi = _native.ffi
@@ -98,11 +101,9 @@ class SyncRegs(Protocol):
 class VcpuSlot:
     """The native ioctl slot of one vCPU's session."""
 
-    def __init__(
-        self, vsid: int, memfd: int, rest: int, sync: SyncRegs, gate: Gate, process: int
-    ) -> None:
+    def __init__(self, vcpu: Vcpu, memfd: int, rest: int, sync: SyncRegs, gate: Gate) -> None:
         """`memfd` holds the run area, `rest` is the address of the C function for what is not
-        KVM_RUN, `process` the only thread group that may call.
+        KVM_RUN. Only threads of the process that made the VM may call.
 
         MemoryError where the area cannot be mapped.
         """
@@ -110,9 +111,9 @@ class VcpuSlot:
         rest_function = _ffi.cast("IoctlFn", rest)
         # The vCPU calls it until `close`.
         self._sync = _ffi.callback("SyncFn", partial(_exchange, sync))
-        self._vcpu = library.kvmshim_vcpu_new(
-            vsid, memfd, rest_function, self._sync, gate.native, process
-        )
+        has_lapic = vcpu.vm.irqchip is not Irqchip.NONE
+        ids = vcpu.vm.vmid, vcpu.vsid, vcpu.vm.process, has_lapic
+        self._vcpu = library.kvmshim_vcpu_new(*ids, memfd, rest_function, self._sync, gate.native)
         if self._vcpu == _ffi.NULL:
             raise MemoryError("the run area of the vCPU cannot be mapped")
 
@@ -129,3 +130,45 @@ class VcpuSlot:
     def close(self) -> None:
         """The session has ended; nobody calls the slot any more."""
         _library().kvmshim_vcpu_free(self._vcpu)
+
+
+def _native_watched(watched: Watched) -> Any:
+    return _ffi.new(
+        "IoEvent *",
+        {
+            "port": watched.port,
+            "len": watched.size,
+            "any_data": watched.data is None,
+            "address": watched.address,
+            "data": watched.data or 0,
+        },
+    )
+
+
+def add_ioeventfd(vmid: int, watched: Watched, identity: int, fd: int) -> bool:
+    """Signal our eventfd `fd`, of which a duplicate is kept, for writes of the VM's guest. False:
+    a write could be for another one too."""
+    native = _native_watched(watched)
+    return bool(_library().kvmshim_ioeventfd_add(vmid, native, identity, fd))
+
+
+def remove_ioeventfd(vmid: int, watched: Watched, identity: int) -> bool:
+    """Undo `add_ioeventfd`. False: there was none."""
+    native = _native_watched(watched)
+    return bool(_library().kvmshim_ioeventfd_remove(vmid, native, identity))
+
+
+def assign_irqfd(vmid: int, gsi: int, identity: int, fd: int, resample: int | None) -> bool:
+    """Let our eventfd `fd`, of which a duplicate is kept, raise a line. False: it does already."""
+    resample_fd = -1 if resample is None else resample
+    return bool(_library().kvmshim_irqfd_assign(vmid, gsi, identity, fd, resample_fd))
+
+
+def deassign_irqfd(vmid: int, gsi: int, identity: int) -> None:
+    """Undo `assign_irqfd`, if it was done."""
+    _library().kvmshim_irqfd_deassign(vmid, gsi, identity)
+
+
+def forget_vm(vmid: int) -> None:
+    """The VM is about to end: close its eventfds."""
+    _library().kvmshim_vm_forget(vmid)

@@ -57,8 +57,7 @@ class KvmService:
         memfd = os.memfd_create("kvmshim-run", os.MFD_CLOEXEC)
         try:
             os.ftruncate(memfd, VCPU_MMAP_SIZE)
-            sync = _SyncRegs(vcpu)
-            slot = VcpuSlot(vcpu.vsid, memfd, python_ioctl, sync, gate, vcpu.vm.process)
+            slot = VcpuSlot(vcpu, memfd, python_ioctl, _SyncRegs(vcpu), gate)
         except BaseException:
             os.close(memfd)
             raise

@@ -14,6 +14,8 @@ from kvmshim.abi import limits
 from kvmshim.abi.structs_gen import (
     kvm_cpuid2,
     kvm_cpuid_entry2,
+    kvm_irq_routing,
+    kvm_irq_routing_entry,
     kvm_msr_entry,
     kvm_msr_list,
     kvm_msrs,
@@ -132,6 +134,21 @@ def takes_cpuid(handler: Handler) -> Shape:
             raise KvmError(errno.E2BIG, f"{count} leaves")
         address = request.arg + sizeof(kvm_cpuid2)
         handler(request.target, _entries(request, kvm_cpuid_entry2, address, count))
+        return 0
+
+    return answer
+
+
+def takes_routing(handler: Handler) -> Shape:
+    """`handler(target, head, entries)`; EINVAL above KVM_MAX_IRQ_ROUTES of them."""
+
+    def answer(request: Request) -> Reply:
+        packed = request.caller.copy_in(request.arg, sizeof(kvm_irq_routing))
+        head = kvm_irq_routing.from_buffer_copy(packed)
+        if head.nr > limits.KVM_MAX_IRQ_ROUTES:
+            raise KvmError(errno.EINVAL, f"{head.nr} routes")
+        address = request.arg + sizeof(kvm_irq_routing)
+        handler(request.target, head, _entries(request, kvm_irq_routing_entry, address, head.nr))
         return 0
 
     return answer

@@ -31,6 +31,16 @@ def nothing(handler: Handler) -> Shape:
     return answer
 
 
+def ignores_argument(handler: Handler) -> Shape:
+    """`handler(target) -> result`, whatever the argument is."""
+
+    def answer(request: Request) -> Reply:
+        result: int = handler(request.target)
+        return result
+
+    return answer
+
+
 def number(handler: Handler) -> Shape:
     """`handler(target, number, caller) -> result`; no result is 0."""
 
@@ -70,6 +80,16 @@ def takes(layout: Layout, handler: Handler, *, before: Handler = lambda _target:
         before(request.target)
         handler(request.target, _copy_in(layout, request))
         return 0
+
+    return answer
+
+
+def takes_and_counts(layout: Layout, handler: Handler) -> Shape:
+    """`handler(target, structure) -> result`; the structure is copied in."""
+
+    def answer(request: Request) -> Reply:
+        result: int = handler(request.target, _copy_in(layout, request))
+        return result
 
     return answer
 

@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
 from kvmshim.objects.intervals import Intervals
 from kvmshim.platform.caller import SharedMemory
+from kvmshim.platform.eventfds import Eventfds
 from microv import abi_gen as mv
 
 if TYPE_CHECKING:
     from kvmshim.objects.guest_memory import GuestMemory
     from kvmshim.objects.vcpu import Vcpu
+
+
+class Irqchip(Enum):
+    """Which interrupt controllers are behind the VM."""
+
+    NONE = 0
+    """None: the client emulates them all."""
+    KERNEL = 1
+    """All: PIC pair, IOAPIC, local APICs."""
+    SPLIT = 2
+    """Local APICs; the rest is the client's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,10 @@ class Vm:
     """Guest-physical addresses with KVM_MEMORY_ATTRIBUTE_PRIVATE."""
     slots: dict[int, Slot] = field(default_factory=dict)
     vcpus: dict[int, Vcpu] = field(default_factory=dict)
+    irqchip: Irqchip = Irqchip.NONE
+    has_pit: bool = False
+    eventfds: Eventfds | None = None
+    """From the first KVM_IRQFD or KVM_IOEVENTFD on."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     boot_vcpu_id: int = 0
     """The vCPU that begins as the boot processor."""

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from kvmshim.platform.eventfds import Eventfds
+
 
 class SharedMemory(Protocol):
     """Memory of a client that this process sees too."""
@@ -48,6 +50,9 @@ class Caller(Protocol):
     @property
     def process(self) -> int:
         """Thread group id: which client this is."""
+
+    def eventfds(self, vmid: int) -> Eventfds:
+        """The client's eventfds, to work with a VM of it."""
 
     def copy_in(self, address: int, size: int) -> bytes:
         """Read `size` bytes at `address`. EFAULT unless all of them can be read."""

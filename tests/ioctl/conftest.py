@@ -47,7 +47,7 @@ def shared_system(device_path: Path) -> Iterator[System]:
 @pytest.fixture(scope="module")
 def targets(shared_system: System) -> Targets:
     """One machine for all tests of a module that may not change it."""
-    machine = Machine.of(shared_system)
+    machine = Machine.of(shared_system, controllers=True)
     machine.vcpu.set_cpuid(shared_system.supported_cpuid())
     return Targets(shared_system, machine)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kvmshim.abi import ioctls_gen
+from kvmshim.abi.structs_gen import kvm_reinject_control
 from kvmshim.dispatch import lists
 from kvmshim.dispatch.shapes import Shape
 from kvmshim.dispatch.table import TABLES
@@ -25,8 +26,11 @@ NAMES: Final = {
 }
 KINDS: Final = {System: "system", Vm: "vm", Vcpu: "vcpu"}
 
-WITHOUT_POINTER: Final = {"nothing", "number", "new_file"}
+WITHOUT_POINTER: Final = {"nothing", "ignores_argument", "number", "new_file"}
 """Shapes whose argument is a value, or nothing."""
+
+UNTOLD_SIZES: Final = {"KVM_REINJECT_CONTROL": ctypes.sizeof(kvm_reinject_control)}
+"""Structures that the number says nothing of."""
 
 ANSWERS: Final = {"gives", "exchanges", "hands_back"}
 """Shapes that write one structure to where the argument points."""
@@ -64,8 +68,8 @@ class Row:
 
     @property
     def size(self) -> int:
-        """Bytes of the structure that the number tells; 0 for none."""
-        return self.number >> 16 & 0x3FFF
+        """Bytes of the structure that the argument points to; 0 for none."""
+        return UNTOLD_SIZES.get(self.name, self.number >> 16 & 0x3FFF)
 
 
 ROWS: Final = [
@@ -75,10 +79,13 @@ ROWS: Final = [
 ]
 POINTERS: Final = [row for row in ROWS if row.takes_pointer]
 STRUCTURES: Final = [row for row in POINTERS if not row.is_list]
+MOMENTS: Final = {"KVM_GET_CLOCK", "KVM_GET_PIT2"}
+"""Ioctls that tell a time of the host's."""
+
 STATE: Final = [
     row
     for row in ROWS
-    if row.shape_name == "gives" and row.kind != "system" and row.name != "KVM_GET_CLOCK"
+    if row.shape_name == "gives" and row.kind != "system" and row.name not in MOMENTS
 ]
 """Ioctls that read a VM's or vCPU's state, which stands still while no vCPU runs."""
 
@@ -104,15 +111,14 @@ class Targets:
         except OSError as error:
             return -(error.errno or 0)
 
-    def state(self) -> dict[str, bytes]:
-        """All that can be read of the VM and the vCPU, by row."""
+    def state(self) -> dict[str, tuple[int, bytes]]:
+        """All that can be read of the VM and the vCPU, by row: the outcome, and what is read."""
         return {row.label: self.image(row) for row in STATE}
 
-    def image(self, row: Row) -> bytes:
+    def image(self, row: Row) -> tuple[int, bytes]:
         """What a row of STATE reads."""
         image = ctypes.create_string_buffer(row.size)
-        self.call(row, ctypes.addressof(image))
-        return image.raw
+        return self.outcome(row, ctypes.addressof(image)), image.raw
 
 
 def half_mapped(hole: Region, size: int, mapped: int) -> int:

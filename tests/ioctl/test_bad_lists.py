@@ -46,6 +46,13 @@ LISTS = {
     "system-KVM_GET_SUPPORTED_CPUID": LEAVES,
     # The padding of the entries is looked at before; what cannot be read is not clean.
     "system-KVM_GET_EMULATED_CPUID": List(head=8, entry=40, longest=None, hollow=errno.EINVAL),
+    "vm-KVM_SET_GSI_ROUTING": List(
+        head=8,
+        entry=48,
+        longest=limits.KVM_MAX_IRQ_ROUTES - 1,
+        too_long=errno.EINVAL,
+        given=True,
+    ),
     "vcpu-KVM_GET_MSRS": MSRS,
     "vcpu-KVM_SET_MSRS": List(
         head=8, entry=16, longest=MSRS.longest, too_long=errno.E2BIG, given=True

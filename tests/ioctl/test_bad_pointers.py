@@ -19,6 +19,7 @@ NOWHERE = {
 NO_ANSWER = {
     "KVM_CLEAR_DIRTY_LOG": "is _IOWR in the header, and only reads",
     "KVM_CREATE_GUEST_MEMFD": "is _IOWR in the header, and answers with a descriptor",
+    "KVM_SET_IRQCHIP": "is _IOR in the header, and only reads",
 }
 """Ioctls whose number says that they write to the caller, and why they do not."""
 

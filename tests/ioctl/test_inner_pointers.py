@@ -66,7 +66,11 @@ INNER: dict[str, Callable[[int], ctypes.Structure]] = {
 }
 """A structure, right but for where its pointer leads."""
 
-NOT_FOLLOWED = {"KVM_HAS_DEVICE_ATTR": "only looks at the attribute's number"}
+NOT_FOLLOWED = {
+    "KVM_HAS_DEVICE_ATTR": "only looks at the attribute's number",
+    "KVM_IRQFD": "names descriptors, not memory",
+    "KVM_IOEVENTFD": "names descriptors, not memory",
+}
 """Ioctls that leave the pointer alone, and why."""
 
 WITH_MEMORY = [row for row in STRUCTURES if row.shape_name == "takes_memory"]

@@ -2,12 +2,9 @@
 
 import pytest
 
-from tests.ioctl.rows import POINTERS, STATE, Row, Targets
+from tests.ioctl.rows import MOMENTS, POINTERS, STATE, Row, Targets
 from tests.kvm import PAGE_SIZE, Region, System
 from tests.machine import Machine
-
-MOVES = {"KVM_GET_CLOCK": "reads the clock of the moment"}
-"""Ioctls whose answer is never the same twice, and why."""
 
 IMAGES = {row.label: row for row in STATE}
 
@@ -15,16 +12,16 @@ IMAGES = {row.label: row for row in STATE}
 def image_for(row: Row, targets: Targets) -> bytes:
     """What the ioctl's GET tells, where it has one; else zeros."""
     getter = IMAGES.get(row.label.replace("_SET_", "_GET_"))
-    return targets.image(getter) if getter else bytes(PAGE_SIZE)
+    return targets.image(getter)[1] if getter else bytes(PAGE_SIZE)
 
 
 def outcome(system: System, memory: Region, row: Row, offset: int) -> object:
     """All that a fresh machine shows of the ioctl, with its structure at `offset`."""
-    targets = Targets(system, Machine.of(system))
+    targets = Targets(system, Machine.of(system, controllers=True))
     image = image_for(row, targets)
     memory.write(offset, image)
     result = targets.outcome(row, memory.address + offset)
-    answer = b"" if row.name in MOVES else memory.read(offset, len(image))
+    answer = b"" if row.name in MOMENTS else memory.read(offset, len(image))
     return result, answer, targets.state()
 
 

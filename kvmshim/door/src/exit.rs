@@ -7,24 +7,26 @@ use std::ffi::c_int;
 
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO,
-    KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MEMORY_FAULT,
-    KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR,
-    KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
-    KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, KVM_MEMORY_EXIT_FLAG_PRIVATE,
-    KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL, KVM_MSR_EXIT_REASON_UNKNOWN,
-    kvm_run__bindgen_ty_1,
+    KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT, KVM_EXIT_IOAPIC_EOI, KVM_EXIT_IRQ_WINDOW_OPEN,
+    KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_X86_RDMSR,
+    KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION,
+    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+    KVM_MEMORY_EXIT_FLAG_PRIVATE, KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL,
+    KVM_MSR_EXIT_REASON_UNKNOWN, kvm_run__bindgen_ty_1,
     kvm_run__bindgen_ty_1__bindgen_ty_14__bindgen_ty_1__bindgen_ty_1 as EmulationFailure,
 };
 use microv::abi::msr::{MV_MSR_LEAVE_INVALID, MV_MSR_LEAVE_UNKNOWN};
 use microv::abi::run::{
     MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_MSR_WRITE, MV_EXIT_UNKNOWN_EMULATION,
-    mv_exit_debug_t, mv_exit_failure_t, mv_exit_io_t, mv_exit_memory_fault_t, mv_exit_mmio_t,
-    mv_exit_msr_t, mv_exit_reason_t_debug, mv_exit_reason_t_failure, mv_exit_reason_t_hlt,
-    mv_exit_reason_t_interrupt, mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io,
+    mv_exit_debug_t, mv_exit_failure_t, mv_exit_interrupt_end_t, mv_exit_io_t,
+    mv_exit_memory_fault_t, mv_exit_mmio_t, mv_exit_msr_t, mv_exit_reason_t_debug,
+    mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_interrupt,
+    mv_exit_reason_t_interrupt_end, mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io,
     mv_exit_reason_t_memory_fault, mv_exit_reason_t_mmio, mv_exit_reason_t_msr,
     mv_exit_reason_t_shutdown, mv_exit_reason_t_unknown, mv_exit_unknown_t,
 };
 
+use crate::ioeventfd::{IoEventfds, Space};
 use crate::run::ExitPage;
 use crate::run_area::{PIO_OFFSET, RunArea};
 
@@ -50,16 +52,18 @@ pub enum Outcome {
     Client(Pending),
     /// The client gets it, and KVM_RUN fails with this errno.
     Refused(c_int),
+    /// Nobody but the door had to see it; the guest goes on.
+    Done,
     /// The processor was asked to leave; who asked decides.
     Interrupted,
 }
 
 /// Writes the exit into `area`.
-pub fn translate(reason: u64, page: &ExitPage<'_>, area: &RunArea) -> Outcome {
+pub fn translate(reason: u64, page: &ExitPage<'_>, area: &RunArea, events: &IoEventfds) -> Outcome {
     #[allow(non_upper_case_globals, reason = "the names are the specification's")]
     match reason {
-        mv_exit_reason_t_io => Outcome::Client(port(&page.details(), area)),
-        mv_exit_reason_t_mmio => Outcome::Client(mmio(&page.details(), area)),
+        mv_exit_reason_t_io => port(&page.details(), area, events),
+        mv_exit_reason_t_mmio => mmio(&page.details(), area, events),
         mv_exit_reason_t_hlt => plain(KVM_EXIT_HLT, area),
         mv_exit_reason_t_msr => Outcome::Client(msr(&page.details(), area)),
         mv_exit_reason_t_memory_fault => memory_fault(&page.details(), area),
@@ -67,6 +71,7 @@ pub fn translate(reason: u64, page: &ExitPage<'_>, area: &RunArea) -> Outcome {
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),
         mv_exit_reason_t_interrupt => Outcome::Interrupted,
+        mv_exit_reason_t_interrupt_end => interrupt_end(&page.details(), area),
         mv_exit_reason_t_failure => failure(&page.details(), area),
         mv_exit_reason_t_unknown => unknown(&page.details(), area),
         other => unexpected(other, area),
@@ -78,10 +83,13 @@ fn plain(exit_reason: u32, area: &RunArea) -> Outcome {
     Outcome::Client(Pending::Nothing)
 }
 
-fn port(exit: &mv_exit_io_t, area: &RunArea) -> Pending {
+fn port(exit: &mv_exit_io_t, area: &RunArea, events: &IoEventfds) -> Outcome {
     let size = 1_usize << exit.size;
     let bytes = size * exit.reps as usize;
     let input = exit.r#type == MV_EXIT_IO_IN;
+    if !input && events.signal(Space::Port, exit.addr, &exit.data[..bytes]) {
+        return Outcome::Done;
+    }
     let mut details = kvm_run__bindgen_ty_1::default();
     details.io.direction = if input { KVM_EXIT_IO_IN } else { KVM_EXIT_IO_OUT } as u8;
     details.io.size = size as u8;
@@ -92,19 +100,29 @@ fn port(exit: &mv_exit_io_t, area: &RunArea) -> Pending {
         area.write_pio(&exit.data[..exit.bytes as usize]);
     }
     area.set_exit(KVM_EXIT_IO, details);
-    if input { Pending::PortData(bytes) } else { Pending::Nothing }
+    Outcome::Client(if input { Pending::PortData(bytes) } else { Pending::Nothing })
 }
 
-fn mmio(exit: &mv_exit_mmio_t, area: &RunArea) -> Pending {
+fn mmio(exit: &mv_exit_mmio_t, area: &RunArea, events: &IoEventfds) -> Outcome {
     let len = exit.memory_access_size as usize;
     let write = exit.flags & MV_EXIT_MMIO_WRITE != 0;
+    if write && events.signal(Space::Memory, exit.gpa, &exit.data.to_le_bytes()[..len]) {
+        return Outcome::Done;
+    }
     let mut details = kvm_run__bindgen_ty_1::default();
     details.mmio.phys_addr = exit.gpa;
     details.mmio.data = exit.data.to_le_bytes();
     details.mmio.len = len as u32;
     details.mmio.is_write = write.into();
     area.set_exit(KVM_EXIT_MMIO, details);
-    if write { Pending::Nothing } else { Pending::MmioData(len) }
+    Outcome::Client(if write { Pending::Nothing } else { Pending::MmioData(len) })
+}
+
+fn interrupt_end(exit: &mv_exit_interrupt_end_t, area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.eoi.vector = exit.vector as u8;
+    area.set_exit(KVM_EXIT_IOAPIC_EOI, details);
+    Outcome::Client(Pending::Nothing)
 }
 
 fn msr(exit: &mv_exit_msr_t, area: &RunArea) -> Pending {

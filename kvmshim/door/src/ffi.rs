@@ -5,15 +5,17 @@
 #![allow(unsafe_code, reason = "the boundary with C")]
 
 use std::ffi::{c_int, c_uint, c_void};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::fuse::{self, Functions, IoctlFn, Request};
 use crate::gate::Gate;
 use crate::ioctls::{KVM_RUN, KVMSHIM_ECHO};
+use crate::ioeventfd::{self, Space, Watched};
+use crate::irqfd;
 use crate::run_area::RunArea;
-use crate::vcpu::{SyncFn, Vcpu};
+use crate::vcpu::{Ids, SyncFn, Vcpu};
 
 /// Gives the door libfuse's functions. Called once, before the first session.
 ///
@@ -117,12 +119,14 @@ pub unsafe extern "C" fn kvmshim_gate_inside(
 /// `gate` is live; `memfd` is an open descriptor for the time of the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvmshim_vcpu_new(
+    vmid: u16,
     vsid: u16,
+    process: u32,
+    has_lapic: bool,
     memfd: c_int,
     rest: IoctlFn,
     sync: SyncFn,
     gate: *const Gate,
-    process: u32,
 ) -> *mut Vcpu {
     // SAFETY: as the caller promises.
     let Ok(area) = RunArea::map(unsafe { BorrowedFd::borrow_raw(memfd) }) else {
@@ -133,7 +137,8 @@ pub unsafe extern "C" fn kvmshim_vcpu_new(
         Arc::increment_strong_count(gate);
         Arc::from_raw(gate)
     };
-    Box::into_raw(Box::new(Vcpu::new(vsid, area, rest, sync, gate, process)))
+    let ids = Ids { vmid, vsid, process, has_lapic };
+    Box::into_raw(Box::new(Vcpu::new(ids, area, rest, sync, gate)))
 }
 
 /// KVM_SET_SIGNAL_MASK: `mask` is what KVM_RUN blocks. False: there is no thread for it.
@@ -194,4 +199,108 @@ pub unsafe extern "C" fn kvmshim_vcpu_ioctl(
     vcpu.gate.leave(tid);
     // SAFETY: the request is live until this reply.
     unsafe { fuse::reply(req, value) }
+}
+
+/// A write of the guest that an eventfd waits for.
+#[repr(C)]
+pub struct IoEvent {
+    /// A port; else guest-physical memory.
+    port: bool,
+    /// Bytes written; 0 for any number.
+    len: u8,
+    /// Whatever is written counts; else only `data`.
+    any_data: bool,
+    address: u64,
+    data: u64,
+}
+
+impl IoEvent {
+    fn watched(&self) -> Watched {
+        Watched {
+            space: if self.port { Space::Port } else { Space::Memory },
+            address: self.address,
+            len: self.len,
+            data: (!self.any_data).then_some(self.data),
+        }
+    }
+}
+
+/// A duplicate of a descriptor, or None where there is none (left).
+///
+/// # Safety
+/// `fd` is an open descriptor for the time of the call.
+unsafe fn duplicate(fd: c_int) -> Option<OwnedFd> {
+    // SAFETY: as the caller promises.
+    unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().ok()
+}
+
+/// Signals an eventfd, of which a duplicate is kept, for writes of a VM's guest. False: a write
+/// could be for another one too.
+///
+/// # Safety
+/// `event` points to an [`IoEvent`]; `fd` is open for the time of the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_ioeventfd_add(
+    vmid: u16,
+    event: *const IoEvent,
+    identity: u64,
+    fd: c_int,
+) -> bool {
+    // SAFETY: as the caller promises.
+    let (event, eventfd) = unsafe { (&*event, duplicate(fd)) };
+    let events = ioeventfd::of_vm(vmid);
+    eventfd.is_some_and(|eventfd| events.add(event.watched(), identity, eventfd).is_ok())
+}
+
+/// Undoes [`kvmshim_ioeventfd_add`]. False: there was none.
+///
+/// # Safety
+/// `event` points to an [`IoEvent`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_ioeventfd_remove(
+    vmid: u16,
+    event: *const IoEvent,
+    identity: u64,
+) -> bool {
+    // SAFETY: as the caller promises.
+    let event = unsafe { &*event };
+    ioeventfd::of_vm(vmid).remove(&event.watched(), identity).is_ok()
+}
+
+/// Lets an eventfd, of which a duplicate is kept, raise a line; `resample` is -1 for none. False: it
+/// raises one of the VM already.
+///
+/// # Safety
+/// `fd`, and `resample` unless it is -1, are open for the time of the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_irqfd_assign(
+    vmid: u16,
+    gsi: u32,
+    identity: u64,
+    fd: c_int,
+    resample: c_int,
+) -> bool {
+    // SAFETY: as the caller promises.
+    let (eventfd, resample) =
+        unsafe { (duplicate(fd), (resample >= 0).then(|| duplicate(resample))) };
+    match (eventfd, resample) {
+        (Some(eventfd), None) => irqfd::assign(vmid, gsi, identity, eventfd, None).is_ok(),
+        (Some(eventfd), Some(Some(resample))) => {
+            irqfd::assign(vmid, gsi, identity, eventfd, Some(resample)).is_ok()
+        }
+        _ => false,
+    }
+}
+
+/// Undoes [`kvmshim_irqfd_assign`], if it was done.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvmshim_irqfd_deassign(vmid: u16, gsi: u32, identity: u64) {
+    irqfd::deassign(vmid, gsi, identity);
+}
+
+/// Closes the eventfds of a VM that ends.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvmshim_vm_forget(vmid: u16) {
+    irqfd::forget(vmid);
+    ioeventfd::forget(vmid);
 }

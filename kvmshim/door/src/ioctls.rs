@@ -74,6 +74,19 @@ ioctls! {
         KVM_GET_CLOCK = KVMIO 0x7c, READ, kvm::kvm_clock_data;
         KVM_CLEAR_DIRTY_LOG = KVMIO 0xc0, READ | WRITE, kvm::kvm_clear_dirty_log;
         KVM_X86_SET_MSR_FILTER = KVMIO 0xc6, WRITE, kvm::kvm_msr_filter;
+        KVM_CREATE_IRQCHIP = KVMIO 0x60, NONE;
+        KVM_IRQ_LINE = KVMIO 0x61, WRITE, kvm::kvm_irq_level;
+        KVM_GET_IRQCHIP = KVMIO 0x62, READ | WRITE, kvm::kvm_irqchip;
+        KVM_SET_IRQCHIP = KVMIO 0x63, READ, kvm::kvm_irqchip;
+        KVM_IRQ_LINE_STATUS = KVMIO 0x67, READ | WRITE, kvm::kvm_irq_level;
+        KVM_SET_GSI_ROUTING = KVMIO 0x6a, WRITE, kvm::kvm_irq_routing;
+        KVM_REINJECT_CONTROL = KVMIO 0x71, NONE;
+        KVM_IRQFD = KVMIO 0x76, WRITE, kvm::kvm_irqfd;
+        KVM_CREATE_PIT2 = KVMIO 0x77, WRITE, kvm::kvm_pit_config;
+        KVM_GET_PIT2 = KVMIO 0x9f, READ, kvm::kvm_pit_state2;
+        KVM_SET_PIT2 = KVMIO 0xa0, WRITE, kvm::kvm_pit_state2;
+        KVM_SIGNAL_MSI = KVMIO 0xa5, WRITE, kvm::kvm_msi;
+        KVM_IOEVENTFD = KVMIO 0x79, WRITE, kvm::kvm_ioeventfd;
     }
     "vcpu" {
         KVM_RUN = KVMIO 0x80, NONE;
@@ -87,6 +100,8 @@ ioctls! {
         KVM_SET_SIGNAL_MASK = KVMIO 0x8b, WRITE, kvm::kvm_signal_mask;
         KVM_GET_FPU = KVMIO 0x8c, READ, kvm::kvm_fpu;
         KVM_SET_FPU = KVMIO 0x8d, WRITE, kvm::kvm_fpu;
+        KVM_GET_LAPIC = KVMIO 0x8e, READ, kvm::kvm_lapic_state;
+        KVM_SET_LAPIC = KVMIO 0x8f, WRITE, kvm::kvm_lapic_state;
         KVM_SET_CPUID2 = KVMIO 0x90, WRITE, kvm::kvm_cpuid2;
         KVM_GET_CPUID2 = KVMIO 0x91, READ | WRITE, kvm::kvm_cpuid2;
         KVM_GET_MP_STATE = KVMIO 0x98, READ, kvm::kvm_mp_state;

@@ -8,11 +8,14 @@
 //! process writes at any time. `unsafe` is in [`ffi`], [`fuse`],
 //! [`run_area`], [`root_page`] and, for the live request, [`vcpu`].
 
+mod eventfd;
 mod exit;
 pub mod ffi;
 mod fuse;
 mod gate;
 pub mod ioctls;
+mod ioeventfd;
+mod irqfd;
 mod owner;
 mod root_page;
 mod run;

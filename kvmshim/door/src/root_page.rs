@@ -37,7 +37,12 @@ pub fn with_page<R>(body: impl FnOnce(&RootPage) -> R) -> R {
 
 /// Makes one hypercall of a group that takes the handle. Returns the status and R10.
 pub fn call(group: u64, index: u64, r11: u64, r12: u64) -> (u64, u64) {
-    let mut regs = Regs { rax: group | index, r10: handle(), r11, r12, r13: 0 };
+    call3(group, index, r11, r12, 0)
+}
+
+/// As [`call`], for hypercalls that take R13.
+pub fn call3(group: u64, index: u64, r11: u64, r12: u64, r13: u64) -> (u64, u64) {
+    let mut regs = Regs { rax: group | index, r10: handle(), r11, r12, r13 };
     hypercall(&mut regs);
     (regs.rax, regs.r10)
 }

@@ -12,12 +12,15 @@ use kvm_bindings::{
 };
 use microv::abi::run::{
     MV_EXIT_MSR_ANSWER_SIZE, MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW,
-    MV_RUN_RETURN_STATE_INTERRUPTIBLE, MV_RUN_RETURN_STATE_SMM, mv_run_return_t,
+    MV_RUN_RETURN_STATE_INTERRUPTIBLE, MV_RUN_RETURN_STATE_LINES_ENDED, MV_RUN_RETURN_STATE_SMM,
+    mv_run_return_t,
 };
 
 use crate::exit::{Outcome, Pending, translate};
 use crate::fuse::{self, IoctlFn, Request};
 use crate::gate::Gate;
+use crate::ioeventfd::{self, IoEventfds};
+use crate::irqfd;
 use crate::owner::Owner;
 use crate::run::{self, Entry};
 use crate::run_area::{RunArea, Wishes};
@@ -38,7 +41,12 @@ pub type SyncFn = unsafe extern "C" fn(regs: *mut u8, fields: u64, store: bool) 
 
 /// A vCPU file: what its ioctls need here.
 pub struct Vcpu {
+    vmid: u16,
     vsid: u16,
+    /// The VM's local APICs are in the engine, and CR8 with them.
+    has_lapic: bool,
+    /// The VM's eventfds that writes of the guest signal.
+    events: Arc<IoEventfds>,
     area: RunArea,
     /// Where every ioctl but KVM_RUN goes.
     pub rest: IoctlFn,
@@ -52,18 +60,27 @@ pub struct Vcpu {
     turn: Mutex<Pending>,
 }
 
+/// Whose part of the door it is.
+pub struct Ids {
+    /// The VM.
+    pub vmid: u16,
+    /// The virtual processor's state.
+    pub vsid: u16,
+    /// The process that made the VM.
+    pub process: u32,
+    /// The VM's local APICs are in the engine.
+    pub has_lapic: bool,
+}
+
 impl Vcpu {
-    /// A vCPU that has not run. `process` is the one that made the VM.
-    pub fn new(
-        vsid: u16,
-        area: RunArea,
-        rest: IoctlFn,
-        sync: SyncFn,
-        gate: Arc<Gate>,
-        process: u32,
-    ) -> Self {
+    /// A vCPU that has not run.
+    pub fn new(ids: Ids, area: RunArea, rest: IoctlFn, sync: SyncFn, gate: Arc<Gate>) -> Self {
+        let Ids { vmid, vsid, process, has_lapic } = ids;
         Self {
+            vmid,
             vsid,
+            has_lapic,
+            events: ioeventfd::of_vm(vmid),
             area,
             rest,
             sync,
@@ -133,10 +150,14 @@ impl Vcpu {
         let mut data = [0; MAX_DATA];
         let mut bytes = self.brought(std::mem::take(pending), &mut data);
         loop {
-            let entry = Entry { cr8: wishes.cr8, flags: flags(&wishes), data: &data[..bytes] };
+            let cr8 = (!self.has_lapic).then_some(wishes.cr8);
+            let entry = Entry { cr8, flags: flags(&wishes), data: &data[..bytes] };
             let result = run::run(self.vsid, &entry, |reason, head, page| {
                 self.set_common(head);
-                translate(reason, page, &self.area)
+                if head.state & MV_RUN_RETURN_STATE_LINES_ENDED != 0 {
+                    irqfd::lines_ended(self.vmid);
+                }
+                translate(reason, page, &self.area, &self.events)
             });
             bytes = 0;
             match result {
@@ -152,8 +173,8 @@ impl Vcpu {
                     self.area.set_exit_reason(KVM_EXIT_INTR);
                     return -libc::EINTR;
                 }
-                // A kick meant for a call that had ended already.
-                Ok(Outcome::Interrupted) => {}
+                // Not the client's; or a kick meant for a call that had ended already.
+                Ok(Outcome::Done | Outcome::Interrupted) => {}
                 Err(run::Refused) => return -libc::EINVAL,
             }
         }

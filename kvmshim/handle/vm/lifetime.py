@@ -14,8 +14,9 @@ from kvmshim.abi.msr_index import MSR_IA32_APICBASE, MSR_IA32_APICBASE_BSP
 from kvmshim.errors import KvmError
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
-from kvmshim.objects.vm import Vm
+from kvmshim.objects.vm import Irqchip, Vm
 from kvmshim.platform.caller import Caller
+from microv import abi_gen as mv
 from microv.ops import vm as vm_op
 from microv.ops import vp as vp_op
 from microv.ops import vs as vs_op
@@ -72,7 +73,12 @@ def _new_vcpu(vm: Vm, vcpu_id: int) -> Vcpu:
         raise KvmError(errno.ENOMEM, "no more virtual processor states") from error
     if vm.tsc_khz:
         vs_op.tsc_set_khz(vsid, vm.tsc_khz)
-    _set_initial_state(vsid, boots=vcpu_id == vm.boot_vcpu_id)
+    boots = vcpu_id == vm.boot_vcpu_id
+    _set_initial_state(vsid, boots=boots)
+    if vm.irqchip is not Irqchip.NONE:
+        vs_op.apic_id_set(vsid, vcpu_id)
+        if not boots:
+            vs_op.mp_state_set(vsid, mv.mv_mp_state_t_init)
     return Vcpu(vm, vcpu_id, vpid, vsid)
 
 
@@ -99,6 +105,8 @@ def release_vm(vm: Vm) -> None:
         vm.files -= 1
         if vm.files:
             return
+        if vm.eventfds is not None:
+            vm.eventfds.close()
         for vcpu in vm.vcpus.values():
             vs_op.destroy_vs(vcpu.vsid)
             vp_op.destroy_vp(vcpu.vpid)

@@ -25,8 +25,17 @@ macro_rules! ctype_integers {
         }
     )*};
 }
-ctype_integers!(u8 = "c_uint8", u16 = "c_uint16", u32 = "c_uint32", u64 = "c_uint64");
-ctype_integers!(i16 = "c_int16", *mut u8 = "c_uint64");
+ctype_integers!(
+    i8 = "c_int8",
+    i16 = "c_int16",
+    i32 = "c_int32",
+    i64 = "c_int64",
+    u8 = "c_uint8",
+    u16 = "c_uint16",
+    u32 = "c_uint32",
+    u64 = "c_uint64",
+    *mut u8 = "c_uint64"
+);
 // Pointers of the client, as the kernel pads them.
 ctype_integers!(
     kvm::kvm_dirty_log__bindgen_ty_1 = "c_uint64",
@@ -86,6 +95,23 @@ macro_rules! layouts {
         })*
     };
 }
+
+/// Unions, as what their members are in memory.
+macro_rules! ctype_unions {
+    ($($type:ty = $bytes:ty),*) => {$(
+        impl Ctype for $type {
+            fn ctype() -> String { <$bytes as Ctype>::ctype() }
+            fn seen() -> String { <$bytes as Ctype>::seen() }
+        }
+        const _: () = assert!(size_of::<$type>() == size_of::<$bytes>());
+    )*};
+}
+ctype_unions!(
+    kvm::kvm_irq_level__bindgen_ty_1 = u32,
+    kvm::kvm_irqchip__bindgen_ty_1 = [u8; 512],
+    kvm::kvm_ioapic_state__bindgen_ty_1 = u64,
+    kvm::kvm_irq_routing_entry__bindgen_ty_1 = [u8; 32]
+);
 
 layouts! {
     "kvm_segment" = kvm::kvm_segment {
@@ -159,6 +185,30 @@ layouts! {
     "kvm_memory_attributes" = kvm::kvm_memory_attributes { address size attributes flags }
     "kvm_create_guest_memfd" = kvm::kvm_create_guest_memfd { size flags reserved }
     "kvm_pre_fault_memory" = kvm::kvm_pre_fault_memory { gpa size flags padding }
+    "kvm_irq_level" = kvm::kvm_irq_level { __bindgen_anon_1: irq level }
+    "kvm_irqchip" = kvm::kvm_irqchip { chip_id pad chip }
+    "kvm_pic_state" = kvm::kvm_pic_state {
+        last_irr irr imr isr priority_add irq_base read_reg_select poll special_mask init_state
+        auto_eoi rotate_on_auto_eoi special_fully_nested_mode init4 elcr elcr_mask
+    }
+    "kvm_ioapic_state" = kvm::kvm_ioapic_state {
+        base_address ioregsel id irr pad redirtbl
+    }
+    "kvm_irq_routing" = kvm::kvm_irq_routing { nr flags }
+    "kvm_irq_routing_entry" = kvm::kvm_irq_routing_entry { gsi type_ flags pad u }
+    "kvm_irq_routing_irqchip" = kvm::kvm_irq_routing_irqchip { irqchip pin }
+    "kvm_irq_routing_msi" = kvm::kvm_irq_routing_msi { address_lo address_hi data }
+    "kvm_msi" = kvm::kvm_msi { address_lo address_hi data flags devid pad }
+    "kvm_irqfd" = kvm::kvm_irqfd { fd gsi flags resamplefd pad }
+    "kvm_pit_config" = kvm::kvm_pit_config { flags pad }
+    "kvm_pit_channel_state" = kvm::kvm_pit_channel_state {
+        count latched_count count_latched status_latched status read_state write_state
+        write_latch rw_mode mode bcd gate count_load_time
+    }
+    "kvm_pit_state2" = kvm::kvm_pit_state2 { channels flags reserved }
+    "kvm_reinject_control" = kvm::kvm_reinject_control { pit_reinject reserved }
+    "kvm_lapic_state" = kvm::kvm_lapic_state { regs }
+    "kvm_ioeventfd" = kvm::kvm_ioeventfd { datamatch addr len fd flags }
     "kvm_run" = kvm::kvm_run {
         request_interrupt_window immediate_exit padding1 exit_reason
         ready_for_interrupt_injection if_flag flags cr8 apic_base kvm_valid_regs kvm_dirty_regs
@@ -189,8 +239,8 @@ pub fn python() -> String {
         "`kvm-bindings` by `tools/gen/src/structs.rs`",
     );
     text.push_str(
-        "from ctypes import (Array, Structure, c_int16, c_uint8, c_uint16, c_uint32, c_uint64,\n\
-         sizeof)\n\
+        "from ctypes import (Array, Structure, c_int8, c_int16, c_int32, c_int64, c_uint8, c_uint16,\n\
+         c_uint32, c_uint64, sizeof)\n\
          from typing import Final\n\n",
     );
     text.push_str(&python::constant("KVM_RUN_EXIT_OFFSET", KVM_RUN_EXIT_OFFSET as u64));
