@@ -97,6 +97,8 @@ MV_VM_OP_PIT_GET_IDX_VAL: Final = 0x48
 MV_VM_OP_PIT_SET_IDX_VAL: Final = 0x49
 MV_VM_OP_PIT_REINJECT_IDX_VAL: Final = 0x4A
 MV_VM_OP_LINES_ENDED_IDX_VAL: Final = 0x4B
+MV_VM_OP_DIRTY_LOG_NOTE_IDX_VAL: Final = 0x84
+MV_VM_OP_DIRTY_LOG_CLEAR_LIST_IDX_VAL: Final = 0x85
 MV_VP_OP_CREATE_VP_IDX_VAL: Final = 0x0
 MV_VP_OP_DESTROY_VP_IDX_VAL: Final = 0x1
 MV_VP_OP_VMID_IDX_VAL: Final = 0x2
@@ -146,6 +148,7 @@ MV_VS_OP_DEBUG_SET_IDX_VAL: Final = 0x62
 MV_VS_OP_TSC_GET_OFFSET_IDX_VAL: Final = 0x80
 MV_VS_OP_TSC_SET_OFFSET_IDX_VAL: Final = 0x81
 MV_VS_OP_STATS_GET_IDX_VAL: Final = 0x82
+MV_VS_OP_DIRTY_LOG_TAKE_IDX_VAL: Final = 0x83
 MV_VS_OP_INJECT_SMI_IDX_VAL: Final = 0xA0
 MV_VS_OP_APIC_ID_SET_IDX_VAL: Final = 0x42
 MV_VS_OP_LAPIC_GET_ALL_IDX_VAL: Final = 0x43
@@ -315,6 +318,7 @@ mv_exit_reason_t_shutdown: Final = 0x9
 mv_exit_reason_t_debug: Final = 0x40
 mv_exit_reason_t_memory_fault: Final = 0x80
 mv_exit_reason_t_interrupt_end: Final = 0x41
+mv_exit_reason_t_noted: Final = 0x81
 MV_RUN_MAX_REG_ENTRIES: Final = 0xA
 MV_RUN_MAX_MSR_ENTRIES: Final = 0xA
 MV_RUN_MAX_IOMEM_SIZE: Final = 0xEA0
@@ -324,6 +328,7 @@ MV_RUN_RETURN_EXIT_OFFSET: Final = 0x20
 MV_RUN_RETURN_STATE_INTERRUPTIBLE: Final = 0x1
 MV_RUN_RETURN_STATE_SMM: Final = 0x10000
 MV_RUN_RETURN_STATE_LINES_ENDED: Final = 0x2
+MV_RUN_RETURN_STATE_NOTED: Final = 0x20000
 MV_EXIT_MSR_READ: Final = 0x1
 MV_EXIT_MSR_WRITE: Final = 0x2
 MV_EXIT_MSR_ANSWER_SIZE: Final = 0x10
@@ -406,6 +411,19 @@ MV_PIC_INIT4: Final = 0x40
 MV_PIT_SPEAKER: Final = 0x1
 MV_PIT_HPET_LEGACY: Final = 0x1
 MV_PIT_SPEAKER_DATA_ON: Final = 0x2
+
+
+class mv_written_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("num_pages", ctypes.c_uint64),
+        ("pages", ctypes.c_uint64 * 511),
+    )
+    num_pages: int
+    pages: "ctypes.Array[ctypes.c_uint64]"
+
+
+assert ctypes.sizeof(mv_written_t) == 0x1000
 
 
 class mv_mdl_entry_t(ctypes.LittleEndianStructure):

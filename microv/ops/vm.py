@@ -127,6 +127,26 @@ def dirty_log_clear(vmid: int, gpa: int, size: int, bitmap: bytes) -> None:
         at = end
 
 
+def dirty_log_note(vmid: int) -> None:
+    """VSs tell by `dirty_log_take` which pages they write from now on. It cannot be undone.
+
+    INVALID_INPUT_REG1: no guest VM.
+    """
+    with_handle(_OP | mv.MV_VM_OP_DIRTY_LOG_NOTE_IDX_VAL, vmid)
+
+
+def dirty_log_clear_list(vmid: int, pages: Sequence[int]) -> None:
+    """As `dirty_log_clear`, for pages anywhere. FAILURE_UNKNOWN: unaligned, or out of range."""
+    page, most = shared_page(), len(mv.mv_written_t().pages)
+    for start in range(0, len(pages), most):
+        portion = pages[start : start + most]
+        written = mv.mv_written_t(num_pages=len(portion))
+        for number, gpa in enumerate(portion):
+            written.pages[number] = gpa
+        page.write(written)
+        with_handle(_OP | mv.MV_VM_OP_DIRTY_LOG_CLEAR_LIST_IDX_VAL, vmid)
+
+
 def _on_bitmaps(gpa: int, size: int) -> Iterable[tuple[int, int]]:
     step = mv.MV_DIRTY_LOG_MAX_PAGES * mv.MV_PAGE_SIZE
     return [(at, min(step, gpa + size - at)) for at in range(gpa, gpa + size, step)]

@@ -328,6 +328,15 @@ def stats_get(vsid: int) -> mv.mv_vs_stats_t:
     return page.read(mv.mv_vs_stats_t)
 
 
+def dirty_log_take(vsid: int) -> list[int]:
+    """The pages that the VS has written since they were cleared, each told once, in order; where
+    `dirty_log_note` was called. At most as many as fit on a page."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_DIRTY_LOG_TAKE_IDX_VAL, vsid)
+    written = page.read(mv.mv_written_t)
+    return list(written.pages[: written.num_pages])
+
+
 def clock_get(vsid: int) -> int:
     """Nanoseconds since the VS was created, or on from what was set."""
     return with_handle(_OP | mv.MV_VS_OP_CLOCK_GET_IDX_VAL, vsid)

@@ -84,6 +84,8 @@ pub enum Exit {
     /// RDMSR or WRMSR that somebody outside answers; see [`crate::Vcpu::set_msr_rules`] and
     /// [`crate::Vcpu::set_platform_msrs`].
     Msr(MsrExit),
+    /// Many pages were [noted](cpu_mem::noted) that the guest has written.
+    Noted,
     /// An access to memory that is [refused](cpu_mem::PhysMap::refuse), at this guest-physical
     /// address. The instruction has changed nothing and runs again.
     Refused {

@@ -1,7 +1,7 @@
 //! The run loop: requests of other threads, pending events, execution, exits.
 
-use cpu_interp::Outcome;
 use cpu_interp::state::Shadow;
+use cpu_interp::{MANY_NOTED, Outcome};
 
 use crate::{Controllers, Count, Exit, NoControllers, Vcpu};
 
@@ -58,6 +58,9 @@ impl Vcpu {
                 if kick.take_look() && self.look_at(controllers) || kick.take_exit() {
                     return Exit::Interrupted;
                 }
+            }
+            if cpu_mem::noted() >= MANY_NOTED {
+                return Exit::Noted;
             }
             if let Err(stop) = self.deliver_events(controllers) {
                 return self.exit_for_stop(stop);

@@ -17,6 +17,9 @@ use crate::stop::{Done, Stop};
 
 const OFFSET_MASK: u64 = PAGE_SIZE as u64 - 1;
 
+/// So many [noted](cpu_mem::noted) pages are to be handed on before the next instruction.
+pub const MANY_NOTED: usize = 64;
+
 /// Number of SS among segment operands.
 pub(crate) const SS: u8 = SegReg::Ss as u8;
 /// Segment operand of accesses that do not go through a segment.
@@ -324,6 +327,9 @@ impl Cpu {
         loop {
             let memory = &mut self.memory;
             let target = resolve(&mut memory.tlb, &memory.paging, &memory.map, gla, access);
+            if memory.map.notes_writes() && cpu_mem::noted() >= MANY_NOTED {
+                self.attention = true;
+            }
             self.keep_watched_out_of_tlb(gla, access);
             let target = target.map_err(page_fault)?;
             let Target::NotBacked { gpa } = target else { return Ok(target) };

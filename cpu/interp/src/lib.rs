@@ -35,6 +35,7 @@ mod stop;
 mod wide;
 pub mod xstate;
 
+pub use access::MANY_NOTED;
 pub use clock::TscClock;
 pub use cpu::{Cpu, Request};
 pub use cpu_host::{FpuState, host_tsc, host_tsc_khz};

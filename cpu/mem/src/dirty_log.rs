@@ -33,7 +33,10 @@ impl PhysMap {
                 Ordering::SeqCst,
                 Ordering::Acquire,
             ) {
-                Ok(_) => break,
+                Ok(_) => {
+                    self.journal.note(gpa);
+                    break;
+                }
                 Err(now) => seen = now,
             }
         }

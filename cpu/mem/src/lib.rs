@@ -19,6 +19,7 @@ compile_error!("guest memory ordering is that of the host, which must be x86-64"
 mod dirty_log;
 mod fetch;
 mod host_page;
+mod journal;
 mod locked;
 mod page_flags;
 mod phys_map;
@@ -32,6 +33,7 @@ mod guarded_ranges;
 mod sigbus;
 
 pub use host_page::HostPage;
+pub use journal::{noted, take_noted};
 pub use locked::{SplitLock, split_lock};
 pub use page_flags::PageFlags;
 pub use phys_map::{MAX_GPA, MapError, PhysMap};

@@ -9,6 +9,7 @@ use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use crate::journal::Journal;
 use crate::refused::Refused;
 use crate::{HostPage, PAGE_SIZE, PageFlags};
 
@@ -63,12 +64,13 @@ struct Node<Child>([AtomicPtr<Child>; FANOUT]);
 pub struct PhysMap {
     root: Box<Node<Node<Leaf>>>,
     refused: Refused,
+    pub(crate) journal: Journal,
 }
 
 impl PhysMap {
     /// An empty map.
     pub fn new() -> Self {
-        Self { root: Box::default(), refused: Refused::default() }
+        Self { root: Box::default(), refused: Refused::default(), journal: Journal::default() }
     }
 
     /// Lets the guest use the host page at `hva` as its page at `gpa`.

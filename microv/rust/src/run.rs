@@ -52,7 +52,10 @@ pub fn run(call: &Call) -> OpResult {
     if let Some(rules) = vs.vp.vm.new_msr_rules(msr_changes) {
         vcpu.set_msr_rules(rules);
     }
+    // What the thread has noted for another VS was for nobody.
+    drop(cpu_mem::take_noted());
     let stopped = execute(&vs, &mut state, &input);
+    state.written.append(&mut cpu_mem::take_noted());
     page.write(0, &summary(&vs, &state));
     Ok(match stopped {
         Some(Stopped::Exit(exit)) => exit::report(page, &exit),
@@ -83,6 +86,7 @@ fn summary(vs: &Vs, state: &State) -> abi::mv_run_return_t {
     let vcpu = &state.vcpu;
     let ended = vs.vp.vm.irqchip.get().is_some_and(Irqchip::has_ended);
     let flags = [
+        (!state.written.is_empty(), abi::MV_RUN_RETURN_STATE_NOTED),
         (vcpu.interruptible(), abi::MV_RUN_RETURN_STATE_INTERRUPTIBLE),
         (vcpu.in_smm(), abi::MV_RUN_RETURN_STATE_SMM),
         (ended, abi::MV_RUN_RETURN_STATE_LINES_ENDED),

@@ -101,6 +101,10 @@ super::define::constants! {
     /// Extension. R11 VM; mv_line_list_t on the page: lines driven with MV_IRQ_RESAMPLED whose
     /// interrupts have ended since the last call.
     MV_VM_OP_LINES_ENDED_IDX_VAL = 0x4B;
+    /// Extension. R11 VM; from now on dirty_log_take tells which VS has written which page.
+    MV_VM_OP_DIRTY_LOG_NOTE_IDX_VAL = 0x84;
+    /// Extension. R11 VM; mv_written_t on the page. As dirty_log_clear for pages anywhere.
+    MV_VM_OP_DIRTY_LOG_CLEAR_LIST_IDX_VAL = 0x85;
 
     MV_VP_OP_CREATE_VP_IDX_VAL = 0x0;
     MV_VP_OP_DESTROY_VP_IDX_VAL = 0x1;
@@ -157,6 +161,9 @@ super::define::constants! {
     MV_VS_OP_TSC_SET_OFFSET_IDX_VAL = 0x81;
     /// Extension. R11 VS; mv_vs_stats_t on the page. Legal from any PP, also while the VS runs.
     MV_VS_OP_STATS_GET_IDX_VAL = 0x82;
+    /// Extension. R11 VS; mv_written_t on the page: pages that the VS has written since they were
+    /// last cleared, each told once, as many as there is room for.
+    MV_VS_OP_DIRTY_LOG_TAKE_IDX_VAL = 0x83;
     /// Extension. R11 VS, which enters system management mode as soon as it is not in it.
     MV_VS_OP_INJECT_SMI_IDX_VAL = 0xA0;
     /// Extension. R11 VS of a VM with interrupt controllers, R12 APIC ID; resets the local APIC.

@@ -36,6 +36,14 @@ super::define::constants! {
 }
 
 super::define::layouts! {
+    /// Extension. Pages of a dirty log.
+    mv_written_t, size 0x1000 {
+        /// How many there are.
+        0x000 num_pages: u64,
+        /// Guest-physical addresses, page aligned.
+        0x008 pages: [u64; 511],
+    }
+
     /// A run of memory. For unmap only `dst` and `bytes` count.
     mv_mdl_entry_t, size 0x20 {
         /// Guest-physical address, page aligned; MV_GPA_SMM allowed.

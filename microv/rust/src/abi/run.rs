@@ -20,6 +20,8 @@ super::define::constants! {
     mv_exit_reason_t_memory_fault = 0x80;
     /// Extension.
     mv_exit_reason_t_interrupt_end = 0x41;
+    /// Extension. Many pages were written for the first time; dirty_log_take tells which.
+    mv_exit_reason_t_noted = 0x81;
 
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;
@@ -36,6 +38,8 @@ super::define::constants! {
     MV_RUN_RETURN_STATE_SMM = 1 << 16;
     /// Extension. In `state`: lines_ended has something to tell.
     MV_RUN_RETURN_STATE_LINES_ENDED = 1 << 1;
+    /// In `state`: dirty_log_take has something to tell.
+    MV_RUN_RETURN_STATE_NOTED = 1 << 17;
 
     MV_EXIT_MSR_READ = 1;
     MV_EXIT_MSR_WRITE = 2;

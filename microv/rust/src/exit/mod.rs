@@ -31,6 +31,7 @@ pub fn report(page: &SharedPage, exit: &Exit) -> Outcome {
         Exit::Refused { gpa } => memory_fault::report(page, *gpa),
         Exit::Debug(exit) => debug::report(page, exit),
         Exit::EmulationFailure { bytes, len } => unknown::emulation(page, *bytes, *len),
+        Exit::Noted => reason(abi::mv_exit_reason_t_noted),
         Exit::Hlt => reason(abi::mv_exit_reason_t_hlt),
         Exit::Shutdown => reason(abi::mv_exit_reason_t_shutdown),
         Exit::Interrupted => reason(abi::mv_exit_reason_t_interrupt),

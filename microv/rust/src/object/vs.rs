@@ -48,6 +48,8 @@ pub struct State {
     presence: Arc<Presence>,
     /// TSC frequency given to the guest, in kHz.
     pub tsc_khz: u32,
+    /// Pages it has written that dirty_log_take has not told.
+    pub written: Vec<u64>,
     /// Changes of the VM's MSR rules that the vCPU knows of.
     pub msr_changes: u64,
     destroyed: bool,
@@ -96,6 +98,7 @@ impl Vs {
             mp_state: MpState::Initial,
             clock: Clock::default(),
             tsc_khz: tsc.khz(),
+            written: Vec::new(),
             msr_changes: 0,
             destroyed: false,
         };

@@ -1,4 +1,5 @@
-//! dirty_log_set, dirty_log_get, dirty_log_clear: which pages of a VM its VSs have written.
+//! dirty_log_set, dirty_log_get, dirty_log_clear: which pages of a VM its VSs have written; and
+//! dirty_log_note, dirty_log_take, dirty_log_clear_list: which VS has written which, one by one.
 //!
 //! R11 is the VM, R12 the guest-physical address of the first page (MV_GPA_SMM allowed), R13 the length in bytes, a
 //! multiple of the page size. The page holds one bit for each guest page, lowest first. Pages that are
@@ -6,9 +7,11 @@
 
 use std::sync::Arc;
 
+use zerocopy::FromZeros;
+
 use crate::abi::id::{MV_MAX_GPA, MV_PAGE_SIZE};
 use crate::abi::map::{
-    MV_DIRTY_LOG_ALL_WRITTEN, MV_DIRTY_LOG_MAX_PAGES, MV_DIRTY_LOG_ON, MV_GPA_SMM,
+    MV_DIRTY_LOG_ALL_WRITTEN, MV_DIRTY_LOG_MAX_PAGES, MV_DIRTY_LOG_ON, MV_GPA_SMM, mv_written_t,
 };
 use crate::call::Call;
 use crate::object::Vm;
@@ -102,6 +105,49 @@ pub fn clear(call: &Call) -> OpResult {
     if taken != 0 {
         see_writes(&vm);
     }
+    Ok(Outcome::Done)
+}
+
+/// VSs note which pages they write from now on.
+pub fn note(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    vm.memory.normal.note_writes(0);
+    vm.memory.smm.note_writes(MV_GPA_SMM);
+    Ok(Outcome::Done)
+}
+
+/// Forgets the pages of the list, as [`clear`] does.
+pub fn clear_list(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    let list: mv_written_t = call.pp.page()?.read();
+    let pages = list.pages.get(..list.num_pages as usize).ok_or(Failure::Unknown)?;
+    let is_sound =
+        |page: &u64| page.is_multiple_of(MV_PAGE_SIZE) && page & !MV_GPA_SMM < MV_MAX_GPA;
+    if !pages.iter().all(is_sound) {
+        return Err(Failure::Unknown);
+    }
+    let take = |page: &&u64| {
+        let (map, gpa) = vm.memory.at(**page);
+        map.take_written(gpa)
+    };
+    if pages.iter().filter(take).count() != 0 {
+        see_writes(&vm);
+    }
+    Ok(Outcome::Done)
+}
+
+/// Tells the pages that the VS in R11 has written, in order, each once.
+pub fn take(call: &Call) -> OpResult {
+    let vs = ids::vs(call)?;
+    let mut state = vs.lock()?;
+    let page = call.pp.page()?;
+    let mut list = mv_written_t::new_zeroed();
+    let count = state.written.len().min(list.pages.len());
+    for (to, from) in list.pages.iter_mut().zip(state.written.drain(..count)) {
+        *to = from;
+    }
+    list.num_pages = count as u64;
+    page.write(0, &list);
     Ok(Outcome::Done)
 }
 

@@ -4,7 +4,7 @@
 //! whose contracts are narrow. IDs are in bits 15:0 of a register, 63:16 are ignored.
 
 pub mod debug;
-mod dirty_log;
+pub mod dirty_log;
 pub mod handle;
 pub mod id;
 pub mod ids;

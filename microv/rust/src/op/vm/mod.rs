@@ -24,6 +24,8 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_MMIO_UNMAP_IDX_VAL => map_or_unmap(call, Direction::Unmap),
         index::MV_VM_OP_CLOCK_GET_IDX_VAL => clock_get(call),
         index::MV_VM_OP_CLOCK_SET_IDX_VAL => clock_set(call),
+        index::MV_VM_OP_DIRTY_LOG_NOTE_IDX_VAL => dirty_log::note(call),
+        index::MV_VM_OP_DIRTY_LOG_CLEAR_LIST_IDX_VAL => dirty_log::clear_list(call),
         index::MV_VM_OP_DIRTY_LOG_SET_IDX_VAL => dirty_log::set(call),
         index::MV_VM_OP_DIRTY_LOG_GET_IDX_VAL => dirty_log::get(call),
         index::MV_VM_OP_DIRTY_LOG_CLEAR_IDX_VAL => dirty_log::clear(call),

@@ -60,6 +60,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_DEBUG_SET_IDX_VAL => debug::set(call),
         idx::MV_VS_OP_TSC_GET_KHZ_IDX_VAL => clock::tsc_get_khz(call),
         idx::MV_VS_OP_TSC_SET_KHZ_IDX_VAL => clock::tsc_set_khz(call),
+        idx::MV_VS_OP_DIRTY_LOG_TAKE_IDX_VAL => crate::op::dirty_log::take(call),
         idx::MV_VS_OP_STATS_GET_IDX_VAL => crate::op::stats::of_vs(call),
         idx::MV_VS_OP_TSC_GET_OFFSET_IDX_VAL => clock::tsc_get_offset(call),
         idx::MV_VS_OP_TSC_SET_OFFSET_IDX_VAL => clock::tsc_set_offset(call),
