@@ -9,9 +9,10 @@ from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
-from kvmshim.abi.structs_gen import kvm_xsave
+from kvmshim.abi.structs_gen import kvm_dirty_gfn, kvm_xsave
 
 _CLOCK_FLAGS: Final = kvm.KVM_CLOCK_TSC_STABLE | kvm.KVM_CLOCK_REALTIME | kvm.KVM_CLOCK_HOST_TSC
+_DIRTY_RING_BYTES: Final = limits.KVM_DIRTY_RING_MAX_ENTRIES * sizeof(kvm_dirty_gfn)
 
 CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_HLT: 1,
@@ -55,6 +56,12 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_EXT_EMUL_CPUID: 1,
     kvm.KVM_CAP_ENABLE_CAP_VM: 1,
     kvm.KVM_CAP_CHECK_EXTENSION_VM: 1,
+    # The page of the vCPU's file that has the ring.
+    kvm.KVM_CAP_COALESCED_MMIO: kvm.KVM_COALESCED_MMIO_PAGE_OFFSET,
+    kvm.KVM_CAP_COALESCED_PIO: 1,
+    # Bytes of the largest ring.
+    kvm.KVM_CAP_DIRTY_LOG_RING: _DIRTY_RING_BYTES,
+    kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: _DIRTY_RING_BYTES,
     kvm.KVM_CAP_USER_MEMORY2: 1,
     kvm.KVM_CAP_MEMORY_FAULT_INFO: 1,
     kvm.KVM_CAP_MEMORY_ATTRIBUTES: kvm.KVM_MEMORY_ATTRIBUTE_PRIVATE,

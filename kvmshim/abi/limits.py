@@ -23,6 +23,10 @@ KVM_MAX_CPUID_ENTRIES: Final = 256
 MAX_IO_MSRS: Final = 256
 """Exclusive bound of `nmsrs` in KVM_GET_MSRS and KVM_SET_MSRS."""
 
+KVM_DIRTY_RING_MAX_ENTRIES: Final = 65536
+KVM_DIRTY_RING_RSVD_ENTRIES: Final = 64 + 512
+"""Kept free for what a vCPU writes before it can leave; 512 as with page-modification logging."""
+
 PAGE_SIZE: Final = 4096
 TASK_SIZE_MAX: Final = (1 << 47) - PAGE_SIZE
 """End of the user half of the address space with 4-level paging, as `access_ok` sees it."""

@@ -918,6 +918,62 @@ class kvm_userspace_memory_region2(Structure):
 assert sizeof(kvm_userspace_memory_region2) == 160
 
 
+class kvm_coalesced_mmio_zone(Structure):
+    """`struct kvm_coalesced_mmio_zone`, 16 bytes."""
+
+    addr: int
+    size: int
+    pio: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("addr", c_uint64),
+        ("size", c_uint32),
+        ("pio", c_uint32),
+    )
+
+
+assert sizeof(kvm_coalesced_mmio_zone) == 16
+
+
+class kvm_coalesced_mmio(Structure):
+    """`struct kvm_coalesced_mmio`, 24 bytes."""
+
+    phys_addr: int
+    len: int
+    pio: int
+    data: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("phys_addr", c_uint64),
+        ("len", c_uint32),
+        ("pio", c_uint32),
+        ("data", c_uint8 * 8),
+    )
+
+
+assert sizeof(kvm_coalesced_mmio) == 24
+
+
+class kvm_dirty_gfn(Structure):
+    """`struct kvm_dirty_gfn`, 16 bytes."""
+
+    flags: int
+    slot: int
+    offset: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint32),
+        ("slot", c_uint32),
+        ("offset", c_uint64),
+    )
+
+
+assert sizeof(kvm_dirty_gfn) == 16
+
+
 class kvm_memory_attributes(Structure):
     """`struct kvm_memory_attributes`, 32 bytes."""
 

@@ -8,13 +8,13 @@ message.
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from kvmshim.client import fds, memory, run_page
 from kvmshim.client.caller import StoppedCaller
 from kvmshim.client.process import Process, ThreadStatus
-from kvmshim.client.run_page import RunFile
+from kvmshim.client.run_page import Piece, RunFile
 from kvmshim.client.shared import SharedFiles, SharedRange
 from kvmshim.client.threads import InFlight, Tracees, nobody
 from kvmshim.client.tracer import Tracer, Tracing
@@ -120,15 +120,15 @@ class Client:
         tid: int,
         device: int,
         inode: int,
-        fd: int,
+        pieces: Sequence[Piece],
         answer: Callable[[], None],
         *,
         exchanged: Callable[[], None] = lambda: None,
         in_flight: InFlight = nobody,
     ) -> int:
-        """Maps our `fd` wherever the client maps the FUSE file (st_dev, st_ino), inside the fault
-        of thread `tid`; see `run_page`. The number of mappings exchanged."""
-        file = RunFile(device, inode, fd)
+        """Maps our `pieces` wherever the client maps the FUSE file (st_dev, st_ino), inside the
+        fault of thread `tid`; see `run_page`. The number of mappings exchanged."""
+        file = RunFile(device, inode, pieces)
 
         def job(tracees: Tracees) -> int:
             return run_page.replace_mappings(tracees, tid, file, answer, exchanged, in_flight)

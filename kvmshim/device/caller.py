@@ -18,6 +18,7 @@ from kvmshim.device.eventfds import ClientEventfds
 from kvmshim.device.fuse_ffi import Pending
 from kvmshim.device.gate import Gate
 from kvmshim.device.kept_files import KeptFiles
+from kvmshim.device.vm_door import NativeVmDoor
 from kvmshim.errors import KvmError
 
 
@@ -44,6 +45,13 @@ class RequestCaller:
     def eventfds(self, vmid: int) -> ClientEventfds:
         """The client's eventfds, to work with a VM of it."""
         return ClientEventfds(self._client, vmid)
+
+    def vm_door(self, vmid: int) -> NativeVmDoor:
+        """The door's part of a new VM; ENOMEM."""
+        try:
+            return NativeVmDoor(vmid)
+        except (OSError, MemoryError) as error:
+            raise KvmError(errno.ENOMEM) from error
 
     def copy_in(self, address: int, size: int) -> bytes:
         """Read the caller's memory; EFAULT."""

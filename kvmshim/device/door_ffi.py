@@ -102,8 +102,8 @@ class VcpuSlot:
     """The native ioctl slot of one vCPU's session."""
 
     def __init__(self, vcpu: Vcpu, memfd: int, rest: int, sync: SyncRegs, gate: Gate) -> None:
-        """`memfd` holds the run area, `rest` is the address of the C function for what is not
-        KVM_RUN. Only threads of the process that made the VM may call.
+        """`memfd` holds the run area and the dirty ring, `rest` is the address of the C function
+        for what is not KVM_RUN. Only threads of the process that made the VM may call.
 
         MemoryError where the area cannot be mapped.
         """
@@ -113,7 +113,8 @@ class VcpuSlot:
         self._sync = _ffi.callback("SyncFn", partial(_exchange, sync))
         has_lapic = vcpu.vm.irqchip is not Irqchip.NONE
         ids = vcpu.vm.vmid, vcpu.vsid, vcpu.vm.process, has_lapic
-        self._vcpu = library.kvmshim_vcpu_new(*ids, memfd, rest_function, self._sync, gate.native)
+        area = memfd, vcpu.vm.dirty_ring_size
+        self._vcpu = library.kvmshim_vcpu_new(*ids, *area, rest_function, self._sync, gate.native)
         if self._vcpu == _ffi.NULL:
             raise MemoryError("the run area of the vCPU cannot be mapped")
 
@@ -172,3 +173,34 @@ def deassign_irqfd(vmid: int, gsi: int, identity: int) -> None:
 def forget_vm(vmid: int) -> None:
     """The VM is about to end: close its eventfds."""
     _library().kvmshim_vm_forget(vmid)
+
+
+def begin_vm(vmid: int, page_fd: int) -> None:
+    """A VM begins; the page of `page_fd` is the ring of its coalesced writes. MemoryError."""
+    if not _library().kvmshim_vm_begin(vmid, page_fd):
+        raise MemoryError("the page of coalesced writes cannot be mapped")
+
+
+def end_vm(vmid: int) -> None:
+    """Undo `begin_vm`."""
+    _library().kvmshim_vm_end(vmid)
+
+
+def add_zone(vmid: int, address: int, size: int, *, port: bool) -> bool:
+    """Keep writes inside of a range in the ring. False: there are too many zones."""
+    return bool(_library().kvmshim_zone_add(vmid, port, address, size))
+
+
+def remove_zones(vmid: int, address: int, size: int, *, port: bool) -> None:
+    """Undo `add_zone` for the zones that hold a whole range."""
+    _library().kvmshim_zone_remove(vmid, port, address, size)
+
+
+def set_slot(vmid: int, number: int, gpa: int, size: int) -> None:
+    """Tell dirty rings where a slot is; nowhere with no size."""
+    _library().kvmshim_slot_set(vmid, number, gpa, size)
+
+
+def reset_rings(vmid: int) -> int:
+    """Free what was harvested of the VM's dirty rings; how many entries."""
+    return int(_library().kvmshim_rings_reset(vmid))

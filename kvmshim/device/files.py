@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 
 from kvmshim.client.client import Client
+from kvmshim.client.run_page import read_pieces
 from kvmshim.device.caller import RequestCaller
 from kvmshim.device.fuse_ffi import FileAttributes, Pending
 from kvmshim.device.opener import OpenedFile
@@ -261,7 +262,7 @@ class VcpuFile(PrivateFile, TargetFile):
 
         def answer() -> None:
             gate.withdraw(tid)
-            pending.data(os.pread(run_door.memfd, span.stop - span.start, span.start))
+            pending.data(read_pieces(run_door.pieces, span.start, min(span.stop, run_door.size)))
 
         gate.enter(tid)
         try:
@@ -270,7 +271,7 @@ class VcpuFile(PrivateFile, TargetFile):
                     tid,
                     file.device,
                     file.inode,
-                    run_door.memfd,
+                    run_door.pieces,
                     answer,
                     exchanged=lambda: self._mount.session.drop_pages(FILE_INODE, span),
                     in_flight=gate.inside,

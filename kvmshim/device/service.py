@@ -3,14 +3,18 @@
 import os
 from collections.abc import Iterable
 
-from kvmshim.abi.limits import VCPU_MMAP_SIZE
+from kvmshim.abi import constants_gen as kvm
+from kvmshim.abi.limits import PAGE_SIZE, VCPU_MMAP_SIZE
+from kvmshim.client.run_page import Piece
 from kvmshim.device.door_ffi import Gate, VcpuSlot
 from kvmshim.device.gates import Gates
+from kvmshim.device.vm_door import NativeVmDoor
 from kvmshim.device.workplace import RunDoor
 from kvmshim.dispatch import files, sync_regs
 from kvmshim.dispatch import ioctl as dispatch
 from kvmshim.dispatch.request import Kept, Reply, Request
 from kvmshim.objects.vcpu import Vcpu
+from kvmshim.objects.vm import Vm
 
 
 class _SyncRegs:
@@ -54,15 +58,16 @@ class KvmService:
     def run_door(self, vcpu: Vcpu, python_ioctl: int) -> RunDoor:
         """The run area and the native slot of a vCPU; once, before its file exists."""
         gate = self._gates.of(vcpu.vm.process)
+        size = _file_size(vcpu.vm)
         memfd = os.memfd_create("kvmshim-run", os.MFD_CLOEXEC)
         try:
-            os.ftruncate(memfd, VCPU_MMAP_SIZE)
+            os.ftruncate(memfd, size)
             slot = VcpuSlot(vcpu, memfd, python_ioctl, _SyncRegs(vcpu), gate)
         except BaseException:
             os.close(memfd)
             raise
         vcpu.signals = slot
-        door = RunDoor(memfd, VCPU_MMAP_SIZE, slot.native())
+        door = RunDoor(memfd, size, slot.native(), _shared_by_vcpus(vcpu.vm))
         self._run_doors[vcpu] = door, slot
         return door
 
@@ -73,3 +78,17 @@ class KvmService:
             slot.close()
             os.close(door.memfd)
         files.release(target)
+
+
+def _file_size(vm: Vm) -> int:
+    """Bytes of a vCPU's file: that of KVM_GET_VCPU_MMAP_SIZE, or to the end of the dirty ring."""
+    if not vm.dirty_ring_size:
+        return VCPU_MMAP_SIZE
+    return kvm.KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE + vm.dirty_ring_size
+
+
+def _shared_by_vcpus(vm: Vm) -> list[Piece]:
+    if not isinstance(vm.door, NativeVmDoor):
+        return []
+    offset = kvm.KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE_SIZE
+    return [Piece(offset, PAGE_SIZE, vm.door.coalesced_fd, 0)]

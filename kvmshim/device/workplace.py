@@ -1,10 +1,11 @@
 """What the files behind every door work with: the service, the clients, the opener."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kvmshim.client.client import Client
+from kvmshim.client.run_page import Piece
 from kvmshim.device.fuse_ffi import NativeSlot
 from kvmshim.device.gate import Gate
 from kvmshim.device.kept_files import KeptFiles
@@ -20,9 +21,20 @@ class RunDoor:
     memfd: int
     """The run pages. It stays its giver's, who closes it when the vCPU is released."""
     size: int
-    """Bytes: KVM_GET_VCPU_MMAP_SIZE."""
+    """Bytes: KVM_GET_VCPU_MMAP_SIZE, or up to the end of the dirty ring."""
     slot: NativeSlot | None
     """The C function for the vCPU's ioctls; None leaves all of them to Python."""
+    others: Sequence[Piece] = ()
+    """What is in the file instead of pages of `memfd`, by offset."""
+
+    @property
+    def pieces(self) -> Sequence[Piece]:
+        """All of the file."""
+        found, at = [], 0
+        for other in self.others:
+            found += [Piece(at, other.offset - at, self.memfd, at), other]
+            at = other.offset + other.size
+        return [*found, Piece(at, self.size - at, self.memfd, at)]
 
 
 class Service(Protocol):

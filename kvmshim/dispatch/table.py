@@ -11,6 +11,7 @@ from kvmshim.abi import ioctls_gen as kvm
 from kvmshim.abi.structs_gen import (
     kvm_clear_dirty_log,
     kvm_clock_data,
+    kvm_coalesced_mmio_zone,
     kvm_create_guest_memfd,
     kvm_debugregs,
     kvm_device_attr,
@@ -70,7 +71,9 @@ from kvmshim.handle.vcpu import (
 )
 from kvmshim.handle.vm import (
     clock,
+    coalesced,
     dirty_log,
+    dirty_ring,
     enable_cap,
     guest_memory,
     ioeventfd,
@@ -133,6 +136,13 @@ VM: Final[dict[int, Shape]] = {
     kvm.KVM_GET_DIRTY_LOG: shapes.takes_memory(kvm_dirty_log, dirty_log.handle_vm_get_dirty_log),
     kvm.KVM_CLEAR_DIRTY_LOG: shapes.takes_memory(
         kvm_clear_dirty_log, dirty_log.handle_vm_clear_dirty_log
+    ),
+    kvm.KVM_RESET_DIRTY_RINGS: shapes.number(dirty_ring.handle_vm_reset_dirty_rings),
+    kvm.KVM_REGISTER_COALESCED_MMIO: shapes.takes(
+        kvm_coalesced_mmio_zone, coalesced.handle_vm_register_coalesced_mmio
+    ),
+    kvm.KVM_UNREGISTER_COALESCED_MMIO: shapes.takes(
+        kvm_coalesced_mmio_zone, coalesced.handle_vm_unregister_coalesced_mmio
     ),
     kvm.KVM_SET_NR_MMU_PAGES: shapes.number(mmu_pages.handle_vm_set_nr_mmu_pages),
     kvm.KVM_GET_NR_MMU_PAGES: shapes.number(mmu_pages.handle_vm_get_nr_mmu_pages),

@@ -16,6 +16,7 @@ from kvmshim.abi import limits
 from kvmshim.objects.intervals import Intervals
 from kvmshim.platform.caller import SharedMemory
 from kvmshim.platform.eventfds import Eventfds
+from kvmshim.platform.vm_door import VmDoor
 from microv import abi_gen as mv
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Vm:
 
     vmid: int
     process: int
+    door: VmDoor
     machine_type: int = kvm.KVM_X86_DEFAULT_VM
     private: Intervals = field(default_factory=Intervals)
     """Guest-physical addresses with KVM_MEMORY_ATTRIBUTE_PRIVATE."""
@@ -104,6 +106,8 @@ class Vm:
     """What KVM_CAP_MAX_VCPU_ID was enabled with; 0 until then."""
     manual_dirty_log: int = 0
     """KVM_DIRTY_LOG_*; not 0: only KVM_CLEAR_DIRTY_LOG makes pages clean."""
+    dirty_ring_size: int = 0
+    """Bytes of each vCPU's dirty ring; 0: there are none."""
     exception_payload: bool = False
     triple_fault_event: bool = False
     mmu_pages: int = 0

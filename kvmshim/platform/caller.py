@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from kvmshim.platform.eventfds import Eventfds
+from kvmshim.platform.vm_door import VmDoor
 
 
 class SharedMemory(Protocol):
@@ -53,6 +54,9 @@ class Caller(Protocol):
 
     def eventfds(self, vmid: int) -> Eventfds:
         """The client's eventfds, to work with a VM of it."""
+
+    def vm_door(self, vmid: int) -> VmDoor:
+        """The door's part of a new VM. ENOMEM."""
 
     def copy_in(self, address: int, size: int) -> bytes:
         """Read `size` bytes at `address`. EFAULT unless all of them can be read."""

@@ -44,6 +44,25 @@ class StandInGate:
         return frozenset(self._inside)
 
 
+class StandInVmDoor:
+    """A VM without anything behind it."""
+
+    def add_zone(self, address: int, size: int, *, port: bool) -> bool:  # noqa: ARG002
+        return False
+
+    def remove_zones(self, address: int, size: int, *, port: bool) -> None:
+        """There are none."""
+
+    def set_slot(self, number: int, gpa: int, size: int) -> None:
+        """There are no rings."""
+
+    def reset_rings(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
 class StandInService:
     """Implements `kvmshim.device.workplace.Service`."""
 
@@ -70,7 +89,7 @@ class StandInService:
             case Number.RELEASED:
                 return self._released
             case Number.NEW_VM:
-                return NewFile(Vm(0, request.caller.process))
+                return NewFile(Vm(0, request.caller.process, StandInVmDoor()))
             case Number.NEW_VCPU if isinstance(request.target, Vm):
                 return NewFile(Vcpu(request.target, request.arg, 0, 0))
             case Number.ECHO:

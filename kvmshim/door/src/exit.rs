@@ -23,10 +23,10 @@ use microv::abi::run::{
     mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_interrupt,
     mv_exit_reason_t_interrupt_end, mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io,
     mv_exit_reason_t_memory_fault, mv_exit_reason_t_mmio, mv_exit_reason_t_msr,
-    mv_exit_reason_t_shutdown, mv_exit_reason_t_unknown, mv_exit_unknown_t,
+    mv_exit_reason_t_noted, mv_exit_reason_t_shutdown, mv_exit_reason_t_unknown, mv_exit_unknown_t,
 };
 
-use crate::ioeventfd::{IoEventfds, Space};
+use crate::ioeventfd::Space;
 use crate::run::ExitPage;
 use crate::run_area::{PIO_OFFSET, RunArea};
 
@@ -58,15 +58,22 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// Writes the exit into `area`.
-pub fn translate(reason: u64, page: &ExitPage<'_>, area: &RunArea, events: &IoEventfds) -> Outcome {
+/// Writes the exit into `area`. `writes` takes what the guest writes to a port or device first; true if
+/// the client needs not see it.
+pub fn translate(
+    reason: u64,
+    page: &ExitPage<'_>,
+    area: &RunArea,
+    writes: &impl Fn(Space, u64, &[u8]) -> bool,
+) -> Outcome {
     #[allow(non_upper_case_globals, reason = "the names are the specification's")]
     match reason {
-        mv_exit_reason_t_io => port(&page.details(), area, events),
-        mv_exit_reason_t_mmio => mmio(&page.details(), area, events),
+        mv_exit_reason_t_io => port(&page.details(), area, writes),
+        mv_exit_reason_t_mmio => mmio(&page.details(), area, writes),
         mv_exit_reason_t_hlt => plain(KVM_EXIT_HLT, area),
         mv_exit_reason_t_msr => Outcome::Client(msr(&page.details(), area)),
         mv_exit_reason_t_memory_fault => memory_fault(&page.details(), area),
+        mv_exit_reason_t_noted => Outcome::Done,
         mv_exit_reason_t_debug => debug(&page.details(), area),
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),
@@ -83,11 +90,15 @@ fn plain(exit_reason: u32, area: &RunArea) -> Outcome {
     Outcome::Client(Pending::Nothing)
 }
 
-fn port(exit: &mv_exit_io_t, area: &RunArea, events: &IoEventfds) -> Outcome {
+fn port(
+    exit: &mv_exit_io_t,
+    area: &RunArea,
+    writes: &impl Fn(Space, u64, &[u8]) -> bool,
+) -> Outcome {
     let size = 1_usize << exit.size;
     let bytes = size * exit.reps as usize;
     let input = exit.r#type == MV_EXIT_IO_IN;
-    if !input && events.signal(Space::Port, exit.addr, &exit.data[..bytes]) {
+    if !input && writes(Space::Port, exit.addr, &exit.data[..bytes]) {
         return Outcome::Done;
     }
     let mut details = kvm_run__bindgen_ty_1::default();
@@ -103,10 +114,14 @@ fn port(exit: &mv_exit_io_t, area: &RunArea, events: &IoEventfds) -> Outcome {
     Outcome::Client(if input { Pending::PortData(bytes) } else { Pending::Nothing })
 }
 
-fn mmio(exit: &mv_exit_mmio_t, area: &RunArea, events: &IoEventfds) -> Outcome {
+fn mmio(
+    exit: &mv_exit_mmio_t,
+    area: &RunArea,
+    writes: &impl Fn(Space, u64, &[u8]) -> bool,
+) -> Outcome {
     let len = exit.memory_access_size as usize;
     let write = exit.flags & MV_EXIT_MMIO_WRITE != 0;
-    if write && events.signal(Space::Memory, exit.gpa, &exit.data.to_le_bytes()[..len]) {
+    if write && writes(Space::Memory, exit.gpa, &exit.data.to_le_bytes()[..len]) {
         return Outcome::Done;
     }
     let mut details = kvm_run__bindgen_ty_1::default();

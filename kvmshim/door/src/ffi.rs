@@ -5,16 +5,19 @@
 #![allow(unsafe_code, reason = "the boundary with C")]
 
 use std::ffi::{c_int, c_uint, c_void};
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::dirty_ring::{self, DirtyRing};
 use crate::fuse::{self, Functions, IoctlFn, Request};
 use crate::gate::Gate;
 use crate::ioctls::{KVM_RUN, KVMSHIM_ECHO};
 use crate::ioeventfd::{self, Space, Watched};
 use crate::irqfd;
 use crate::run_area::RunArea;
+use crate::shared_pages::SharedPages;
 use crate::vcpu::{Ids, SyncFn, Vcpu};
 
 /// Gives the door libfuse's functions. Called once, before the first session.
@@ -110,9 +113,19 @@ pub unsafe extern "C" fn kvmshim_gate_inside(
     inside.len()
 }
 
+/// The dirty ring in a vCPU's memfd; there is none of 0 bytes.
+fn dirty_ring(memfd: BorrowedFd<'_>, bytes: usize) -> io::Result<Option<Arc<DirtyRing>>> {
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let entries = SharedPages::map(memfd, dirty_ring::AT, bytes)?;
+    Ok(Some(Arc::new(DirtyRing::new(entries, (bytes / dirty_ring::ENTRY) as u32))))
+}
+
 /// A vCPU's part of the door; null when its area cannot be mapped.
 ///
-/// `memfd` is the area (three pages), `rest` answers every ioctl but KVM_RUN, `sync` exchanges the
+/// `memfd` is the area (three pages) and has the dirty ring of `ring_bytes` where the client maps it;
+/// `rest` answers every ioctl but KVM_RUN, `sync` exchanges the
 /// registers in the area, `process` is the only thread group that may call.
 ///
 /// # Safety
@@ -124,12 +137,14 @@ pub unsafe extern "C" fn kvmshim_vcpu_new(
     process: u32,
     has_lapic: bool,
     memfd: c_int,
+    ring_bytes: usize,
     rest: IoctlFn,
     sync: SyncFn,
     gate: *const Gate,
 ) -> *mut Vcpu {
     // SAFETY: as the caller promises.
-    let Ok(area) = RunArea::map(unsafe { BorrowedFd::borrow_raw(memfd) }) else {
+    let memfd = unsafe { BorrowedFd::borrow_raw(memfd) };
+    let (Ok(area), Ok(ring)) = (RunArea::map(memfd), dirty_ring(memfd, ring_bytes)) else {
         return std::ptr::null_mut();
     };
     // SAFETY: `gate` came from `Arc::into_raw` and is live, so one more reference can be taken.
@@ -138,7 +153,7 @@ pub unsafe extern "C" fn kvmshim_vcpu_new(
         Arc::from_raw(gate)
     };
     let ids = Ids { vmid, vsid, process, has_lapic };
-    Box::into_raw(Box::new(Vcpu::new(ids, area, rest, sync, gate)))
+    Box::into_raw(Box::new(Vcpu::new(ids, area, ring, rest, sync, gate)))
 }
 
 /// KVM_SET_SIGNAL_MASK: `mask` is what KVM_RUN blocks. False: there is no thread for it.

@@ -62,6 +62,9 @@ ioctls! {
         KVM_CREATE_VCPU = KVMIO 0x41, NONE;
         KVM_SET_USER_MEMORY_REGION = KVMIO 0x46, WRITE, kvm::kvm_userspace_memory_region;
         KVM_SET_USER_MEMORY_REGION2 = KVMIO 0x49, WRITE, kvm::kvm_userspace_memory_region2;
+        KVM_REGISTER_COALESCED_MMIO = KVMIO 0x67, WRITE, kvm::kvm_coalesced_mmio_zone;
+        KVM_UNREGISTER_COALESCED_MMIO = KVMIO 0x68, WRITE, kvm::kvm_coalesced_mmio_zone;
+        KVM_RESET_DIRTY_RINGS = KVMIO 0xc7, NONE;
         KVM_SET_MEMORY_ATTRIBUTES = KVMIO 0xd2, WRITE, kvm::kvm_memory_attributes;
         KVM_CREATE_GUEST_MEMFD = KVMIO 0xd4, READ | WRITE, kvm::kvm_create_guest_memfd;
         KVM_SET_TSS_ADDR = KVMIO 0x47, NONE;

@@ -2,12 +2,14 @@
 //!
 //! Python owns the sessions and answers every other ioctl; KVM_RUN is answered here, without the
 //! interpreter lock. Below this crate nothing knows KVM's structures, and in it only [`exit`] and
-//! [`run_area`] do. It reaches the engine by hypercalls alone, as the Python side does.
+//! [`run_area`], [`coalesced`] and [`dirty_ring`] do. It reaches the engine by hypercalls alone, as the Python side does.
 //!
 //! Safe code cannot do it: libfuse hands out raw pointers, and `kvm_run` is memory that another
-//! process writes at any time. `unsafe` is in [`ffi`], [`fuse`],
-//! [`run_area`], [`root_page`] and, for the live request, [`vcpu`].
+//! process writes at any time. `unsafe` is in [`ffi`], [`vm_ffi`],
+//! [`fuse`], [`run_area`], [`shared_pages`], [`root_page`] and, for the live request, [`vcpu`].
 
+mod coalesced;
+mod dirty_ring;
 mod eventfd;
 mod exit;
 pub mod ffi;
@@ -20,7 +22,11 @@ mod owner;
 mod root_page;
 mod run;
 mod run_area;
+mod shared_pages;
 mod signals;
 mod vcpu;
+mod vm_door;
+pub mod vm_ffi;
+mod written;
 
 pub use microv::ffi::mv_hypercall;

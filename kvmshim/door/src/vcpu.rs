@@ -8,23 +8,27 @@ use std::ffi::{c_int, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
-    KVM_EXIT_INTR, KVM_RUN_X86_SMM, KVM_SYNC_X86_EVENTS, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
+    KVM_EXIT_DIRTY_RING_FULL, KVM_EXIT_INTR, KVM_RUN_X86_SMM, KVM_SYNC_X86_EVENTS,
+    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
 };
 use microv::abi::run::{
     MV_EXIT_MSR_ANSWER_SIZE, MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW,
-    MV_RUN_RETURN_STATE_INTERRUPTIBLE, MV_RUN_RETURN_STATE_LINES_ENDED, MV_RUN_RETURN_STATE_SMM,
-    mv_run_return_t,
+    MV_RUN_RETURN_STATE_INTERRUPTIBLE, MV_RUN_RETURN_STATE_LINES_ENDED, MV_RUN_RETURN_STATE_NOTED,
+    MV_RUN_RETURN_STATE_SMM, mv_run_return_t,
 };
 
+use crate::dirty_ring::DirtyRing;
 use crate::exit::{Outcome, Pending, translate};
 use crate::fuse::{self, IoctlFn, Request};
 use crate::gate::Gate;
-use crate::ioeventfd::{self, IoEventfds};
+use crate::ioeventfd::{self, IoEventfds, Space};
 use crate::irqfd;
 use crate::owner::Owner;
 use crate::run::{self, Entry};
 use crate::run_area::{RunArea, Wishes};
 use crate::signals::Signals;
+use crate::vm_door::{self, VmDoor};
+use crate::written;
 
 /// What KVM_CAP_SYNC_REGS offers.
 const SYNC_FIELDS: u64 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS) as u64;
@@ -54,6 +58,9 @@ pub struct Vcpu {
     /// The client's gate.
     pub gate: Arc<Gate>,
     owner: Owner,
+    /// What the VM's vCPUs share.
+    door: Option<Arc<VmDoor>>,
+    ring: Option<Arc<DirtyRing>>,
     /// Those of the thread in KVM_RUN.
     pub signals: Arc<Signals>,
     /// KVM's `vcpu->mutex`: serialises the ioctls of the vCPU.
@@ -74,9 +81,22 @@ pub struct Ids {
 
 impl Vcpu {
     /// A vCPU that has not run.
-    pub fn new(ids: Ids, area: RunArea, rest: IoctlFn, sync: SyncFn, gate: Arc<Gate>) -> Self {
+    pub fn new(
+        ids: Ids,
+        area: RunArea,
+        ring: Option<Arc<DirtyRing>>,
+        rest: IoctlFn,
+        sync: SyncFn,
+        gate: Arc<Gate>,
+    ) -> Self {
         let Ids { vmid, vsid, process, has_lapic } = ids;
+        let door = vm_door::of_vm(vmid);
+        if let (Some(door), Some(ring)) = (&door, &ring) {
+            door.rings.add(Arc::clone(ring));
+        }
         Self {
+            door,
+            ring,
             vmid,
             vsid,
             has_lapic,
@@ -151,15 +171,22 @@ impl Vcpu {
         let mut bytes = self.brought(std::mem::take(pending), &mut data);
         loop {
             let cr8 = (!self.has_lapic).then_some(wishes.cr8);
-            let entry = Entry { cr8, flags: flags(&wishes), data: &data[..bytes] };
+            let full = self.ring.as_ref().is_some_and(|ring| ring.is_soft_full());
+            let flags = flags(&wishes) | if full { MV_RUN_FLAG_COMPLETE_ONLY } else { 0 };
+            let entry = Entry { cr8, flags, data: &data[..bytes] };
+            let mut noted = false;
             let result = run::run(self.vsid, &entry, |reason, head, page| {
                 self.set_common(head);
                 if head.state & MV_RUN_RETURN_STATE_LINES_ENDED != 0 {
                     irqfd::lines_ended(self.vmid);
                 }
-                translate(reason, page, &self.area, &self.events)
+                noted = head.state & MV_RUN_RETURN_STATE_NOTED != 0;
+                translate(reason, page, &self.area, &|space, at, data| self.takes(space, at, data))
             });
             bytes = 0;
+            if noted {
+                self.tell_written();
+            }
             match result {
                 Ok(Outcome::Client(owed)) => {
                     *pending = owed;
@@ -173,11 +200,31 @@ impl Vcpu {
                     self.area.set_exit_reason(KVM_EXIT_INTR);
                     return -libc::EINTR;
                 }
+                Ok(Outcome::Interrupted) if full => {
+                    self.area.set_exit_reason(KVM_EXIT_DIRTY_RING_FULL);
+                    return 0;
+                }
                 // Not the client's; or a kick meant for a call that had ended already.
                 Ok(Outcome::Done | Outcome::Interrupted) => {}
                 Err(run::Refused) => return -libc::EINVAL,
             }
         }
+    }
+
+    /// A write that the client needs not see: it signals an eventfd, or waits in the ring.
+    fn takes(&self, space: Space, address: u64, data: &[u8]) -> bool {
+        let kept = |door: &Arc<VmDoor>| door.coalesced.keep(space, address, data);
+        self.events.signal(space, address, data) || self.door.as_ref().is_some_and(kept)
+    }
+
+    /// Shows the client which pages the guest has written.
+    fn tell_written(&self) {
+        let ring = self.ring.as_ref();
+        written::take(self.vsid, |pages| {
+            if let (Some(door), Some(ring)) = (&self.door, ring) {
+                door.rings.put(ring, pages);
+            }
+        });
     }
 
     /// Copies what the client brings for a pending read; returns how many bytes.
@@ -213,6 +260,14 @@ impl Vcpu {
                 0
             },
         });
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        if let (Some(door), Some(ring)) = (&self.door, &self.ring) {
+            door.rings.remove(ring);
+        }
     }
 }
 

@@ -26,9 +26,11 @@ def handle_vm_get_dirty_log(vm: Vm, log: kvm_dirty_log, caller: Caller) -> None:
     enabled. What the guest wrote before can be read when this returns.
 
     Errors: EINVAL (slot or address space out of range), ENOENT (no such slot, or without
-    KVM_MEM_LOG_DIRTY_PAGES), EFAULT (the bitmap; the log stays as it is then).
+    KVM_MEM_LOG_DIRTY_PAGES), EFAULT (the bitmap; the log stays as it is then), ENXIO
+    (there are dirty rings).
     """
     with vm.lock:
+        _check_bitmaps(vm)
         slot = _logged_slot(vm, log.slot)
         bitmap = vm_op.dirty_log_get(vm.vmid, slot.mv_gpa, slot.size)
         caller.copy_out(log.dirty_bitmap, bitmap.ljust(_bitmap_bytes(_pages(slot)), b"\0"))
@@ -41,9 +43,11 @@ def handle_vm_clear_dirty_log(vm: Vm, log: kvm_clear_dirty_log, caller: Caller) 
 
     Errors: EINVAL (slot or address space out of range; `first_page` no multiple of 64, or beyond
     the slot; `num_pages` beyond the slot, or neither a multiple of 64 nor up to its end), ENOENT
-    (no such slot, or without KVM_MEM_LOG_DIRTY_PAGES), EFAULT (the bitmap).
+    (no such slot, or without KVM_MEM_LOG_DIRTY_PAGES), EFAULT (the bitmap), ENXIO (there are dirty
+    rings).
     """
     with vm.lock:
+        _check_bitmaps(vm)
         first, count = log.first_page, log.num_pages
         _check_number(log.slot)
         if first % _WORD_BITS:
@@ -55,6 +59,11 @@ def handle_vm_clear_dirty_log(vm: Vm, log: kvm_clear_dirty_log, caller: Caller) 
         bitmap = caller.copy_in(log.dirty_bitmap, _bitmap_bytes(count))
         gpa = slot.mv_gpa + first * limits.PAGE_SIZE
         vm_op.dirty_log_clear(vm.vmid, gpa, count * limits.PAGE_SIZE, bitmap)
+
+
+def _check_bitmaps(vm: Vm) -> None:
+    if vm.dirty_ring_size:
+        raise KvmError(errno.ENXIO, "dirty rings have taken the place of the log")
 
 
 def _check_number(number: int) -> None:

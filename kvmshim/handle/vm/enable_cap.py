@@ -8,6 +8,7 @@ from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
 from kvmshim.abi.structs_gen import kvm_enable_cap
 from kvmshim.errors import KvmError
+from kvmshim.handle.vm import dirty_ring
 from kvmshim.objects.vm import Vm
 from microv import abi_gen as mv
 from microv.ops import vm as vm_op
@@ -74,6 +75,8 @@ _MSR_REASONS: Final = {
 
 _ENABLE: Final[dict[int, Callable[[Vm, int], None]]] = {
     kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: _manual_dirty_log,
+    kvm.KVM_CAP_DIRTY_LOG_RING: dirty_ring.enable,
+    kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: dirty_ring.enable,
     kvm.KVM_CAP_X86_USER_SPACE_MSR: _user_space_msr,
     kvm.KVM_CAP_MSR_PLATFORM_INFO: _platform_info,
     kvm.KVM_CAP_MAX_VCPU_ID: _max_vcpu_id,

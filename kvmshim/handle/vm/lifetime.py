@@ -37,7 +37,11 @@ def handle_system_create_vm(_: System, machine_type: int, caller: Caller) -> Vm:
         vmid = vm_op.create_vm()
     except MvError as error:
         raise KvmError(errno.ENOMEM, "no more VMs") from error
-    return Vm(vmid, caller.process, machine_type)
+    try:
+        return Vm(vmid, caller.process, caller.vm_door(vmid), machine_type)
+    except KvmError:
+        vm_op.destroy_vm(vmid)
+        raise
 
 
 def handle_vm_create_vcpu(vm: Vm, vcpu_id: int, _: Caller) -> Vcpu:
@@ -107,6 +111,7 @@ def release_vm(vm: Vm) -> None:
             return
         if vm.eventfds is not None:
             vm.eventfds.close()
+        vm.door.close()
         for vcpu in vm.vcpus.values():
             vs_op.destroy_vs(vcpu.vsid)
             vp_op.destroy_vp(vcpu.vpid)

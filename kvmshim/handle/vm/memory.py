@@ -121,7 +121,7 @@ def _create(vm: Vm, region: kvm_userspace_memory_region2, caller: Caller) -> Non
     except BaseException:
         slot.close()
         raise
-    vm.slots[slot.number] = slot
+    _place(vm, slot)
 
 
 def _guest_memory(
@@ -146,6 +146,8 @@ def _guest_memory(
 def _delete(vm: Vm, slot: Slot) -> None:
     slot_pages.unmap_slot(vm, slot)
     del vm.slots[slot.number]
+    if vm.dirty_ring_size:
+        vm.door.set_slot(slot.number, 0, 0)
     slot.close()
 
 
@@ -164,7 +166,13 @@ def _change(vm: Vm, old: Slot, region: kvm_userspace_memory_region2) -> None:
         _map(vm, new)
     elif new.logs_writes != old.logs_writes:
         _log_writes(vm, new)
-    vm.slots[new.number] = new
+    _place(vm, new)
+
+
+def _place(vm: Vm, slot: Slot) -> None:
+    vm.slots[slot.number] = slot
+    if vm.dirty_ring_size:
+        vm.door.set_slot(slot.number, slot.mv_gpa, slot.size)
 
 
 def _map(vm: Vm, slot: Slot) -> None:

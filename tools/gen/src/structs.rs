@@ -41,6 +41,11 @@ ctype_integers!(
     kvm::kvm_dirty_log__bindgen_ty_1 = "c_uint64",
     kvm::kvm_clear_dirty_log__bindgen_ty_1 = "c_uint64"
 );
+// Numbers under two names.
+ctype_integers!(
+    kvm::kvm_coalesced_mmio_zone__bindgen_ty_1 = "c_uint32",
+    kvm::kvm_coalesced_mmio__bindgen_ty_1 = "c_uint32"
+);
 
 impl<T: Ctype, const N: usize> Ctype for [T; N] {
     fn ctype() -> String {
@@ -182,6 +187,11 @@ layouts! {
         slot flags guest_phys_addr memory_size userspace_addr guest_memfd_offset guest_memfd
         pad1 pad2
     }
+    "kvm_coalesced_mmio_zone" = kvm::kvm_coalesced_mmio_zone {
+        addr size __bindgen_anon_1: pio
+    }
+    "kvm_coalesced_mmio" = kvm::kvm_coalesced_mmio { phys_addr len __bindgen_anon_1: pio data }
+    "kvm_dirty_gfn" = kvm::kvm_dirty_gfn { flags slot offset }
     "kvm_memory_attributes" = kvm::kvm_memory_attributes { address size attributes flags }
     "kvm_create_guest_memfd" = kvm::kvm_create_guest_memfd { size flags reserved }
     "kvm_pre_fault_memory" = kvm::kvm_pre_fault_memory { gpa size flags padding }

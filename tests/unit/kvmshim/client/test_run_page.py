@@ -11,6 +11,7 @@ import pytest
 
 from kvmshim.client.client import Client
 from kvmshim.client.maps import parse_maps
+from kvmshim.client.run_page import Piece, read_pieces
 from kvmshim.errors import KvmError
 from tests.unit.kvmshim.client import puppet as puppets
 from tests.unit.kvmshim.client.fuse_file import INODE, FuseFile
@@ -29,6 +30,11 @@ def page() -> Iterator[int]:
     os.pwrite(fd, (7).to_bytes(8, "little") + bytes(SIZE - 16) + (9).to_bytes(8, "little"), 0)
     yield fd
     os.close(fd)
+
+
+def pieces(fd: int) -> list[Piece]:
+    """The file as one piece."""
+    return [Piece(0, SIZE, fd, 0)]
 
 
 def word(fd: int, offset: int) -> int:
@@ -50,7 +56,9 @@ def test_every_mapping_of_an_ordinary_file_is_exchanged(
     first, second = map_file(puppet, file), map_file(puppet, file, PROT_READ)
     status = file.stat()
     tid = puppet.enter_request()
-    count = client.replace_mapping_of(tid, status.st_dev, status.st_ino, page, puppet.release)
+    count = client.replace_mapping_of(
+        tid, status.st_dev, status.st_ino, pieces(page), puppet.release
+    )
     assert count == 2
     assert puppet.result() == 8
     assert [puppet.peek(first), puppet.peek(second + SIZE - 8)] == [7, 9]
@@ -61,6 +69,33 @@ def test_every_mapping_of_an_ordinary_file_is_exchanged(
     assert file.read_bytes() == bytes(SIZE)
 
 
+def test_pieces_of_a_mapping_are_of_several_files(
+    puppet: Puppet, client: Client, directory: Path, page: int
+) -> None:
+    other = os.memfd_create("other")
+    os.pwrite(other, bytes(PAGE) + (5).to_bytes(8, "little") + bytes(PAGE - 8), 0)
+    parts = [Piece(0, PAGE, page, 0), Piece(PAGE, PAGE, other, PAGE)]
+    file = directory / "stand-in"
+    file.write_bytes(bytes(SIZE))
+    mapped, status = map_file(puppet, file), file.stat()
+    tid = puppet.enter_request()
+    client.replace_mapping_of(tid, status.st_dev, status.st_ino, parts, puppet.release)
+    assert puppet.result() == 8
+    assert [puppet.peek(mapped + at) for at in (0, PAGE, 2 * PAGE)] == [7, 5, 0]
+    puppet.poke(mapped + PAGE, 6)
+    assert word(other, PAGE) == 6
+    assert [puppet.peek(mapped), word(page, PAGE)] == [7, 0]
+    os.close(other)
+
+
+def test_pieces_are_read_as_one_file(page: int) -> None:
+    parts = [Piece(PAGE, PAGE, page, 2 * PAGE), Piece(2 * PAGE, PAGE, page, 0)]
+    assert read_pieces(parts, 2 * PAGE - 8, 2 * PAGE + 8) == (9).to_bytes(8, "little") + (
+        7
+    ).to_bytes(8, "little")
+    assert read_pieces(parts, 0, 8) == bytes(8)
+
+
 @pytest.fixture
 def served(directory: Path, page: int) -> Iterator[FuseFile]:
     """A FUSE file whose first reader gets `page` mapped instead."""
@@ -68,7 +103,7 @@ def served(directory: Path, page: int) -> Iterator[FuseFile]:
     path.mkdir(exist_ok=True)
 
     def on_read(tid: int, device: int, answer: Callable[[], None]) -> None:
-        Client.of_thread(tid).replace_mapping_of(tid, device, INODE, page, answer)
+        Client.of_thread(tid).replace_mapping_of(tid, device, INODE, pieces(page), answer)
 
     with FuseFile(path, page, on_read) as file:
         yield file
@@ -137,7 +172,9 @@ def test_client_killed_in_the_fault_is_esrch(directory: Path, program: Path, pag
                 answer()
 
             with pytest.raises(KvmError) as info:
-                Client.of_thread(tid).replace_mapping_of(tid, device, INODE, page, kill_and_answer)
+                Client.of_thread(tid).replace_mapping_of(
+                    tid, device, INODE, pieces(page), kill_and_answer
+                )
             caught.append(info.value)
             over.set()
 
