@@ -81,6 +81,22 @@ fn a_guest_reads_every_listed_msr_of_its_vendor() {
 }
 
 #[test]
+fn corrected_error_interrupts_exist_with_their_capability() {
+    let (bank, enable) = (msr::IA32_MC0_CTL2 + 31, 1 << 30);
+    for personality in BOTH {
+        let mut guest = Accessor::new(personality);
+        assert_eq!(guest.read(bank), None);
+        assert!(!guest.write(bank, 0));
+        assert!(guest.0.vcpu.set_msr(bank, enable).is_err());
+        assert_eq!(guest.0.vcpu.set_msr(bank, 0), Ok(()));
+        guest.0.vcpu.set_msr(msr::IA32_MCG_CAP, 1 << 10 | 32).unwrap();
+        assert!(guest.takes(bank, enable | 0x7FFF));
+        assert!(!guest.write(bank, enable | 0x8000));
+        assert!(!guest.write(bank, 1 << 31));
+    }
+}
+
+#[test]
 fn no_msr_is_listed_twice() {
     for mut listed in BOTH.map(supported_msrs) {
         let count = listed.len();

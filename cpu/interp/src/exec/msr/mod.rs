@@ -66,6 +66,8 @@ pub fn feature_msrs(vendor: Vendor) -> &'static [u32] {
 const EFER_LEGAL: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
 /// Bits of IA32_APIC_BASE that can be set: base below 2^45, enable, bootstrap processor.
 const APIC_BASE_LEGAL: u64 = 0x1FFF_FFFF_F900;
+/// IA32_MCG_CAP: corrected-error interrupts.
+const MCG_CMCI_P: u64 = 1 << 10;
 /// IA32_BIOS_SIGN_ID, which AMD calls PATCH_LEVEL, until the host sets another.
 const INTEL_MICROCODE: u64 = 1 << 32;
 const AMD_MICROCODE: u64 = 0x0100_0065;
@@ -178,6 +180,9 @@ impl Cpu {
                 self.arch.efer = value;
                 self.refresh_control();
             }
+            _ if is_mc_ctl2(index) && value != 0 && !self.has_cmci() => {
+                return Err(MsrRefusal::Invalid);
+            }
             _ => return self.msr_store.write(&self.features, index, value, origin),
         }
         Ok(())
@@ -192,9 +197,16 @@ impl Cpu {
             msr::IA32_XSS => has(&[cpuid_bit::XSAVES]),
             // As in KVM not even in system management mode.
             msr::IA32_SMBASE => false,
+            _ if is_mc_ctl2(index) => self.has_cmci(),
             _ => true,
         };
         if exists || origin == Origin::Host { Ok(()) } else { Err(MsrRefusal::Unknown) }
+    }
+
+    /// Machine-check banks can raise corrected-error interrupts.
+    fn has_cmci(&self) -> bool {
+        let capabilities = self.msr_store.read(&self.features, msr::IA32_MCG_CAP, Origin::Host);
+        capabilities.is_ok_and(|value| value & MCG_CMCI_P != 0)
     }
 
     /// CPUID outside ring 0 raises #GP, as the guest has asked for.
@@ -264,6 +276,10 @@ impl Cpu {
         }
         Some((value & !efer::LMA) | (self.arch.efer & efer::LMA))
     }
+}
+
+fn is_mc_ctl2(index: u32) -> bool {
+    (msr::IA32_MC0_CTL2..msr::IA32_MC0_CTL2 + table::MC_BANKS).contains(&index)
 }
 
 fn msr_index(cpu: &Cpu) -> u32 {

@@ -90,6 +90,11 @@ pub(super) fn mc_bank(write: Write) -> bool {
     }
 }
 
+/// Corrected-error interrupts enabled, and their threshold.
+pub(super) fn mc_ctl2(write: Write) -> bool {
+    write.value & !(1 << 30 | 0x7FFF) == 0
+}
+
 /// FEAT_CTL cannot be changed once it is locked.
 pub(super) fn feat_ctl(write: Write) -> bool {
     write.origin == Origin::Host || write.old & 1 == 0

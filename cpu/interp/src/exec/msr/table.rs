@@ -47,7 +47,7 @@ pub(super) const HWCR_DROPPED: u64 = 1 << 3 | 1 << 6 | 1 << 8;
 const MTRRCAP: u64 = 1 << 10 | 1 << 8 | 8;
 /// 32 banks, no common control, no corrected-error interrupts.
 const MCG_CAP: u64 = MC_BANKS as u64;
-const MC_BANKS: u32 = 32;
+pub(super) const MC_BANKS: u32 = 32;
 /// Fast strings; no branch trace, no PEBS.
 const MISC_ENABLE: u64 = 0x1801;
 /// CPUID faulting works.
@@ -130,7 +130,7 @@ const ROWS: &[Row] = &[
     listed(msr::IA32_MTRR_FIX64K_00000, 1, BOTH, Stored(0, rules::mtrr_fixed, 0)),
     listed(msr::IA32_MTRR_FIX16K_80000, 2, BOTH, Stored(0, rules::mtrr_fixed, 0)),
     listed(msr::IA32_MTRR_FIX4K_C0000, 8, BOTH, Stored(0, rules::mtrr_fixed, 0)),
-    row(msr::IA32_MC0_CTL2, MC_BANKS, BOTH, Stored(0, rules::zero, 0)),
+    row(msr::IA32_MC0_CTL2, MC_BANKS, BOTH, Stored(0, rules::mc_ctl2, 0)),
     listed(msr::IA32_MTRR_DEF_TYPE, 1, BOTH, Stored(0, rules::mtrr_default, 0)),
     Row {
         needs: &[bit::PDCM],
