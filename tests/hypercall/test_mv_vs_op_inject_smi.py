@@ -7,6 +7,7 @@ import pytest
 
 from microv import abi_gen as mv
 from microv.call import hypercall, process_handle
+from microv.exits import FailureDetails
 from microv.ops import vm, vs
 from microv.status import MvError
 from tests.hypercall.guest import CODE, MEMORY, RWX, Guest
@@ -75,3 +76,12 @@ def test_a_vs_that_is_none_is_refused(vsid: int) -> None:
 def test_a_wrong_handle_is_refused(guest: Guest) -> None:
     status, _ = hypercall(_INJECT, process_handle() + 1, guest.vsid)
     assert status == mv.MV_STATUS_FAILURE_INVALID_HANDLE
+
+
+def test_without_memory_for_the_state_the_vm_is_lost(guest: Guest) -> None:
+    other = guest.add_vcpu(CODE)
+    vs.inject_smi(guest.vsid)
+    for vsid in (guest.vsid, guest.vsid, other):
+        exit_ = vs.run(vsid)
+        assert exit_.reason == mv.mv_exit_reason_t_failure
+        assert exit_.details == FailureDetails(mv.MV_EXIT_FAILURE_LOST)

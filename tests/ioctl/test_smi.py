@@ -188,14 +188,14 @@ def test_smbase_is_the_clients_msr(smram: Smram) -> None:
 
 def test_handler_moves_smbase(smram: Smram) -> None:
     smram.machine.load("hlt; hlt", Mode.REAL)
-    smram.handle("mov dword ptr cs:[0xFEF8], 0x30100; rsm")
+    smram.handle("mov dword ptr cs:[0xFEF8], 0x2FF00; rsm")
     smram.vcpu.ioctl(KVM_SMI)
     assert smram.vcpu.run() == kvm.KVM_EXIT_HLT
-    assert smram.vcpu.msrs([IA32_SMBASE]) == [SMBASE + 0x100]
-    smram.memory.write(ENTRY + 0x100, b"\xf4")
+    assert smram.vcpu.msrs([IA32_SMBASE]) == [SMBASE - 0x100]
+    smram.memory.write(ENTRY - 0x100, b"\xf4")
     smram.vcpu.ioctl(KVM_SMI)
     assert smram.vcpu.run() == kvm.KVM_EXIT_HLT
-    assert smram.vcpu.sregs().cs.base == SMBASE + 0x100
+    assert smram.vcpu.sregs().cs.base == SMBASE - 0x100
 
 
 def test_guest_moves_to_another_vm_inside_its_handler(system: System, smram: Smram) -> None:
@@ -252,7 +252,21 @@ def test_memory_of_the_other_modes_is_not_there(smram: Smram) -> None:
     assert (smram.vcpu.mmio.phys_addr, smram.vcpu.mmio.is_write) == (0x1000, 0)
 
 
-def test_without_memory_for_the_handler_the_guest_cannot_go_on(machine: Machine) -> None:
+@pytest.mark.parametrize("flags", [None, kvm.KVM_MEM_READONLY], ids=["none", "read-only"])
+def test_smi_that_cannot_save_the_state_is_the_vms_end(machine: Machine, flags: int | None) -> None:
+    if flags is not None:
+        machine.vm.add_region(slot=SMM_SLOT, gpa=SMBASE, size=SMRAM_SIZE, flags=flags)
+    other = machine.vm.create_vcpu(1)
+    machine.load("hlt", Mode.REAL)
+    machine.vcpu.ioctl(KVM_SMI)
+    for vcpu in (machine.vcpu, machine.vcpu, other):
+        with refused(errno.EIO):
+            vcpu.run()
+
+
+def test_handler_beyond_its_memory_cannot_be_fetched(machine: Machine) -> None:
+    """The state-save area alone is there."""
+    machine.vm.add_region(slot=SMM_SLOT, gpa=SMBASE + 0xF000, size=PAGE_SIZE)
     machine.load("hlt", Mode.REAL)
     machine.vcpu.ioctl(KVM_SMI)
     assert machine.vcpu.run() == kvm.KVM_EXIT_INTERNAL_ERROR

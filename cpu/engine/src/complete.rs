@@ -140,6 +140,7 @@ impl Vcpu {
     /// The exit for an event that could not be delivered.
     pub(crate) fn exit_for_stop(&mut self, stop: Stop) -> Exit {
         match (stop, self.cpu_mut().request.take()) {
+            (Stop::Shutdown, _) if self.lost => Exit::Lost,
             (Stop::Shutdown, _) => Exit::Shutdown,
             (Stop::Exit, Some(request)) => self.exit_for_request(request),
             _ => self.emulation_failure(),

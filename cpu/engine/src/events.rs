@@ -184,7 +184,10 @@ impl Vcpu {
         // No shadow keeps it out: the shadow is saved.
         if self.queue.smi_pending && !self.cpu().arch.smm {
             self.queue.smi_pending = false;
-            self.interp.enter_smm();
+            self.lost = !self.interp.enter_smm();
+            if self.lost {
+                return Err(Stop::Shutdown);
+            }
         }
         if self.cpu().arch.shadow != Shadow::None {
             return Ok(());

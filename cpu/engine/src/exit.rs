@@ -81,6 +81,9 @@ pub enum Exit {
     Hlt,
     /// Triple fault; the state is that of the third fault.
     Shutdown,
+    /// An SMI came where its state-save area is not in writable memory. The state is lost, and every
+    /// run ends so from now on.
+    Lost,
     /// RDMSR or WRMSR that somebody outside answers; see [`crate::Vcpu::set_msr_rules`] and
     /// [`crate::Vcpu::set_platform_msrs`].
     Msr(MsrExit),

@@ -48,6 +48,9 @@ impl Vcpu {
         let _running = kick.enter();
         self.abandon_unfinished();
         self.prepare();
+        if self.lost {
+            return Exit::Lost;
+        }
         if std::mem::take(&mut self.queue.triple_fault) {
             return Exit::Shutdown;
         }

@@ -18,6 +18,8 @@ pub struct Vcpu {
     pub(crate) unfinished: Option<Unfinished>,
     /// The host has set a control register since the guest last ran.
     pub(crate) paging_changed: bool,
+    /// What [`crate::Exit::Lost`] says.
+    pub(crate) lost: bool,
 }
 
 impl Vcpu {
@@ -34,6 +36,7 @@ impl Vcpu {
             queue: Queue::default(),
             unfinished: None,
             paging_changed: false,
+            lost: false,
         }
     }
 

@@ -519,3 +519,15 @@ fn the_guest_has_no_smbase_msr_in_either_mode() {
         assert_eq!(guest.rip(), 0x2001);
     }
 }
+
+#[test]
+fn an_smi_that_cannot_save_the_state_loses_it() {
+    let mut guest = Guest::real_mode(halt);
+    for base in [RAM, RAM - 0xFF00, 1 << 52] {
+        guest.vcpu.set_msr(msr::IA32_SMBASE, base).unwrap();
+        guest.vcpu.inject_smi();
+        assert_eq!(guest.run(), Exit::Lost, "{base:#x}");
+        assert_eq!(guest.run(), Exit::Lost);
+        guest = Guest::real_mode(halt);
+    }
+}

@@ -17,9 +17,9 @@ use kvm_bindings::{
 };
 use microv::abi::msr::{MV_MSR_LEAVE_INVALID, MV_MSR_LEAVE_UNKNOWN};
 use microv::abi::run::{
-    MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_MSR_WRITE, MV_EXIT_UNKNOWN_EMULATION,
-    mv_exit_debug_t, mv_exit_failure_t, mv_exit_interrupt_end_t, mv_exit_io_t,
-    mv_exit_memory_fault_t, mv_exit_mmio_t, mv_exit_msr_t, mv_exit_reason_t_debug,
+    MV_EXIT_FAILURE_LOST, MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_MSR_WRITE,
+    MV_EXIT_UNKNOWN_EMULATION, mv_exit_debug_t, mv_exit_failure_t, mv_exit_interrupt_end_t,
+    mv_exit_io_t, mv_exit_memory_fault_t, mv_exit_mmio_t, mv_exit_msr_t, mv_exit_reason_t_debug,
     mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_interrupt,
     mv_exit_reason_t_interrupt_end, mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io,
     mv_exit_reason_t_memory_fault, mv_exit_reason_t_mmio, mv_exit_reason_t_msr,
@@ -175,6 +175,10 @@ fn debug(exit: &mv_exit_debug_t, area: &RunArea) -> Outcome {
 }
 
 fn failure(exit: &mv_exit_failure_t, area: &RunArea) -> Outcome {
+    if exit.reason == MV_EXIT_FAILURE_LOST {
+        // KVM's `vm_dead`.
+        return Outcome::Refused(libc::EIO);
+    }
     let mut details = kvm_run__bindgen_ty_1::default();
     details.fail_entry.hardware_entry_failure_reason = exit.reason;
     area.set_exit(KVM_EXIT_FAIL_ENTRY, details);

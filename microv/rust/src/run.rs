@@ -28,7 +28,7 @@ use crate::processor::Stopped;
 /// R11 is the VS; mv_run_t is on the page and is replaced by mv_run_return_t and the exit.
 ///
 /// Status and R10: SUCCESS with an exit reason; EXIT_FAILURE with reason failure where the state cannot
-/// be entered; EXIT_UNKNOWN with reason unknown at an instruction that is not emulated.
+/// be entered or the VM is lost; EXIT_UNKNOWN with reason unknown at an instruction that is not emulated.
 ///
 /// # Errors
 /// [`Failure::Reg1`] where R11 names no guest VS or one that runs. [`Failure::Unknown`] without a
@@ -43,6 +43,9 @@ pub fn run(call: &Call) -> OpResult {
         Err(Refusal::Poisoned) => return Ok(exit::poisoned(page)),
         Err(refusal) => return Err(refusal.into()),
     };
+    if vs.vp.vm.is_lost() {
+        return Ok(exit::lost(page));
+    }
     let input = Input::read(page)?;
     let _active = vs.vp.activate().ok_or(Failure::Unknown)?;
     let _running = vs.mark_running();
@@ -57,6 +60,9 @@ pub fn run(call: &Call) -> OpResult {
     let stopped = execute(&vs, &mut state, &input);
     state.written.append(&mut cpu_mem::take_noted());
     page.write(0, &summary(&vs, &state));
+    if matches!(stopped, Some(Stopped::Exit(Exit::Lost))) {
+        vs.vp.vm.lose();
+    }
     Ok(match stopped {
         Some(Stopped::Exit(exit)) => exit::report(page, &exit),
         Some(Stopped::Ended(vector)) => exit::interrupt_end(page, vector),

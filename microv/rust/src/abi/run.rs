@@ -58,6 +58,9 @@ super::define::constants! {
     MV_EXIT_FAILURE_INVALID_STATE = 0xFFFF_FFFF;
     /// In `reason` of mv_exit_failure_t: an earlier call broke the VS; it can only be destroyed.
     MV_EXIT_FAILURE_POISONED = 0xFFFF_FFFE;
+    /// In `reason` of mv_exit_failure_t: an SMI came where a VS of the VM could not save its state. The
+    /// VM can only be destroyed.
+    MV_EXIT_FAILURE_LOST = 0xFFFF_FFFD;
     /// In `info0` of mv_exit_unknown_t: an instruction that is not emulated.
     /// info1 = number of bytes fetched, info2 and info3 = the bytes, lowest first.
     MV_EXIT_UNKNOWN_EMULATION = 1;

@@ -1,8 +1,8 @@
 //! mv_exit_failure_t: the VS was not entered.
 
 use crate::abi::run::{
-    MV_EXIT_FAILURE_INVALID_STATE, MV_EXIT_FAILURE_POISONED, mv_exit_failure_t,
-    mv_exit_reason_t_failure,
+    MV_EXIT_FAILURE_INVALID_STATE, MV_EXIT_FAILURE_LOST, MV_EXIT_FAILURE_POISONED,
+    mv_exit_failure_t, mv_exit_reason_t_failure,
 };
 use crate::abi::status::MV_STATUS_EXIT_FAILURE;
 use crate::outcome::Outcome;
@@ -11,6 +11,11 @@ use crate::page::SharedPage;
 /// The state of the VS breaks a consistency rule of the processor.
 pub fn invalid_state(page: &SharedPage) -> Outcome {
     report(page, MV_EXIT_FAILURE_INVALID_STATE)
+}
+
+/// A VS of the VM has lost its state.
+pub fn lost(page: &SharedPage) -> Outcome {
+    report(page, MV_EXIT_FAILURE_LOST)
 }
 
 /// An earlier call broke the VS.

@@ -16,7 +16,7 @@ use crate::abi::status::MV_STATUS_SUCCESS;
 use crate::outcome::Outcome;
 use crate::page::SharedPage;
 
-pub use failure::{invalid_state, poisoned};
+pub use failure::{invalid_state, lost, poisoned};
 pub use interrupt_end::report as interrupt_end;
 
 /// Where the structure of an exit begins on the page, behind mv_run_return_t.
@@ -34,6 +34,7 @@ pub fn report(page: &SharedPage, exit: &Exit) -> Outcome {
         Exit::Noted => reason(abi::mv_exit_reason_t_noted),
         Exit::Hlt => reason(abi::mv_exit_reason_t_hlt),
         Exit::Shutdown => reason(abi::mv_exit_reason_t_shutdown),
+        Exit::Lost => lost(page),
         Exit::Interrupted => reason(abi::mv_exit_reason_t_interrupt),
         Exit::InterruptWindow => reason(abi::mv_exit_reason_t_interrupt_window),
     }

@@ -36,6 +36,8 @@ pub struct Vm {
     /// A map or unmap call is under way, perhaps between two of its continuations.
     mapping: AtomicBool,
     time_budget_ns: AtomicU64,
+    /// A vCPU has lost its state.
+    lost: AtomicBool,
     tsc: OnceLock<TscClock>,
     clock: Mutex<Clock>,
     msr_rules: Mutex<MsrRules>,
@@ -59,6 +61,7 @@ impl Vm {
             vcpus: RwLock::default(),
             mapping: AtomicBool::new(false),
             time_budget_ns: AtomicU64::new(DEFAULT_TIME_BUDGET_NS),
+            lost: AtomicBool::new(false),
             tsc: OnceLock::new(),
             clock: Mutex::default(),
             msr_rules: Mutex::default(),
@@ -140,6 +143,17 @@ impl Vm {
     /// The time-stamp counter which all vCPUs share; it starts, at `khz`, when this is first asked for.
     pub fn tsc(&self, khz: u32) -> TscClock {
         *self.tsc.get_or_init(|| TscClock::new(khz))
+    }
+
+    /// A vCPU has lost its state: nothing of the VM runs any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Ends the VM's running, that of vCPUs on other threads too.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.vcpus().iter().for_each(|vcpu| vcpu.ask_for_exit());
     }
 
     /// The clock that all vCPUs share.
