@@ -2,7 +2,7 @@
 
 use cpu_chipset::lapic::register::{self, base};
 use cpu_chipset::lapic::{
-    Address, DeliveryMode, Destination, Effect, Inbox, Lapic, Message, TimerEnd,
+    Address, DeliveryMode, Destination, Effect, Inbox, Lapic, Message, Signals, TimerEnd,
     apic_base_transition_is_legal, x2apic_ldr,
 };
 
@@ -123,6 +123,25 @@ fn init_drops_a_start_up_that_came_before_it() {
     inbox.post(&signal(DeliveryMode::Init, 0));
     inbox.post(&signal(DeliveryMode::StartUp, 0x9A));
     assert_eq!(inbox.take_signals().start_up, Some(0x9A));
+}
+
+#[test]
+fn init_waits_for_the_end_of_system_management_mode_and_a_start_up_does_not() {
+    let inbox = Inbox::default();
+    let signal = |mode| Message { mode, ..fixed(0x9A, false) };
+    for mode in [DeliveryMode::Init, DeliveryMode::StartUp, DeliveryMode::Smi, DeliveryMode::Nmi] {
+        inbox.post(&signal(mode));
+    }
+    let signals = inbox.take_signals_but_init();
+    assert_eq!(signals, Signals { nmi: true, smi: true, init: false, start_up: None });
+    assert!(inbox.has_init());
+    assert_eq!(inbox.take_signals(), Signals { init: true, ..Signals::default() });
+    inbox.set_init(true);
+    inbox.post(&signal(DeliveryMode::Smi));
+    assert_eq!(inbox.take_interrupts(), Signals { smi: true, ..Signals::default() });
+    assert!(inbox.has_init());
+    inbox.set_init(false);
+    assert!(!inbox.any());
 }
 
 #[test]

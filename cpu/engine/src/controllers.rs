@@ -5,6 +5,8 @@
 pub struct Arrivals {
     /// A non-maskable interrupt.
     pub nmi: bool,
+    /// A system management interrupt.
+    pub smi: bool,
     /// Something that the caller of `run` has to act on first: it returns `Exit::Interrupted`.
     pub leave: bool,
 }
@@ -12,8 +14,9 @@ pub struct Arrivals {
 /// Interrupt controllers. Called by the thread that runs the processor.
 pub trait Controllers {
     /// Looks at what has come. `tsc` is the guest's; called when asked for by `Kick::look`, and
-    /// when `run` begins.
-    fn look(&mut self, tsc: u64) -> Arrivals;
+    /// when `run` begins or system management mode ends. INIT waits while `smm`: the processor is in
+    /// that mode.
+    fn look(&mut self, tsc: u64, smm: bool) -> Arrivals;
 
     /// Whether an interrupt waits that a processor with this CR8 takes.
     fn has_interrupt(&mut self, cr8: u8) -> bool;
@@ -27,7 +30,7 @@ pub trait Controllers {
 pub struct NoControllers;
 
 impl Controllers for NoControllers {
-    fn look(&mut self, _: u64) -> Arrivals {
+    fn look(&mut self, _: u64, _: bool) -> Arrivals {
         Arrivals::default()
     }
 

@@ -213,8 +213,10 @@ impl Vcpu {
     pub(crate) fn wakes_from_halt(&self) -> bool {
         let queue = &self.queue;
         let in_flight = queue.exception.is_some() || queue.injected.is_some() || queue.nmi_injected;
-        let nmi = queue.nmi_pending && !self.cpu().arch.nmi_blocked;
-        in_flight || nmi || (queue.waiting.is_some() && self.cpu().interrupts_enabled())
+        let arch = &self.cpu().arch;
+        let nmi = queue.nmi_pending && !arch.nmi_blocked;
+        let smi = queue.smi_pending && !arch.smm;
+        in_flight || nmi || smi || (queue.waiting.is_some() && self.cpu().interrupts_enabled())
     }
 
     fn next_interrupt(&mut self, controllers: &mut dyn Controllers) -> Option<u8> {

@@ -73,7 +73,10 @@ impl Vcpu {
             }
             let waiting = self.queue.any() || controllers.has_interrupt(self.cr8());
             self.cpu_mut().watch_interrupt_flag = window || waiting;
+            let smm = self.in_smm();
             match self.interp.run(|| kick.any()) {
+                // An INIT may have waited for the end of the mode.
+                Outcome::Boundary if smm && !self.in_smm() => kick.look(),
                 Outcome::Boundary => {}
                 outcome => return self.exit_for(outcome),
             }
@@ -96,9 +99,12 @@ impl Vcpu {
 
     /// Takes what has come; whether the caller has to act on something first.
     fn look_at(&mut self, controllers: &mut dyn Controllers) -> bool {
-        let arrived = controllers.look(self.cpu().tsc());
+        let arrived = controllers.look(self.cpu().tsc(), self.in_smm());
         if arrived.nmi {
             self.inject_nmi();
+        }
+        if arrived.smi {
+            self.inject_smi();
         }
         arrived.leave
     }

@@ -29,7 +29,9 @@ _GIVEN: Final = (
     | kvm.KVM_VCPUEVENT_VALID_SHADOW
     | kvm.KVM_VCPUEVENT_VALID_SMM
 )
-_SMM: Final = mv.MV_EVENT_SMI | mv.MV_EVENT_SMM | mv.MV_EVENT_SMM_INSIDE_NMI
+_SMM: Final = (
+    mv.MV_EVENT_SMI | mv.MV_EVENT_SMM | mv.MV_EVENT_SMM_INSIDE_NMI | mv.MV_EVENT_INIT
+)
 _DB, _NMI, _PF = 1, 2, 14
 _LAST_EXCEPTION: Final = 31
 _DR6_BREAKPOINTS: Final = 0xF
@@ -97,6 +99,7 @@ def _to_kvm(vcpu: Vcpu, page: mv.mv_event_t) -> kvm_vcpu_events:
     events.smi.smm = has(mv.MV_EVENT_SMM)
     events.smi.pending = has(mv.MV_EVENT_SMI)
     events.smi.smm_inside_nmi = has(mv.MV_EVENT_SMM_INSIDE_NMI)
+    events.smi.latched_init = has(mv.MV_EVENT_INIT)
     if vcpu.vm.exception_payload:
         events.flags |= kvm.KVM_VCPUEVENT_VALID_PAYLOAD
     if vcpu.vm.triple_fault_event:
@@ -133,8 +136,9 @@ def _exception_flags(events: kvm_vcpu_events) -> int:
 
 
 def _smm_flags(events: kvm_vcpu_events) -> int:
-    """MV_EVENT_* of system management mode. A latched INIT needs a local APIC, as in KVM."""
+    """MV_EVENT_* of system management mode. Without a local APIC no INIT is latched."""
     flags = mv.MV_EVENT_SMM if events.smi.smm else 0
+    flags |= mv.MV_EVENT_INIT if events.smi.latched_init else 0
     if events.smi.smm and events.smi.smm_inside_nmi:
         flags |= mv.MV_EVENT_SMM_INSIDE_NMI
     return flags | (mv.MV_EVENT_SMI if events.smi.pending else 0)

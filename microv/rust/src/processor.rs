@@ -49,17 +49,18 @@ pub struct Beside<'a> {
 }
 
 impl Controllers for Beside<'_> {
-    fn look(&mut self, tsc: u64) -> Arrivals {
+    fn look(&mut self, tsc: u64, smm: bool) -> Arrivals {
         self.local.look(tsc);
         self.alarm.set(self.next_look(tsc));
-        let arrived = self.local.presence.lapic.inbox.take_signals();
+        let inbox = &self.local.presence.lapic.inbox;
+        let arrived = if smm { inbox.take_signals_but_init() } else { inbox.take_signals() };
         self.signals.init |= arrived.init;
         self.signals.start_up = match arrived.init {
             true => arrived.start_up,
             false => arrived.start_up.or(self.signals.start_up),
         };
         let leave = self.signals.init || self.signals.start_up.is_some();
-        Arrivals { nmi: arrived.nmi, leave }
+        Arrivals { nmi: arrived.nmi, smi: arrived.smi, leave }
     }
 
     fn has_interrupt(&mut self, cr8: u8) -> bool {

@@ -84,9 +84,38 @@ impl Inbox {
 
     /// Takes everything else.
     pub fn take_signals(&self) -> Signals {
-        let bits = match self.signals.load(Ordering::Relaxed) {
+        self.take(u32::MAX)
+    }
+
+    /// Takes what a processor in system management mode does: INIT stays, and a start-up is lost.
+    pub fn take_signals_but_init(&self) -> Signals {
+        Signals { start_up: None, ..self.take(!INIT) }
+    }
+
+    /// Takes NMI and SMI.
+    pub fn take_interrupts(&self) -> Signals {
+        self.take(NMI | SMI)
+    }
+
+    /// Whether INIT waits.
+    #[must_use]
+    pub fn has_init(&self) -> bool {
+        self.signals.load(Ordering::Acquire) & INIT != 0
+    }
+
+    /// Has INIT wait, or not.
+    pub fn set_init(&self, waits: bool) {
+        if waits {
+            self.signals.fetch_or(INIT, Ordering::AcqRel);
+        } else {
+            self.signals.fetch_and(!INIT, Ordering::AcqRel);
+        }
+    }
+
+    fn take(&self, wanted: u32) -> Signals {
+        let bits = match self.signals.load(Ordering::Relaxed) & wanted {
             0 => 0,
-            _ => self.signals.swap(0, Ordering::AcqRel),
+            _ => self.signals.fetch_and(!wanted, Ordering::AcqRel) & wanted,
         };
         Signals {
             nmi: bits & NMI != 0,

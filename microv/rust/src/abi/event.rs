@@ -30,7 +30,9 @@ super::define::constants! {
     MV_EVENT_SMM = 1 << 17;
     /// NMIs were blocked when it entered that mode; counts with MV_EVENT_SMM.
     MV_EVENT_SMM_INSIDE_NMI = 1 << 18;
-    MV_EVENT_ALL = 0x7_0FFF;
+    /// An INIT waits until the VS is not in system management mode, where it has a local APIC.
+    MV_EVENT_INIT = 1 << 19;
+    MV_EVENT_ALL = 0xF_0FFF;
 }
 
 super::define::layouts! {

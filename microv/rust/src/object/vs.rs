@@ -199,6 +199,29 @@ impl State {
         }
     }
 
+    /// Has NMIs and SMIs that were sent to the local APIC wait in the processor.
+    pub fn take_interrupts(&mut self) {
+        let arrived = self.presence.lapic.inbox.take_interrupts();
+        if arrived.nmi {
+            self.vcpu.inject_nmi();
+        }
+        if arrived.smi {
+            self.vcpu.inject_smi();
+        }
+    }
+
+    /// Whether an INIT waits at the local APIC.
+    pub fn has_init(&self) -> bool {
+        self.lapic.is_some() && self.presence.lapic.inbox.has_init()
+    }
+
+    /// Has an INIT wait at the local APIC, or not. Nothing where there is none.
+    pub fn set_init(&self, waits: bool) {
+        if self.lapic.is_some() {
+            self.presence.lapic.inbox.set_init(waits);
+        }
+    }
+
     /// Replaces the local APIC by one after power-up with this ID; false where there is none.
     pub fn set_apic_id(&mut self, id: u32) -> bool {
         let Some(local) = &mut self.lapic else { return false };

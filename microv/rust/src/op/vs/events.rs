@@ -15,7 +15,13 @@ const LAST_EXCEPTION: u32 = 31;
 /// Puts what waits on the page.
 pub fn get_all(call: &Call) -> OpResult {
     super::done(call, |state| {
-        call.pp.page()?.write(0, &to_page(&state.vcpu));
+        let page = call.pp.page()?;
+        state.take_interrupts();
+        let mut events = to_page(&state.vcpu);
+        if state.has_init() {
+            events.flags |= abi::MV_EVENT_INIT;
+        }
+        page.write(0, &events);
         Ok(())
     })
 }
@@ -24,7 +30,10 @@ pub fn get_all(call: &Call) -> OpResult {
 /// or a vector out of range.
 pub fn set_all(call: &Call) -> OpResult {
     super::done(call, |state| {
-        let (events, interrupt) = from_page(&call.pp.page()?.read()).ok_or(Failure::Unknown)?;
+        let page: mv_event_t = call.pp.page()?.read();
+        let (events, interrupt) = from_page(&page).ok_or(Failure::Unknown)?;
+        state.take_interrupts();
+        state.set_init(page.flags & abi::MV_EVENT_INIT != 0);
         state.vcpu.set_events(&events);
         state.vcpu.set_queued_interrupt(interrupt);
         Ok(())
