@@ -352,6 +352,12 @@ def apic_id_set(vsid: int, apic_id: int) -> None:
     with_handle(_OP | mv.MV_VS_OP_APIC_ID_SET_IDX_VAL, vsid, apic_id)
 
 
+def lvt_raise(vsid: int, lvt: int) -> None:
+    """The source mv_lvt_t of the local APIC is active: does what its entry in the local vector
+    table says. INVALID_INPUT_REG2: no such source; FAILURE_UNKNOWN: there is no local APIC."""
+    with_handle(_OP | mv.MV_VS_OP_LVT_RAISE_IDX_VAL, vsid, lvt)
+
+
 def lapic_get_all(vsid: int) -> bytes:
     """The registers of the local APIC: 32 bits at each sixteenth byte. FAILURE_UNKNOWN: there is
     none."""

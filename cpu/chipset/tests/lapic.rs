@@ -145,6 +145,40 @@ fn init_waits_for_the_end_of_system_management_mode_and_a_start_up_does_not() {
 }
 
 #[test]
+fn the_entry_for_corrected_machine_checks_is_there_when_asked_for() {
+    let mut lapic = enabled();
+    lapic.write_mmio(register::LVT_CMCI, 0xA9, 0);
+    assert_eq!(lapic.read_mmio(register::LVT_CMCI, 0), 0);
+    assert_eq!(lapic.read_mmio(register::VERSION, 0), 0x5_0014);
+    lapic.set_cmci(true);
+    assert_eq!(lapic.read_mmio(register::LVT_CMCI, 0), register::LVT_MASKED);
+    assert_eq!(lapic.read_mmio(register::VERSION, 0), 0x6_0014);
+    lapic.write_mmio(register::LVT_CMCI, 0xFFFE_F8A9, 0);
+    assert_eq!(lapic.read_mmio(register::LVT_CMCI, 0), 0xA9);
+    lapic.init();
+    assert_eq!(lapic.read_mmio(register::LVT_CMCI, 0), register::LVT_MASKED);
+    assert_eq!(lapic.read_mmio(register::VERSION, 0), 0x6_0014);
+}
+
+#[test]
+fn a_local_source_sends_what_its_entry_says() {
+    let mut lapic = enabled();
+    lapic.set_cmci(true);
+    assert_eq!(lapic.local_message(register::LVT_CMCI), None);
+    for (entry, mode) in
+        [(0xA9, DeliveryMode::Fixed), (0x200, DeliveryMode::Smi), (0x400, DeliveryMode::Nmi)]
+    {
+        lapic.write_mmio(register::LVT_CMCI, entry, 0);
+        let message = lapic.local_message(register::LVT_CMCI).unwrap();
+        assert_eq!((message.mode, message.vector), (mode, entry as u8));
+        assert_eq!((message.destination, message.level), (Destination::Itself, false));
+    }
+    lapic.set_apic_base(0);
+    lapic.write_mmio(register::LVT_CMCI, 0xA9, 0);
+    assert_eq!(lapic.local_message(register::LVT_CMCI), None);
+}
+
+#[test]
 fn the_periodic_timer_comes_again() {
     let mut lapic = enabled();
     lapic.write_mmio(register::LVT_TIMER, 0x2_00EC, 0);

@@ -87,6 +87,8 @@ pub const APIC_BASE_BSP: u64 = 1 << 8;
 pub const APIC_BASE_ENABLE: u64 = 1 << 11;
 /// IA32_APIC_BASE at reset on the bootstrap processor.
 pub const APIC_BASE_RESET: u64 = 0xFEE0_0000 | APIC_BASE_BSP | APIC_BASE_ENABLE;
+/// IA32_MCG_CAP: corrected machine checks raise interrupts.
+pub const MCG_CMCI_P: u64 = 1 << 10;
 /// IA32_SMBASE at reset.
 pub const SMBASE_RESET: u64 = 0x3_0000;
 /// IA32_PAT at reset.

@@ -5,8 +5,6 @@ use super::register::{self, error};
 use super::timer::{self, Count, TimerMode};
 use super::{Effect, Lapic, REGISTERS, Refused};
 
-/// Bits of each local vector table entry that software writes, from the timer's on.
-const LVT_WRITABLE: [u32; 6] = [0x7_00FF, 0x1_07FF, 0x1_07FF, 0x1_A7FF, 0x1_A7FF, 0x1_00FF];
 /// Bits of the spurious-interrupt vector register.
 const SVR_WRITABLE: u32 = 0x3FF;
 /// Bits of the interrupt command register.
@@ -17,7 +15,7 @@ pub const IMAGE_LEN: usize = REGISTERS * 16;
 impl Lapic {
     /// Reads a register by MMIO in xAPIC mode.
     pub fn read_mmio(&mut self, register: u8, now_ns: u64) -> u32 {
-        if readable(register) && register != register::SELF_IPI {
+        if self.readable(register) && register != register::SELF_IPI {
             return self.read(register, now_ns);
         }
         self.note_error(error::ILLEGAL_REGISTER);
@@ -35,7 +33,7 @@ impl Lapic {
             register::ID => self.set(register, value & 0xFF00_0000),
             register::LDR => self.set(register, value & 0xFF00_0000),
             register::DFR => self.set(register, value | 0x0FFF_FFFF),
-            register if writable(register) => return self.write(register, value, now_ns),
+            register if self.writable(register) => return self.write(register, value, now_ns),
             _ => self.note_error(error::ILLEGAL_REGISTER),
         }
         Effect::None
@@ -52,7 +50,7 @@ impl Lapic {
                 Ok(high << 32 | u64::from(self.get(register::ICR_LOW)))
             }
             register::DFR | register::ICR_HIGH | register::SELF_IPI | register::EOI => Err(Refused),
-            register if readable(register) => Ok(u64::from(self.read(register, now_ns))),
+            register if self.readable(register) => Ok(u64::from(self.read(register, now_ns))),
             _ => Err(Refused),
         }
     }
@@ -73,10 +71,31 @@ impl Lapic {
                 Ok(Effect::None)
             }
             register::EOI | register::ESR if value != 0 => Err(Refused),
-            register if writable(register) && !reserved(register, value) => {
+            register if self.writable(register) && !reserved(register, value) => {
                 Ok(self.write(register, value, now_ns))
             }
             _ => Err(Refused),
+        }
+    }
+
+    fn readable(&self, register: u8) -> bool {
+        match register {
+            register::LVT_CMCI => self.cmci,
+            register => {
+                matches!(register, register::ID | register::VERSION | register::TPR..=register::ESR
+                    | register::ICR_LOW..=register::TIMER_CURRENT | register::TIMER_DIVIDE)
+            }
+        }
+    }
+
+    fn writable(&self, register: u8) -> bool {
+        match register {
+            register::LVT_CMCI => self.cmci,
+            register => matches!(
+                register,
+                register::TPR | register::EOI | register::SVR | register::ESR | register::LVT_TIMER
+                    ..=register::TIMER_INITIAL | register::TIMER_DIVIDE
+            ),
         }
     }
 
@@ -108,7 +127,9 @@ impl Lapic {
                 self.set(register, errors);
             }
             register::LVT_TIMER => self.write_lvt_timer(value),
-            register::LVT_THERMAL..=register::LVT_ERROR => self.write_lvt(register, value),
+            register::LVT_CMCI | register::LVT_THERMAL..=register::LVT_ERROR => {
+                self.write_lvt(register, value);
+            }
             register::TIMER_INITIAL => self.write_timer_initial(value, now_ns),
             register::TIMER_DIVIDE => {
                 let old = self.divisor();
@@ -124,14 +145,14 @@ impl Lapic {
     fn write_svr(&mut self, value: u32) {
         self.set(register::SVR, value & SVR_WRITABLE);
         if value & register::SVR_ENABLED == 0 {
-            for lvt in register::LVT_TIMER..=register::LVT_ERROR {
+            for lvt in self.local_vector_table() {
                 self.set(lvt, self.get(lvt) | register::LVT_MASKED);
             }
         }
     }
 
     fn write_lvt(&mut self, register: u8, value: u32) {
-        let mut value = value & LVT_WRITABLE[usize::from(register - register::LVT_TIMER)];
+        let mut value = value & lvt_writable(register);
         if !self.software_enabled() {
             value |= register::LVT_MASKED;
         }
@@ -221,7 +242,7 @@ impl Lapic {
             self.set(register::ID, self.x2apic_id << 24);
             self.set(register::LDR, x2apic_ldr(self.x2apic_id));
         }
-        self.set(register::VERSION, super::VERSION);
+        self.set_version();
         self.set(register::ICR_LOW, self.get(register::ICR_LOW) & !register::ICR_BUSY);
         let periodic = TimerMode::of(self.get(register::LVT_TIMER)) == TimerMode::Periodic;
         let initial = self.get(register::TIMER_INITIAL);
@@ -230,17 +251,14 @@ impl Lapic {
     }
 }
 
-fn readable(register: u8) -> bool {
-    matches!(register, register::ID | register::VERSION | register::TPR..=register::ESR
-        | register::ICR_LOW..=register::TIMER_CURRENT | register::TIMER_DIVIDE)
-}
-
-fn writable(register: u8) -> bool {
-    matches!(
-        register,
-        register::TPR | register::EOI | register::SVR | register::ESR | register::LVT_TIMER
-            ..=register::TIMER_INITIAL | register::TIMER_DIVIDE
-    )
+/// Bits of a local vector table entry that software writes.
+fn lvt_writable(register: u8) -> u32 {
+    match register {
+        register::LVT_TIMER => 0x7_00FF,
+        register::LVT_LINT0 | register::LVT_LINT1 => 0x1_A7FF,
+        register::LVT_ERROR => 0x1_00FF,
+        _ => 0x1_07FF,
+    }
 }
 
 /// Whether a value has bits that a register lacks, which x2APIC mode refuses.
@@ -249,9 +267,9 @@ fn reserved(register: u8, value: u32) -> bool {
         register::TPR => 0xFF,
         register::SVR => SVR_WRITABLE,
         register::TIMER_DIVIDE => 0xB,
-        register::LVT_TIMER..=register::LVT_ERROR => {
+        register::LVT_CMCI | register::LVT_TIMER..=register::LVT_ERROR => {
             // Delivery status and remote IRR are read-only, not reserved.
-            LVT_WRITABLE[usize::from(register - register::LVT_TIMER)] | 0x5000
+            lvt_writable(register) | 0x5000
         }
         _ => u32::MAX,
     };

@@ -21,8 +21,9 @@ use timer::Count;
 
 /// Registers of 32 bits, one every 16 bytes.
 const REGISTERS: usize = 64;
-/// Version 14H, highest local vector table entry 5.
+/// Version 14H, highest local vector table entry 5; 6 with the entry for corrected machine checks.
 const VERSION: u32 = 0x5_0014;
+const VERSION_WITH_CMCI: u32 = 0x6_0014;
 /// Local vector table entry: unmasked, delivery mode ExtINT.
 const EXT_INT: u32 = 7 << 8;
 /// Priority class of a vector or priority register.
@@ -61,6 +62,8 @@ pub struct Lapic {
     tsc_deadline: u64,
     /// Errors since the ESR was written.
     errors: u32,
+    /// There is a local vector table entry for corrected machine checks.
+    cmci: bool,
 }
 
 impl Lapic {
@@ -74,6 +77,7 @@ impl Lapic {
             count: Count::default(),
             tsc_deadline: 0,
             errors: 0,
+            cmci: false,
         };
         lapic.reset_registers();
         lapic.set(register::ID, id << 24);
@@ -92,10 +96,10 @@ impl Lapic {
 
     fn reset_registers(&mut self) {
         self.registers = [0; REGISTERS];
-        self.set(register::VERSION, VERSION);
+        self.set_version();
         self.set(register::DFR, u32::MAX);
         self.set(register::SVR, 0xFF);
-        for lvt in register::LVT_TIMER..=register::LVT_ERROR {
+        for lvt in self.local_vector_table() {
             self.set(lvt, register::LVT_MASKED);
         }
         if self.apic_base & base::BSP != 0 {
@@ -106,6 +110,41 @@ impl Lapic {
         self.count = Count::default();
         self.tsc_deadline = 0;
         self.errors = 0;
+    }
+
+    /// Adds or takes away the local vector table entry for corrected machine checks, which is masked
+    /// at first.
+    pub fn set_cmci(&mut self, exists: bool) {
+        if self.cmci != exists {
+            self.cmci = exists;
+            self.set(register::LVT_CMCI, if exists { register::LVT_MASKED } else { 0 });
+            self.set_version();
+        }
+    }
+
+    fn set_version(&mut self) {
+        self.set(register::VERSION, if self.cmci { VERSION_WITH_CMCI } else { VERSION });
+    }
+
+    /// The registers of the local vector table.
+    fn local_vector_table(&self) -> impl Iterator<Item = u8> + use<> {
+        let cmci = self.cmci.then_some(register::LVT_CMCI);
+        (register::LVT_TIMER..=register::LVT_ERROR).chain(cmci)
+    }
+
+    /// What an entry of the local vector table sends to this processor when its source is active.
+    /// None: it is masked, or the APIC is disabled.
+    #[must_use]
+    pub fn local_message(&self, lvt: u8) -> Option<Message> {
+        let entry = self.get(lvt);
+        let open = self.enabled() && entry & register::LVT_MASKED == 0;
+        open.then(|| Message {
+            destination: Destination::Itself,
+            mode: DeliveryMode::from_bits(entry >> 8),
+            vector: entry as u8,
+            level: entry & register::LVT_LEVEL != 0,
+            assert: true,
+        })
     }
 
     fn get(&self, register: u8) -> u32 {

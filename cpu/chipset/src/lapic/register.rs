@@ -18,6 +18,7 @@ pub const ISR: u8 = 0x10;
 pub const TMR: u8 = 0x18;
 pub const IRR: u8 = 0x20;
 pub const ESR: u8 = 0x28;
+pub const LVT_CMCI: u8 = 0x2F;
 pub const ICR_LOW: u8 = 0x30;
 pub const ICR_HIGH: u8 = 0x31;
 pub const LVT_TIMER: u8 = 0x32;
@@ -35,6 +36,8 @@ pub const SELF_IPI: u8 = 0x3F;
 pub const SVR_ENABLED: u32 = 1 << 8;
 /// Spurious-interrupt vector register: no EOI broadcasts.
 pub const SVR_SUPPRESS_EOI_BROADCAST: u32 = 1 << 12;
+/// Local vector table entry: level-triggered.
+pub const LVT_LEVEL: u32 = 1 << 15;
 /// Local vector table entry: masked.
 pub const LVT_MASKED: u32 = 1 << 16;
 /// Interrupt command register: delivery status.

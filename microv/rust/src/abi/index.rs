@@ -166,6 +166,9 @@ super::define::constants! {
     MV_VS_OP_DIRTY_LOG_TAKE_IDX_VAL = 0x83;
     /// Extension. R11 VS, which enters system management mode as soon as it is not in it.
     MV_VS_OP_INJECT_SMI_IDX_VAL = 0xA0;
+    /// Extension. R11 VS, R12 mv_lvt_t: that source of its local APIC is active, which does what its
+    /// entry in the local vector table says.
+    MV_VS_OP_LVT_RAISE_IDX_VAL = 0xA1;
     /// Extension. R11 VS of a VM with interrupt controllers, R12 APIC ID; resets the local APIC.
     MV_VS_OP_APIC_ID_SET_IDX_VAL = 0x42;
     /// Extension. R11 VS; the registers of its local APIC, 1 KiB on the page as KVM lays them out.

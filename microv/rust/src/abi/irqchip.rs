@@ -41,6 +41,9 @@ super::define::constants! {
     MV_PIC_SPECIAL_FULLY_NESTED = 1 << 5;
     MV_PIC_INIT4 = 1 << 6;
 
+    /// lvt_raise: the source of corrected machine checks.
+    mv_lvt_t_cmci = 0;
+
     /// pit_create: the device has port 61H.
     MV_PIT_SPEAKER = 1 << 0;
     MV_PIT_HPET_LEGACY = 1 << 0;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use cpu_chipset::lapic::{self, Signals};
 use cpu_defs::Reg;
-use cpu_defs::msr::IA32_APIC_BASE;
+use cpu_defs::msr::{IA32_APIC_BASE, IA32_MCG_CAP, MCG_CMCI_P};
 use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
 
 use super::Vp;
@@ -195,7 +195,13 @@ impl State {
     pub fn set_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefused> {
         match &mut self.lapic {
             Some(local) if LocalApic::has_msr(index) => local.set_msr(index, value, &self.presence),
-            _ => self.vcpu.set_msr(index, value).map_err(|_| MsrRefused),
+            local => {
+                self.vcpu.set_msr(index, value).map_err(|_| MsrRefused)?;
+                if let (Some(local), IA32_MCG_CAP) = (local, index) {
+                    local.lapic.set_cmci(value & MCG_CMCI_P != 0);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -229,9 +235,28 @@ impl State {
         true
     }
 
+    /// The registers of the local APIC, with what was sent to it until now; None where there is none.
+    pub fn lapic_image(&mut self) -> Option<[u8; lapic::IMAGE_LEN]> {
+        let local = self.lapic.as_mut()?;
+        local.lapic.take_in(&self.presence.lapic.inbox);
+        Some(local.lapic.image(now_ns()))
+    }
+
+    /// A source of the local vector table is active; false where there is no local APIC.
+    pub fn raise_local(&mut self, lvt: u8) -> bool {
+        let Some(local) = &self.lapic else { return false };
+        if let Some(message) = local.lapic.local_message(lvt) {
+            self.presence.lapic.inbox.post(&message);
+            self.presence.notify();
+        }
+        true
+    }
+
     /// Restores the registers of the local APIC; false where there is none.
     pub fn restore_lapic(&mut self, image: &[u8; lapic::IMAGE_LEN]) -> bool {
         let Some(local) = &mut self.lapic else { return false };
+        // What was sent before is overwritten.
+        local.lapic.take_in(&self.presence.lapic.inbox);
         local.lapic.restore(image, now_ns());
         self.presence.lapic.publish(&local.lapic.address(), local.lapic.accepts_external());
         self.presence.notify();

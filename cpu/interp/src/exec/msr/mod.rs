@@ -66,8 +66,6 @@ pub fn feature_msrs(vendor: Vendor) -> &'static [u32] {
 const EFER_LEGAL: u64 = efer::SCE | efer::LME | efer::LMA | efer::NXE;
 /// Bits of IA32_APIC_BASE that can be set: base below 2^45, enable, bootstrap processor.
 const APIC_BASE_LEGAL: u64 = 0x1FFF_FFFF_F900;
-/// IA32_MCG_CAP: corrected-error interrupts.
-const MCG_CMCI_P: u64 = 1 << 10;
 /// IA32_BIOS_SIGN_ID, which AMD calls PATCH_LEVEL, until the host sets another.
 const INTEL_MICROCODE: u64 = 1 << 32;
 const AMD_MICROCODE: u64 = 0x0100_0065;
@@ -206,7 +204,7 @@ impl Cpu {
     /// Machine-check banks can raise corrected-error interrupts.
     fn has_cmci(&self) -> bool {
         let capabilities = self.msr_store.read(&self.features, msr::IA32_MCG_CAP, Origin::Host);
-        capabilities.is_ok_and(|value| value & MCG_CMCI_P != 0)
+        capabilities.is_ok_and(|value| value & msr::MCG_CMCI_P != 0)
     }
 
     /// CPUID outside ring 0 raises #GP, as the guest has asked for.

@@ -1,8 +1,8 @@
 //! The local APIC of a VS whose VM has interrupt controllers.
 
-use cpu_chipset::lapic::IMAGE_LEN;
+use cpu_chipset::lapic::{IMAGE_LEN, register};
 
-use crate::alarm::now_ns;
+use crate::abi::irqchip::mv_lvt_t_cmci;
 use crate::call::Call;
 use crate::outcome::{Failure, OpResult, Outcome};
 
@@ -17,8 +17,8 @@ pub fn set_apic_id(call: &Call) -> OpResult {
 /// The registers go to the page.
 pub fn get_all(call: &Call) -> OpResult {
     super::with(call, |state| {
-        let local = state.lapic.as_ref().ok_or(Failure::Unknown)?;
-        call.pp.page()?.copy_out(0, &local.lapic.image(now_ns()));
+        let image = state.lapic_image().ok_or(Failure::Unknown)?;
+        call.pp.page()?.copy_out(0, &image);
         Ok(Outcome::Done)
     })
 }
@@ -29,5 +29,15 @@ pub fn set_all(call: &Call) -> OpResult {
         let mut image = [0; IMAGE_LEN];
         call.pp.page()?.copy_in(0, &mut image);
         if state.restore_lapic(&image) { Ok(Outcome::Done) } else { Err(Failure::Unknown) }
+    })
+}
+
+/// R12 is mv_lvt_t. Nothing happens where the entry is masked or is not there.
+pub fn raise(call: &Call) -> OpResult {
+    super::done(call, |state| {
+        if call.regs.r12 != mv_lvt_t_cmci {
+            return Err(Failure::Reg2);
+        }
+        if state.raise_local(register::LVT_CMCI) { Ok(()) } else { Err(Failure::Unknown) }
     })
 }

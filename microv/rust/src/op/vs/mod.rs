@@ -55,6 +55,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_INJECT_EXCEPTION_IDX_VAL => event::inject_exception(call),
         idx::MV_VS_OP_QUEUE_INTERRUPT_IDX_VAL => event::queue_interrupt(call),
         idx::MV_VS_OP_INJECT_SMI_IDX_VAL => event::inject_smi(call),
+        idx::MV_VS_OP_LVT_RAISE_IDX_VAL => lapic::raise(call),
         idx::MV_VS_OP_EVENT_GET_ALL_IDX_VAL => events::get_all(call),
         idx::MV_VS_OP_EVENT_SET_ALL_IDX_VAL => events::set_all(call),
         idx::MV_VS_OP_DEBUG_SET_IDX_VAL => debug::set(call),
