@@ -3,7 +3,7 @@
 mod guest;
 
 use cpu_defs::{Gpr, Reg, SegField, SegReg, TableField, msr};
-use cpu_engine::{Events, Exit, Shadow, supported_cpuid};
+use cpu_engine::{Events, Exit, Personality, Shadow, supported_cpuid, supported_cpuid_as};
 use guest::{Guest, RAM, START, assemble, state_registers};
 use iced_x86::code_asm::*;
 
@@ -463,6 +463,24 @@ fn system_management_mode_has_memory_of_its_own() {
 }
 
 #[test]
+fn rsm_loads_page_directory_pointers_from_the_memory_it_returns_to() {
+    const POINTERS: u64 = 0x6000;
+    let mut inside = Guest::new();
+    let mut guest = Guest::protected_mode(halt);
+    guest.vcpu.set_cpuid(supported_cpuid_as(Personality::Intel));
+    guest.vcpu = guest.vcpu.with_smm_memory(inside.map.clone());
+    guest.write_u64(POINTERS, (POINTERS + 0x1000) | 1);
+    guest.write_u64(POINTERS + 0x1000, 0x83);
+    guest.set(Reg::Cr3, POINTERS);
+    guest.set(Reg::Cr4, 0x20);
+    guest.set(Reg::Cr0, 0x8000_0011);
+    inside.load(ENTRY, &assemble(16, 0x8000, rsm));
+    guest.vcpu.inject_smi();
+    assert_eq!(guest.run(), Exit::Hlt);
+    assert_eq!(guest.rip(), START + 1);
+}
+
+#[test]
 fn the_host_puts_a_guest_into_the_other_memory() {
     let mut inside = Guest::new();
     let mut guest = Guest::real_mode(|asm| {
@@ -530,4 +548,63 @@ fn an_smi_that_cannot_save_the_state_loses_it() {
         assert_eq!(guest.run(), Exit::Lost);
         guest = Guest::real_mode(halt);
     }
+}
+
+/// Puts registers, code and page tables back.
+fn restore(guest: &mut Guest, registers: &[(Reg, u64)], memory: &[(u64, Vec<u8>)]) {
+    guest.vcpu.set_events(&Events::default());
+    for (reg, value) in registers {
+        guest.set(*reg, *value);
+    }
+    guest.vcpu.set_msr(msr::EFER, 0xD01).unwrap();
+    guest.vcpu.set_msr(msr::IA32_SMBASE, SMBASE).unwrap();
+    for (gpa, bytes) in memory {
+        guest.load(*gpa, bytes);
+    }
+}
+
+/// Whatever a handler leaves in the area, the guest goes on somehow or shuts down.
+#[test]
+fn any_area_is_survived() {
+    let mut seed = 0x1234_5678_9ABC_DEF0_u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let mut returned = 0;
+    for long in [true, false] {
+        let mut guest = Guest::long_mode(halt);
+        if !long {
+            without_long_mode(&mut guest);
+        }
+        handler(&mut guest, |asm| {
+            asm.out(0x80, al).unwrap();
+            asm.rsm().unwrap();
+        });
+        let registers: Vec<_> =
+            state_registers().into_iter().map(|reg| (reg, guest.vcpu.reg(reg))).collect();
+        let memory = [ENTRY, START, guest::PML4, guest::PAGE_TABLE]
+            .map(|gpa| (gpa, guest.read::<4096>(gpa).to_vec()));
+        for _ in 0..1000 {
+            restore(&mut guest, &registers, &memory);
+            guest.vcpu.inject_smi();
+            assert!(matches!(guest.run(), Exit::Io(_)));
+            // A few bits of a few fields, so that some states can be loaded.
+            for _ in 0..random() % 8 {
+                let at = AREA + random() % 512;
+                let [byte] = guest.read(at);
+                guest.load(at, &[byte ^ (1 << (random() % 8))]);
+            }
+            assert_eq!(guest.vcpu.complete(&[]), None);
+            for _ in 0..20 {
+                if guest.vcpu.step() == Some(Exit::Shutdown) {
+                    break;
+                }
+                returned += u32::from(!guest.vcpu.in_smm());
+            }
+        }
+    }
+    assert!(returned > 1000, "{returned}");
 }
