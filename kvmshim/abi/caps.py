@@ -47,6 +47,7 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_SYNC_REGS: (
         kvm.KVM_SYNC_X86_REGS | kvm.KVM_SYNC_X86_SREGS | kvm.KVM_SYNC_X86_EVENTS
     ),
+    kvm.KVM_CAP_KVMCLOCK_CTRL: 1,
     kvm.KVM_CAP_IOEVENTFD: 1,
     kvm.KVM_CAP_IOEVENTFD_ANY_LENGTH: 1,
     kvm.KVM_CAP_MAX_VCPUS: limits.KVM_MAX_VCPUS,
@@ -80,6 +81,7 @@ CAPABILITIES: Final[dict[int, int]] = {
     ),
     kvm.KVM_CAP_X86_USER_SPACE_MSR: 1,
     kvm.KVM_CAP_X86_MSR_FILTER: 1,
+    kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: 1,
     kvm.KVM_CAP_SET_GUEST_DEBUG2: (
         kvm.KVM_GUESTDBG_ENABLE
         | kvm.KVM_GUESTDBG_SINGLESTEP

@@ -61,6 +61,7 @@ from kvmshim.handle.vcpu import (
     mce,
     mp_state,
     msrs,
+    paravirt,
     pre_fault,
     regs,
     signal_mask,
@@ -69,6 +70,7 @@ from kvmshim.handle.vcpu import (
     tsc,
     xsave,
 )
+from kvmshim.handle.vcpu import enable_cap as vcpu_enable_cap
 from kvmshim.handle.vm import (
     clock,
     coalesced,
@@ -205,6 +207,8 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_INTERRUPT: shapes.takes(kvm_interrupt, interrupt.handle_vcpu_interrupt),
     kvm.KVM_NMI: shapes.number(interrupt.handle_vcpu_nmi),
     kvm.KVM_GET_STATS_FD: shapes.new_file(statistics.handle_get_stats_fd),
+    kvm.KVM_KVMCLOCK_CTRL: shapes.number(paravirt.handle_vcpu_kvmclock_ctrl),
+    kvm.KVM_ENABLE_CAP: shapes.takes(kvm_enable_cap, vcpu_enable_cap.handle_vcpu_enable_cap),
     kvm.KVM_SMI: shapes.number(interrupt.handle_vcpu_smi),
     kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vcpu_set_tsc_khz),
     kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vcpu_get_tsc_khz),

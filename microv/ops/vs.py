@@ -347,6 +347,16 @@ def clock_set(vsid: int, ns: int) -> None:
     with_handle(_OP | mv.MV_VS_OP_CLOCK_SET_IDX_VAL, vsid, ns)
 
 
+def guest_stopped(vsid: int) -> None:
+    """Lets the guest's clock say that it was stopped. FAILURE_UNKNOWN: the guest has no clock."""
+    with_handle(_OP | mv.MV_VS_OP_GUEST_STOPPED_IDX_VAL, vsid)
+
+
+def paravirt_enforce(vsid: int, *, enforce: bool) -> None:
+    """Whether the guest has only those paravirtual MSRs and hypercalls that its CPUID announces."""
+    with_handle(_OP | mv.MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL, vsid, enforce)
+
+
 def apic_id_set(vsid: int, apic_id: int) -> None:
     """Gives the local APIC an ID and the state after power-up. FAILURE_UNKNOWN: there is none."""
     with_handle(_OP | mv.MV_VS_OP_APIC_ID_SET_IDX_VAL, vsid, apic_id)

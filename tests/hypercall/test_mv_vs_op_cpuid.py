@@ -22,7 +22,9 @@ _CPUID_THEN_HLT = b"\x0f\xa2\xf4"
 
 
 def test_a_new_vs_has_what_is_supported(vsid: int) -> None:
-    assert vs.cpuid_get_list(vsid) == pp.cpuid_get_supported_list()
+    """But for the leaves of the paravirtual interface, which the caller adds where it wants it."""
+    supported = [entry for entry in pp.cpuid_get_supported_list() if entry.function >> 28 != 4]
+    assert vs.cpuid_get_list(vsid) == supported
 
 
 def test_set_list_replaces_everything(vsid: int) -> None:

@@ -90,6 +90,12 @@ impl Vcpu {
         self.cpu().tsc()
     }
 
+    /// The guest's time-stamp counter at a count of the host's.
+    #[must_use]
+    pub fn tsc_at(&self, host_tsc: u64) -> u64 {
+        self.cpu().clock.at(host_tsc).wrapping_add(self.cpu().tsc_offset)
+    }
+
     /// The clock of the time-stamp counter.
     #[must_use]
     pub fn tsc_clock(&self) -> TscClock {

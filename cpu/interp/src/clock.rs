@@ -49,10 +49,22 @@ impl TscClock {
         self.khz
     }
 
+    /// Ticks per millisecond that it really gains: the host's frequency where that was near enough.
+    #[must_use]
+    pub fn real_khz(&self) -> u32 {
+        if self.ratio == ONE { host_tsc_khz() } else { self.khz }
+    }
+
     /// The present count.
     #[must_use]
     pub fn now(&self) -> u64 {
-        scale(host_tsc(), self.ratio).wrapping_add(self.offset)
+        self.at(host_tsc())
+    }
+
+    /// The count at a count of the host's.
+    #[must_use]
+    pub fn at(&self, host_tsc: u64) -> u64 {
+        scale(host_tsc, self.ratio).wrapping_add(self.offset)
     }
 
     /// What is added to the host's count once it is scaled.

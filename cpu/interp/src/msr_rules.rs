@@ -126,6 +126,8 @@ pub enum MsrAnswer {
     Fault,
     /// As if the processor had no use for the value: #GP, unless the rules give that to the host.
     Refused,
+    /// The access is the processor's after all.
+    Own,
 }
 
 impl Cpu {
@@ -138,6 +140,7 @@ impl Cpu {
     ) -> Result<Option<u64>, Stop> {
         match self.msr_answer.take() {
             Some(MsrAnswer::Value(value)) => Ok(Some(value)),
+            Some(MsrAnswer::Own) => Ok(None),
             Some(MsrAnswer::Fault) => gp(0),
             Some(MsrAnswer::Refused) => self.refuse_msr(MsrReason::Invalid, index, value),
             None if !self.msr_rules.allow(index, value.is_some()) => {

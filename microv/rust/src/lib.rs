@@ -24,6 +24,7 @@ mod object;
 mod op;
 mod outcome;
 mod page;
+mod paravirt;
 mod processor;
 mod rdl;
 mod reg;

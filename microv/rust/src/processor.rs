@@ -3,6 +3,7 @@
 //!
 //! SDM volume 3, "MP Initialization Protocol" (INIT, start-up), "HLT".
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,18 +13,19 @@ use cpu_defs::msr::IA32_APIC_BASE;
 use cpu_defs::{Reg, SegField, SegReg};
 use cpu_engine::{
     Arrivals, Controllers, Exit, Halted, IoDirection, IoExit, MmioExit, MsrAnswer, MsrExit,
-    MsrReason, PlatformMsrs, Vcpu,
+    MsrReason, Vcpu,
 };
 
 use crate::alarm::{Alarm, now_ns};
 use crate::irqchip::local::{Access, Local};
 use crate::mp_state::MpState;
 use crate::object::local_apic::{APIC_BASE_LEGAL, IA32_TSC_DEADLINE, X2APIC_MSRS};
+use crate::paravirt::Paravirt;
 
 /// MSRs that the local APIC answers for.
 #[must_use]
-pub fn platform_msrs() -> PlatformMsrs {
-    [IA32_APIC_BASE..=IA32_APIC_BASE, IA32_TSC_DEADLINE..=IA32_TSC_DEADLINE, X2APIC_MSRS].into()
+pub fn platform_msrs() -> [RangeInclusive<u32>; 3] {
+    [IA32_APIC_BASE..=IA32_APIC_BASE, IA32_TSC_DEADLINE..=IA32_TSC_DEADLINE, X2APIC_MSRS]
 }
 
 /// Why the processor stopped.
@@ -99,6 +101,8 @@ pub struct Processor<'a> {
     pub vcpu: &'a mut Vcpu,
     /// What it waits for.
     pub mp_state: &'a mut MpState,
+    /// Its paravirtual interface.
+    pub paravirt: &'a mut Paravirt,
     /// Its controllers.
     pub beside: Beside<'a>,
 }
@@ -182,6 +186,11 @@ impl Processor<'_> {
     }
 
     fn handle(&mut self, exit: Exit) -> Handled {
+        let exit = match self.paravirt.handle(self.vcpu, exit) {
+            Ok(None) => return Handled::Inside,
+            Ok(Some(next)) => return self.handle(next),
+            Err(other) => other,
+        };
         match exit {
             Exit::Hlt => {
                 *self.mp_state = MpState::Wait;

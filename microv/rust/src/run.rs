@@ -79,13 +79,14 @@ fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
         return Some(Stopped::Exit(Exit::Interrupted));
     }
     state.vcpu.check_entry().ok()?;
+    state.paravirt.publish_clock(&state.vcpu);
     let window = input.has(abi::MV_RUN_FLAG_INTERRUPT_WINDOW);
     let vcpus = vs.vp.vm.vcpus();
     if let Some(mut processor) = vs.processor(state, &vcpus) {
         return Some(processor.run(window));
     }
     state.mp_state = MpState::Running;
-    Some(Stopped::Exit(state.vcpu.run(window)))
+    Some(Stopped::Exit(state.paravirt.run(&mut state.vcpu, window)))
 }
 
 fn summary(vs: &Vs, state: &State) -> abi::mv_run_return_t {

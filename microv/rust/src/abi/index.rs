@@ -174,4 +174,9 @@ super::define::constants! {
     /// Extension. R11 VS; the registers of its local APIC, 1 KiB on the page as KVM lays them out.
     MV_VS_OP_LAPIC_GET_ALL_IDX_VAL = 0x43;
     MV_VS_OP_LAPIC_SET_ALL_IDX_VAL = 0x44;
+    /// Extension. R11 VS, whose paravirtual clock is to say that the guest was stopped.
+    MV_VS_OP_GUEST_STOPPED_IDX_VAL = 0xC0;
+    /// Extension. R11 VS, R12 1 where the guest may use of the paravirtual interface only what its
+    /// CPUID announces, else 0.
+    MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL = 0xC1;
 }

@@ -4,7 +4,7 @@
 //! last. Whoever unmaps asks for a flush and then waits until the vCPU has either acknowledged it or
 //! was seen absent: one that comes back flushes before it uses what it remembers.
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct Presence {
     pub kick: Arc<Kick>,
     /// Its local APIC, where the VM has interrupt controllers.
     pub lapic: LapicPort,
+    /// Frequency of its time-stamp counter.
+    pub tsc_khz: AtomicU32,
     present: AtomicBool,
     /// The vCPU's thread waits for a notification.
     asleep: Mutex<bool>,

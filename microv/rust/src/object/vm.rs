@@ -40,6 +40,10 @@ pub struct Vm {
     lost: AtomicBool,
     tsc: OnceLock<TscClock>,
     clock: Mutex<Clock>,
+    /// Counts the changes of the clock, so that a vCPU looks at it only then.
+    clock_changes: AtomicU64,
+    /// Where the guest has its paravirtual wall clock.
+    pub wall_clock: AtomicU64,
     msr_rules: Mutex<MsrRules>,
     msr_filter: Mutex<MsrFilter>,
     flush_requests: AtomicU64,
@@ -64,6 +68,8 @@ impl Vm {
             lost: AtomicBool::new(false),
             tsc: OnceLock::new(),
             clock: Mutex::default(),
+            clock_changes: AtomicU64::new(0),
+            wall_clock: AtomicU64::new(0),
             msr_rules: Mutex::default(),
             msr_filter: Mutex::default(),
             flush_requests: AtomicU64::new(0),
@@ -156,9 +162,41 @@ impl Vm {
         self.vcpus().iter().for_each(|vcpu| vcpu.ask_for_exit());
     }
 
-    /// The clock that all vCPUs share.
-    pub fn clock(&self) -> MutexGuard<'_, Clock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A copy of the clock that all vCPUs share.
+    pub fn clock(&self) -> Clock {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the clock. A vCPU that runs leaves, and tells its guest when it is run again.
+    pub fn change_clock(&self, change: impl FnOnce(&mut Clock)) {
+        change(&mut self.clock.lock().unwrap_or_else(PoisonError::into_inner));
+        self.clock_changes.fetch_add(1, Ordering::Release);
+        self.vcpus().iter().for_each(|vcpu| vcpu.ask_for_exit());
+    }
+
+    /// Lets the clock count from now on if it has counted from one base for longer than `ns`.
+    pub fn renew_clock_base(&self, ns: u64) {
+        if self.clock.lock().unwrap_or_else(PoisonError::into_inner).move_base(ns) {
+            self.clock_changes.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Somebody whose clock is computed from the VM's has changed.
+    pub fn note_clock_change(&self) {
+        self.clock_changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The time-stamp counters of all vCPUs gain the same.
+    pub fn has_one_tsc_frequency(&self) -> bool {
+        let vcpus = self.vcpus();
+        let mut all = vcpus.iter().map(|vcpu| vcpu.tsc_khz.load(Ordering::Relaxed));
+        let first = all.next();
+        all.all(|khz| Some(khz) == first)
+    }
+
+    /// How often the clock was changed.
+    pub fn clock_changes(&self) -> u64 {
+        self.clock_changes.load(Ordering::Acquire)
     }
 
     /// The MSR filter that is not complete.

@@ -11,6 +11,7 @@ use cpu_chipset::lapic::{self, Signals};
 use cpu_defs::Reg;
 use cpu_defs::msr::{IA32_APIC_BASE, IA32_MCG_CAP, MCG_CMCI_P};
 use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
+use cpu_paravirt::msr;
 
 use super::Vp;
 use super::local_apic::{LocalApic, MsrRefused};
@@ -19,7 +20,8 @@ use crate::alarm::now_ns;
 use crate::clock::Clock;
 use crate::irqchip::local::Local;
 use crate::mp_state::MpState;
-use crate::processor::{self, Beside, Processor};
+use crate::paravirt::{Paravirt, platform_msrs};
+use crate::processor::{Beside, Processor};
 
 /// A VS of a guest VP.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct State {
     pub mp_state: MpState,
     /// clock_get and clock_set.
     pub clock: Clock,
+    /// The paravirtual interface.
+    pub paravirt: Paravirt,
     /// The local APIC, where the VM has interrupt controllers.
     pub lapic: Option<LocalApic>,
     presence: Arc<Presence>,
@@ -85,14 +89,18 @@ impl Vs {
             tsc,
         )
         .with_smm_memory(Arc::clone(&vp.vm.memory.smm));
-        let lapic = vp.vm.irqchip.get().map(|_| {
-            vcpu.set_platform_msrs(processor::platform_msrs());
-            LocalApic::new(0, vcpu.msr(IA32_APIC_BASE).unwrap_or(0), &presence)
-        });
+        vcpu.set_platform_msrs(platform_msrs(vp.vm.irqchip.get().is_some()));
+        let lapic = vp
+            .vm
+            .irqchip
+            .get()
+            .map(|_| LocalApic::new(0, vcpu.msr(IA32_APIC_BASE).unwrap_or(0), &presence));
+        presence.tsc_khz.store(tsc.real_khz(), Ordering::Relaxed);
         vp.vm.add_vcpu(Arc::clone(&presence));
         let counters = vcpu.counters();
         let state = State {
             vcpu,
+            paravirt: Paravirt::new(Arc::clone(&vp.vm)),
             lapic,
             presence: Arc::clone(&presence),
             mp_state: MpState::Initial,
@@ -135,7 +143,7 @@ impl Vs {
         vcpus: &'a [Arc<Presence>],
     ) -> Option<Processor<'a>> {
         let vm = &self.vp.vm;
-        let State { vcpu, mp_state, lapic, tsc_khz, .. } = state;
+        let State { vcpu, mp_state, paravirt, lapic, tsc_khz, .. } = state;
         let LocalApic { lapic, alarm } = lapic.as_mut()?;
         let local = Local {
             lapic,
@@ -145,7 +153,7 @@ impl Vs {
             vcpus,
         };
         let beside = Beside { local, alarm, tsc_khz: *tsc_khz, signals: Signals::default() };
-        Some(Processor { vcpu, mp_state, beside })
+        Some(Processor { vcpu, mp_state, paravirt, beside })
     }
 
     /// Makes others see "running" for as long as the result lives. Only the user of the state may.
@@ -177,23 +185,25 @@ impl Vs {
 }
 
 impl State {
-    /// An MSR, of the processor or of its local APIC.
+    /// An MSR, of the processor, of its local APIC or of the paravirtual interface.
     ///
     /// # Errors
     /// [`MsrRefused`]: there is none.
     pub fn msr(&self, index: u32) -> Result<u64, MsrRefused> {
         match &self.lapic {
+            _ if msr::is_paravirtual(index) => Ok(self.paravirt.read(index)),
             Some(local) if LocalApic::has_msr(index) => local.msr(index, now_ns()),
             _ => self.vcpu.msr(index).map_err(|_| MsrRefused),
         }
     }
 
-    /// Sets an MSR, of the processor or of its local APIC.
+    /// Sets an MSR, of the processor, of its local APIC or of the paravirtual interface.
     ///
     /// # Errors
     /// [`MsrRefused`]: there is none, or it cannot hold the value.
     pub fn set_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefused> {
         match &mut self.lapic {
+            _ if msr::is_paravirtual(index) => self.paravirt.set(index, value),
             Some(local) if LocalApic::has_msr(index) => local.set_msr(index, value, &self.presence),
             local => {
                 self.vcpu.set_msr(index, value).map_err(|_| MsrRefused)?;
@@ -226,6 +236,14 @@ impl State {
         if self.lapic.is_some() {
             self.presence.lapic.inbox.set_init(waits);
         }
+    }
+
+    /// Changes the frequency of the time-stamp counter.
+    pub fn set_tsc_khz(&mut self, khz: u32) {
+        self.vcpu.set_tsc_khz(khz);
+        self.tsc_khz = khz;
+        self.presence.tsc_khz.store(self.vcpu.tsc_clock().real_khz(), Ordering::Relaxed);
+        self.paravirt.note_other_frequency();
     }
 
     /// Replaces the local APIC by one after power-up with this ID; false where there is none.

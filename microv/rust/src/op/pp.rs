@@ -72,8 +72,17 @@ fn set_personality(call: &Call) -> OpResult {
     Ok(Outcome::Done)
 }
 
+/// The processor's and those of the paravirtual interface, which a new VS does not show by itself.
 fn supported_cpuid(call: &Call) -> Vec<CpuidEntry> {
-    supported_cpuid_as(call.machine.personality.get())
+    let mut table = supported_cpuid_as(call.machine.personality.get());
+    table.extend(cpu_paravirt::features::supported_cpuid());
+    table.sort_by_key(|entry| (entry.function, entry.index));
+    table
+}
+
+fn all_supported_msrs(call: &Call) -> Vec<u32> {
+    let own = supported_msrs(call.machine.personality.get());
+    own.into_iter().chain(cpu_paravirt::msr::all()).collect()
 }
 
 /// The first entry of the list on the page is the question and becomes the answer.
@@ -85,14 +94,14 @@ fn cpuid_get_supported(call: &Call) -> OpResult {
 /// R10 = 1 where the MSR in R11[31:0] can be read and written, else 0.
 fn msr_get_supported(call: &Call) -> OpResult {
     let msr = u32::try_from(call.regs.r11).map_err(|_| Failure::Reg1)?;
-    Ok(Outcome::Value(supported_msrs(call.machine.personality.get()).contains(&msr).into()))
+    Ok(Outcome::Value(all_supported_msrs(call).contains(&msr).into()))
 }
 
 /// All supported MSRs from index reg1 on (MV_RDL_FLAG_ALL), or 1 and 0 for those listed.
 fn msr_get_supported_list(call: &Call) -> OpResult {
     let page = call.pp.page()?;
     let mut list: mv_rdl_t = page.read();
-    let supported = supported_msrs(call.machine.personality.get());
+    let supported = all_supported_msrs(call);
     match rdl::query(&list, supported.len())? {
         Query::AllFrom(start) => {
             let rest = &supported[start..];

@@ -122,7 +122,7 @@ fn clock_get(call: &Call) -> OpResult {
 
 /// R12 is the clock in ns at the CLOCK_REALTIME in R13, or now where that is 0 or still to come.
 fn clock_set(call: &Call) -> OpResult {
-    ids::vm(call)?.clock().set_at(call.regs.r12, call.regs.r13);
+    ids::vm(call)?.change_clock(|clock| clock.set_at(call.regs.r12, call.regs.r13));
     Ok(Outcome::Done)
 }
 

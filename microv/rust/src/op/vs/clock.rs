@@ -13,8 +13,7 @@ pub fn tsc_set_khz(call: &Call) -> OpResult {
     super::done(call, |state| {
         let khz = u32::try_from(call.regs.r12).ok().filter(|khz| *khz != 0);
         let khz = khz.ok_or(Failure::Reg2)?;
-        state.vcpu.set_tsc_khz(khz);
-        state.tsc_khz = khz;
+        state.set_tsc_khz(khz);
         Ok(())
     })
 }

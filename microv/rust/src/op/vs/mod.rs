@@ -9,6 +9,7 @@ mod fpu;
 mod lapic;
 mod life;
 pub mod msr;
+mod paravirt;
 pub mod reg;
 mod translate;
 mod xsave;
@@ -67,6 +68,8 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_TSC_SET_OFFSET_IDX_VAL => clock::tsc_set_offset(call),
         idx::MV_VS_OP_CLOCK_GET_IDX_VAL => clock::get(call),
         idx::MV_VS_OP_CLOCK_SET_IDX_VAL => clock::set(call),
+        idx::MV_VS_OP_GUEST_STOPPED_IDX_VAL => paravirt::guest_stopped(call),
+        idx::MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL => paravirt::enforce(call),
         _ => Err(Failure::Unsupported),
     }
 }

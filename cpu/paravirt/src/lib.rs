@@ -1,0 +1,12 @@
+//! KVM's paravirtual interface as a guest sees it: CPUID bits, MSRs, structures in its memory,
+//! numbers of hypercalls, and the arithmetic of its clock.
+//!
+//! Linux, `Documentation/virt/kvm/x86/{cpuid,msr,hypercalls}.rst`. Other hypervisors offer it, too:
+//! it is known by its CPUID signature. Pure: who writes the structures, and when, is elsewhere.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod features;
+pub mod hypercall;
+pub mod msr;
+pub mod steal;

@@ -1,0 +1,47 @@
+//! Structures in guest memory that the guest reads while they are written: a version, odd meanwhile,
+//! is before and behind the change.
+
+use cpu_mem::{HostPage, PhysMap};
+use cpu_paravirt::clock::version_while_written;
+
+const PAGE_SIZE: u64 = cpu_mem::PAGE_SIZE as u64;
+
+/// Bytes of guest memory within a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Structure {
+    page: HostPage,
+    offset: usize,
+}
+
+impl Structure {
+    /// `size` bytes at `gpa`, to be written. None where no such memory is, or where it crosses a page.
+    pub fn at(mem: &PhysMap, gpa: u64, size: usize) -> Option<Structure> {
+        let offset = (gpa % PAGE_SIZE) as usize;
+        if offset + size > cpu_mem::PAGE_SIZE {
+            return None;
+        }
+        let page = mem.page_to_write(gpa)?;
+        let writable = page.flags().contains(cpu_mem::PageFlags::WRITE);
+        writable.then_some(Structure { page, offset })
+    }
+
+    /// A byte.
+    pub fn byte(&self, offset: usize) -> u8 {
+        self.page.load(self.offset + offset)
+    }
+
+    /// Writes bytes.
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        self.page.copy_in(self.offset + offset, bytes);
+    }
+
+    /// Lets `change` write while the version (32 bits) at `version` is odd. Stores to guest memory
+    /// keep their order, as on the guest's processor.
+    pub fn change(&self, version: usize, change: impl FnOnce(&Structure)) {
+        let at = self.offset + version;
+        let odd = version_while_written(self.page.load(at));
+        self.page.store(at, odd);
+        change(self);
+        self.page.store(at, odd.wrapping_add(1));
+    }
+}

@@ -1,0 +1,175 @@
+//! The paravirtual interface of a VS: its MSRs, and the structures in guest memory that they name.
+//!
+//! Linux, `Documentation/virt/kvm/x86/msr.rst`. Accesses of the guest come here from the run loop
+//! ([`Paravirt::handle`]), those of the root from msr_get and msr_set. The root is bound neither by
+//! what CPUID announces nor by MSR filters. Memory that is not there is not written, and nobody is
+//! told, as in KVM.
+
+mod memory;
+mod time;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cpu_defs::msr::{IA32_TSC, IA32_TSC_ADJUST};
+use cpu_engine::{Exit, MsrAnswer, MsrExit, MsrReason, PlatformMsrs, Vcpu};
+use cpu_paravirt::{features, msr};
+
+use crate::object::Vm;
+use crate::object::local_apic::MsrRefused;
+use crate::processor;
+use time::Published;
+
+/// The paravirtual interface of one VS.
+#[derive(Debug)]
+pub struct Paravirt {
+    vm: Arc<Vm>,
+    local_apic: bool,
+    /// The guest may use only what its CPUID announces.
+    pub enforce_cpuid: bool,
+    /// The root had stopped the guest, which is to be told.
+    pub was_stopped: bool,
+    system_time: u64,
+    poll_control: u64,
+    async_pf_en: u64,
+    async_pf_int: u64,
+    steal_time: u64,
+    pv_eoi: u64,
+    /// What the guest's structure of the clock says; None: nothing yet.
+    published: Option<Published>,
+}
+
+/// The MSRs for which a VS leaves the interpreter: those of the paravirtual interface, the counter
+/// that its clock is computed from, and those of a local APIC.
+#[must_use]
+pub fn platform_msrs(local_apic: bool) -> PlatformMsrs {
+    let counter = [IA32_TSC..=IA32_TSC, IA32_TSC_ADJUST..=IA32_TSC_ADJUST];
+    let lapic = processor::platform_msrs().into_iter().filter(|_| local_apic);
+    msr::RANGES.into_iter().chain(counter).chain(lapic).collect()
+}
+
+impl Paravirt {
+    /// Nothing is in use.
+    pub fn new(vm: Arc<Vm>) -> Paravirt {
+        Paravirt {
+            local_apic: vm.irqchip.get().is_some(),
+            vm,
+            enforce_cpuid: false,
+            was_stopped: false,
+            system_time: 0,
+            poll_control: 1,
+            async_pf_en: 0,
+            async_pf_int: 0,
+            steal_time: 0,
+            pv_eoi: 0,
+            published: None,
+        }
+    }
+
+    /// The guest has a clock.
+    pub fn has_clock(&self) -> bool {
+        self.system_time & msr::ENABLED != 0
+    }
+
+    /// Where it is used: the guest executes `vcpu` until the root has something to do.
+    pub fn run(&mut self, vcpu: &mut Vcpu, window: bool) -> Exit {
+        loop {
+            let mut exit = vcpu.run(window);
+            loop {
+                match self.handle(vcpu, exit) {
+                    Err(other) => return other,
+                    Ok(None) => break,
+                    Ok(Some(next)) => exit = next,
+                }
+            }
+        }
+    }
+
+    /// Carries out what the guest asks of this interface: the exit that follows, if one does.
+    ///
+    /// # Errors
+    /// The exit concerns somebody else.
+    #[allow(clippy::result_large_err, reason = "one exit lives on the stack at a time")]
+    pub fn handle(&mut self, vcpu: &mut Vcpu, exit: Exit) -> Result<Option<Exit>, Exit> {
+        match exit {
+            Exit::Msr(access) if is_ours(&access) => {
+                let answer = self.answer(vcpu, &access);
+                let next = vcpu.complete_msr(answer);
+                self.publish_clock(vcpu);
+                Ok(next)
+            }
+            other => Err(other),
+        }
+    }
+
+    fn answer(&mut self, vcpu: &Vcpu, access: &MsrExit) -> MsrAnswer {
+        let index = access.index;
+        if !msr::is_paravirtual(index) {
+            return MsrAnswer::Own;
+        }
+        let allowed = self.allowed(vcpu);
+        if allowed & msr::feature(index) == 0 {
+            return MsrAnswer::Refused;
+        }
+        match access.value {
+            None => MsrAnswer::Value(self.read(index)),
+            Some(value) => match self.write(index, value, allowed) {
+                Ok(()) => MsrAnswer::Value(0),
+                Err(MsrRefused) => MsrAnswer::Refused,
+            },
+        }
+    }
+
+    /// Features that the guest may use.
+    fn allowed(&self, vcpu: &Vcpu) -> u32 {
+        if self.enforce_cpuid { features::announced(vcpu.cpuid()) } else { u32::MAX }
+    }
+
+    /// An MSR of [`msr::all`].
+    pub fn read(&self, index: u32) -> u64 {
+        match index {
+            msr::WALL_CLOCK | msr::WALL_CLOCK_NEW => self.vm.wall_clock.load(Ordering::Relaxed),
+            msr::SYSTEM_TIME | msr::SYSTEM_TIME_NEW => self.system_time,
+            msr::ASYNC_PF_EN => self.async_pf_en,
+            msr::ASYNC_PF_INT => self.async_pf_int,
+            msr::STEAL_TIME => self.steal_time,
+            msr::PV_EOI_EN => self.pv_eoi,
+            msr::POLL_CONTROL => self.poll_control,
+            _ => 0,
+        }
+    }
+
+    /// Sets an MSR of [`msr::all`] for the root.
+    ///
+    /// # Errors
+    /// [`MsrRefused`]: it cannot have the value.
+    pub fn set(&mut self, index: u32, value: u64) -> Result<(), MsrRefused> {
+        self.write(index, value, u32::MAX)
+    }
+
+    fn write(&mut self, index: u32, value: u64, allowed: u32) -> Result<(), MsrRefused> {
+        if !msr::is_legal(index, value, allowed, self.local_apic) {
+            return Err(MsrRefused);
+        }
+        match index {
+            msr::WALL_CLOCK | msr::WALL_CLOCK_NEW => self.set_wall_clock(value),
+            msr::SYSTEM_TIME | msr::SYSTEM_TIME_NEW => {
+                self.system_time = value;
+                self.published = None;
+            }
+            msr::ASYNC_PF_EN => self.async_pf_en = value,
+            msr::ASYNC_PF_INT => self.async_pf_int = value,
+            msr::STEAL_TIME => self.steal_time = value,
+            msr::PV_EOI_EN => self.pv_eoi = value,
+            msr::POLL_CONTROL => self.poll_control = value,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether an MSR access leaves for this interface.
+fn is_ours(access: &MsrExit) -> bool {
+    let counter = matches!(access.index, IA32_TSC | IA32_TSC_ADJUST);
+    access.reason == MsrReason::Platform && (counter || msr::is_paravirtual(access.index))
+}
