@@ -4,8 +4,12 @@ import errno
 
 import pytest
 
-from kvmshim.abi.constants_gen import KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_EXIT_HLT
-from kvmshim.abi.ioctls_gen import KVM_GET_CPUID2, KVM_SET_CPUID2
+from kvmshim.abi.constants_gen import (
+    KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+    KVM_EXIT_HLT,
+    KVM_MP_STATE_RUNNABLE,
+)
+from kvmshim.abi.ioctls_gen import KVM_CREATE_IRQCHIP, KVM_GET_CPUID2, KVM_SET_CPUID2
 from kvmshim.abi.limits import KVM_MAX_CPUID_ENTRIES
 from kvmshim.abi.structs_gen import kvm_cpuid_entry2
 from tests.kvm import System, Vcpu, Vm, cpuid_entries, cpuid_table, refused
@@ -114,6 +118,16 @@ def test_refused_list_changes_nothing(machine: Machine) -> None:
     with refused(errno.E2BIG):
         machine.vcpu.ioctl(KVM_SET_CPUID2, cpuid_table([LEAF_0], nent=0xFFFF_FFFF))
     assert seen_by_guest(machine, 2) == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("vcpu_id", [0, 1])
+def test_list_may_change_until_the_vcpu_has_run(vm: Vm, vcpu_id: int) -> None:
+    """Whatever its state: the first vCPU is runnable at once, others wait for their start-up."""
+    vm.ioctl(KVM_CREATE_IRQCHIP)
+    vcpu = vm.create_vcpu(vcpu_id)
+    vcpu.set_cpuid([kvm_cpuid_entry2(function=1, eax=1)])
+    vcpu.set_mp_state(KVM_MP_STATE_RUNNABLE)
+    vcpu.set_cpuid([kvm_cpuid_entry2(function=1, eax=2)])
 
 
 def test_same_list_may_be_set_again_after_the_vcpu_ran(machine: Machine) -> None:

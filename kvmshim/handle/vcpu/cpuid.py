@@ -7,7 +7,6 @@ from kvmshim.abi.structs_gen import kvm_cpuid_entry2
 from kvmshim.errors import KvmError
 from kvmshim.handle.cpuid_leaf import ADDRESS_SIZES, from_cdl, to_cdl
 from kvmshim.objects.vcpu import Vcpu
-from microv import abi_gen as mv
 from microv.ops import vs as vs_op
 
 _LINEAR_ADDRESS_BITS = (0, 48, 57)
@@ -24,7 +23,7 @@ def handle_vcpu_set_cpuid2(vcpu: Vcpu, entries: Sequence[kvm_cpuid_entry2]) -> N
         bits = entry.eax >> 8 & 0xFF
         if entry.function == ADDRESS_SIZES and bits not in _LINEAR_ADDRESS_BITS:
             raise KvmError(errno.EINVAL, f"{bits} linear address bits")
-    if vs_op.mp_state_get(vcpu.vsid) != mv.mv_mp_state_t_initial:
+    if vs_op.stats_get(vcpu.vsid).exits:
         if wanted != vs_op.cpuid_get_list(vcpu.vsid):
             raise KvmError(errno.EINVAL, "the vCPU has run: its CPUID stays as it is")
         return
