@@ -201,6 +201,11 @@ class Vcpu(Descriptor):
         ctypes.memmove(ctypes.addressof(self.mmio.data), data, len(data))
 
     @property
+    def eoi_vector(self) -> int:
+        """Whose end KVM_EXIT_IOAPIC_EOI tells of."""
+        return ctypes.c_uint8.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET).value
+
+    @property
     def debug(self) -> abi.kvm_run_debug:
         return abi.kvm_run_debug.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 

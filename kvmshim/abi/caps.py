@@ -15,22 +15,31 @@ _CLOCK_FLAGS: Final = kvm.KVM_CLOCK_TSC_STABLE | kvm.KVM_CLOCK_REALTIME | kvm.KV
 _DIRTY_RING_BYTES: Final = limits.KVM_DIRTY_RING_MAX_ENTRIES * sizeof(kvm_dirty_gfn)
 
 CAPABILITIES: Final[dict[int, int]] = {
+    kvm.KVM_CAP_IRQCHIP: 1,
     kvm.KVM_CAP_HLT: 1,
     kvm.KVM_CAP_USER_MEMORY: 1,
     kvm.KVM_CAP_SET_TSS_ADDR: 1,
     kvm.KVM_CAP_EXT_CPUID: 1,
     # The recommended number of vCPUs: as many as run at once.
     kvm.KVM_CAP_NR_VCPUS: min(os.cpu_count() or 1, limits.KVM_MAX_VCPUS),
+    kvm.KVM_CAP_PIT: 1,
     kvm.KVM_CAP_MMU_SHADOW_CACHE_CONTROL: 1,
     kvm.KVM_CAP_NR_MEMSLOTS: limits.KVM_USER_MEM_SLOTS,
     kvm.KVM_CAP_NOP_IO_DELAY: 1,
     kvm.KVM_CAP_MP_STATE: 1,
     kvm.KVM_CAP_USER_NMI: 1,
     kvm.KVM_CAP_SET_GUEST_DEBUG: 1,
+    # Lines that can be routed.
+    kvm.KVM_CAP_IRQ_ROUTING: limits.KVM_MAX_IRQ_ROUTES,
+    kvm.KVM_CAP_IRQ_INJECT_STATUS: 1,
     kvm.KVM_CAP_DESTROY_MEMORY_REGION_WORKS: 1,
     kvm.KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: 1,
     # Banks of errors.
     kvm.KVM_CAP_MCE: limits.KVM_MAX_MCE_BANKS,
+    kvm.KVM_CAP_IRQFD: 1,
+    kvm.KVM_CAP_PIT2: 1,
+    kvm.KVM_CAP_PIT_STATE2: 1,
+    kvm.KVM_CAP_REINJECT_CONTROL: 1,
     kvm.KVM_CAP_SET_BOOT_CPU_ID: 1,
     kvm.KVM_CAP_SET_IDENTITY_MAP_ADDR: 1,
     kvm.KVM_CAP_INTERNAL_ERROR_DATA: 1,
@@ -44,6 +53,13 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_XCRS: 1,
     kvm.KVM_CAP_TSC_CONTROL: 1,
     kvm.KVM_CAP_GET_TSC_KHZ: 1,
+    kvm.KVM_CAP_TSC_DEADLINE_TIMER: 1,
+    kvm.KVM_CAP_SIGNAL_MSI: 1,
+    kvm.KVM_CAP_IRQFD_RESAMPLE: 1,
+    kvm.KVM_CAP_SPLIT_IRQCHIP: 1,
+    kvm.KVM_CAP_X2APIC_API: (
+        kvm.KVM_X2APIC_API_USE_32BIT_IDS | kvm.KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK
+    ),
     kvm.KVM_CAP_SYNC_REGS: (
         kvm.KVM_SYNC_X86_REGS | kvm.KVM_SYNC_X86_SREGS | kvm.KVM_SYNC_X86_EVENTS
     ),

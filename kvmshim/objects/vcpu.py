@@ -17,5 +17,7 @@ class Vcpu:
     vcpu_id: int
     vpid: int
     vsid: int
+    sipi_vector: int = 0
+    """Where a vCPU starts that is set to KVM_MP_STATE_SIPI_RECEIVED."""
     signals: Signals | None = None
     """From the moment on that the vCPU has a file."""

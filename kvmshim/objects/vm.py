@@ -6,6 +6,7 @@ for anything that reads or changes slots and vCPUs (KVM's `slots_lock` and `kvm-
 
 from __future__ import annotations
 
+import errno
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
+from kvmshim.errors import KvmError
 from kvmshim.objects.intervals import Intervals
 from kvmshim.platform.caller import SharedMemory
 from kvmshim.platform.eventfds import Eventfds
@@ -96,6 +98,8 @@ class Vm:
     slots: dict[int, Slot] = field(default_factory=dict)
     vcpus: dict[int, Vcpu] = field(default_factory=dict)
     irqchip: Irqchip = Irqchip.NONE
+    x2apic_api: int = 0
+    """KVM_X2APIC_API_*."""
     has_pit: bool = False
     eventfds: Eventfds | None = None
     """From the first KVM_IRQFD or KVM_IOEVENTFD on."""
@@ -116,6 +120,13 @@ class Vm:
     """Frequency of the time-stamp counter of new vCPUs; 0 is the host's."""
     files: int = 1
     """Open files that keep the VM: its own, its vCPUs', and others made by its ioctls."""
+
+    def check_takes_irqchip(self) -> None:
+        """Errors: EEXIST (there are interrupt controllers), EINVAL (there is a vCPU)."""
+        if self.irqchip is not Irqchip.NONE:
+            raise KvmError(errno.EEXIST, "the VM has interrupt controllers")
+        if self.vcpus:
+            raise KvmError(errno.EINVAL, "interrupt controllers come before vCPUs")
 
     @property
     def has_private_memory(self) -> bool:

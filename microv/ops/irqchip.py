@@ -39,6 +39,16 @@ def signal_msi(vmid: int, address: int, data: int) -> int | None:
     return None if raised == mv.MV_IRQ_IGNORED else raised
 
 
+def x2apic_format_set(vmid: int, *, wide_ids: bool, byte_broadcast: bool) -> None:
+    """How messages of devices name local APICs in x2APIC mode.
+
+    `wide_ids`: by 32 bits. `byte_broadcast`: destination 0xFF means all.
+    """
+    flags = mv.MV_X2APIC_WIDE_IDS * wide_ids
+    flags |= mv.MV_X2APIC_NO_BYTE_BROADCAST * (not byte_broadcast)
+    with_handle(_OP | mv.MV_VM_OP_X2APIC_FORMAT_SET_IDX_VAL, vmid, flags)
+
+
 def gsi_list_set(vmid: int, entries: Sequence[mv.mv_gsi_entry_t]) -> None:
     """Replaces where lines lead. FAILURE_UNKNOWN: an entry cannot be; the old table stays."""
     size = mv.MV_GSI_LIST_MAX_ENTRIES

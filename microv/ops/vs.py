@@ -246,9 +246,13 @@ def mp_state_get(vsid: int) -> int:
     return with_handle(_OP | mv.MV_VS_OP_MP_STATE_GET_IDX_VAL, vsid)
 
 
-def mp_state_set(vsid: int, state: int) -> None:
-    """Any mv_mp_state_t; coming to `init` resets the VS. INVALID_INPUT_REG2: no such state."""
-    with_handle(_OP | mv.MV_VS_OP_MP_STATE_SET_IDX_VAL, vsid, state)
+def mp_state_set(vsid: int, state: int, start_up_vector: int = 0) -> None:
+    """Any mv_mp_state_t; coming to `init` resets the VS, if it has no local APIC.
+
+    `start_up_vector`, 0 to 255: of the start-up that `sipi` lets come to a local APIC.
+    INVALID_INPUT_REG2: no such state.
+    """
+    with_handle(_OP | mv.MV_VS_OP_MP_STATE_SET_IDX_VAL, vsid, state, start_up_vector)
 
 
 def inject_exception(vsid: int, vector: int, error_code: int = 0) -> None:

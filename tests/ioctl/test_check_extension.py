@@ -31,8 +31,9 @@ def test_unknown_capability_is_0(system: System, capability: int) -> None:
     assert system.check_extension(capability) == 0
 
 
-def test_irqchip_is_not_announced(system: System) -> None:
-    assert system.check_extension(kvm.KVM_CAP_IRQCHIP) == 0
+def test_interrupt_controllers_are_announced(system: System) -> None:
+    for capability in (kvm.KVM_CAP_IRQCHIP, kvm.KVM_CAP_SPLIT_IRQCHIP, kvm.KVM_CAP_PIT2):
+        assert system.check_extension(capability) == 1
 
 
 def test_only_kvmshim_knows_its_identity(system: System) -> None:

@@ -240,7 +240,7 @@ fn the_interrupt_command_sends() {
     let mut lapic = enabled();
     lapic.write_mmio(register::ICR_HIGH, 5 << 24, 0);
     let effect = lapic.write_mmio(register::ICR_LOW, 0x4031, 0);
-    let destination = Destination::Physical { id: 5, broadcast: 0xFF };
+    let destination = Destination::Physical { id: 5, byte: false };
     let mode = DeliveryMode::Fixed;
     let message = Message { destination, mode, vector: 0x31, level: false, assert: true };
     assert_eq!(effect, Effect::Send(message));
@@ -297,7 +297,8 @@ fn destinations_match_as_the_models_say() {
     let flat = Address { enabled: true, x2apic: false, id: 2, ldr: 0x0400_0000, cluster: false };
     let cluster = Address { ldr: 0x3200_0000, cluster: true, ..flat };
     let wide = Address { x2apic: true, ldr: x2apic_ldr(0x123), id: 0x123, ..flat };
-    let physical = |id| Destination::Physical { id, broadcast: 0xFF };
+    let physical = |id| Destination::Physical { id, byte: false };
+    let device = |id| Destination::Physical { id, byte: true };
     let logical = |mda| Destination::Logical { mda };
     for (address, destination, expected) in [
         (flat, physical(2), true),
@@ -312,6 +313,10 @@ fn destinations_match_as_the_models_say() {
         (wide, logical(0x12_0008), true),
         (wide, logical(0x12_0004), false),
         (wide, logical(0x13_0008), false),
+        (wide, physical(u32::MAX), true),
+        (wide, physical(0xFF), false),
+        (wide, device(0xFF), true),
+        (flat, physical(u32::MAX), false),
         (Address { enabled: false, ..flat }, physical(2), false),
     ] {
         assert_eq!(address.matches(destination), expected, "{address:?} {destination:?}");
@@ -366,9 +371,9 @@ fn an_image_restores_the_same_image() {
 
 #[test]
 fn an_msi_becomes_a_message() {
-    let message = Message::from_msi(0xFEE0_5004, 0x41B1, false);
+    let message = Message::from_msi(0xFEE0_5004, 0x41B1, false, true);
     assert_eq!(message.destination, Destination::Logical { mda: 5 });
     assert_eq!((message.mode, message.vector), (DeliveryMode::LowestPriority, 0xB1));
-    let wide = Message::from_msi(0x0000_0100_FEE2_3000, 0x31, true);
-    assert_eq!(wide.destination, Destination::Physical { id: 0x123, broadcast: u32::MAX });
+    let wide = Message::from_msi(0x0000_0100_FEE2_3000, 0x31, true, false);
+    assert_eq!(wide.destination, Destination::Physical { id: 0x123, byte: false });
 }

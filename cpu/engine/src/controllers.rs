@@ -18,6 +18,9 @@ pub trait Controllers {
     /// that mode.
     fn look(&mut self, tsc: u64, smm: bool) -> Arrivals;
 
+    /// Whether interrupts of `Vcpu::queue_interrupt` reach the processor.
+    fn accepts_external(&self) -> bool;
+
     /// Whether an interrupt waits that a processor with this CR8 takes.
     fn has_interrupt(&mut self, cr8: u8) -> bool;
 
@@ -32,6 +35,10 @@ pub struct NoControllers;
 impl Controllers for NoControllers {
     fn look(&mut self, _: u64, _: bool) -> Arrivals {
         Arrivals::default()
+    }
+
+    fn accepts_external(&self) -> bool {
+        true
     }
 
     fn has_interrupt(&mut self, _: u8) -> bool {

@@ -210,18 +210,20 @@ impl Vcpu {
     }
 
     /// Whether an event ends HLT.
-    pub(crate) fn wakes_from_halt(&self) -> bool {
+    pub(crate) fn wakes_from_halt(&self, controllers: &mut dyn Controllers) -> bool {
         let queue = &self.queue;
         let in_flight = queue.exception.is_some() || queue.injected.is_some() || queue.nmi_injected;
         let arch = &self.cpu().arch;
         let nmi = queue.nmi_pending && !arch.nmi_blocked;
         let smi = queue.smi_pending && !arch.smm;
-        in_flight || nmi || smi || (queue.waiting.is_some() && self.cpu().interrupts_enabled())
+        let external = queue.waiting.is_some() && controllers.accepts_external();
+        let interrupt = external || controllers.has_interrupt(self.cr8());
+        in_flight || nmi || smi || (interrupt && self.cpu().interrupts_enabled())
     }
 
     fn next_interrupt(&mut self, controllers: &mut dyn Controllers) -> Option<u8> {
-        if let Some(vector) = self.queue.waiting.take() {
-            return Some(vector);
+        if self.queue.waiting.is_some() && controllers.accepts_external() {
+            return self.queue.waiting.take();
         }
         if controllers.has_interrupt(self.cr8()) { controllers.acknowledge() } else { None }
     }

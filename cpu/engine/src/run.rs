@@ -68,7 +68,7 @@ impl Vcpu {
             if let Err(stop) = self.deliver_events(controllers) {
                 return self.exit_for_stop(stop);
             }
-            if window && self.interruptible() {
+            if window && self.interruptible() && controllers.accepts_external() {
                 return Exit::InterruptWindow;
             }
             let waiting = self.queue.any() || controllers.has_interrupt(self.cr8());
@@ -92,13 +92,11 @@ impl Vcpu {
                 return Halted::Left;
             }
         }
-        let open = self.cpu().interrupts_enabled();
-        let interrupted = open && controllers.has_interrupt(self.cr8());
-        if interrupted || self.wakes_from_halt() { Halted::Woken } else { Halted::Asleep }
+        if self.wakes_from_halt(controllers) { Halted::Woken } else { Halted::Asleep }
     }
 
     /// Takes what has come; whether the caller has to act on something first.
-    fn look_at(&mut self, controllers: &mut dyn Controllers) -> bool {
+    pub fn look_at(&mut self, controllers: &mut dyn Controllers) -> bool {
         let arrived = controllers.look(self.cpu().tsc(), self.in_smm());
         if arrived.nmi {
             self.inject_nmi();

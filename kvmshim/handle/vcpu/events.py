@@ -55,6 +55,8 @@ def handle_vcpu_set_vcpu_events(vcpu: Vcpu, events: kvm_vcpu_events) -> None:
         vs_op.event_set_all(vcpu.vsid, _to_page(events, old))
     except MvError as error:
         raise KvmError(errno.EINVAL, "no such event") from error
+    if events.flags & kvm.KVM_VCPUEVENT_VALID_SIPI_VECTOR:
+        vcpu.sipi_vector = events.sipi_vector & 0xFF
 
 
 def _with_payload_settled(vcpu: Vcpu, page: mv.mv_event_t) -> mv.mv_event_t:

@@ -9,8 +9,9 @@ from kvmshim.abi import limits
 from kvmshim.abi.structs_gen import kvm_enable_cap
 from kvmshim.errors import KvmError
 from kvmshim.handle.vm import dirty_ring
-from kvmshim.objects.vm import Vm
+from kvmshim.objects.vm import Irqchip, Vm
 from microv import abi_gen as mv
+from microv.ops import irqchip as irqchip_op
 from microv.ops import vm as vm_op
 
 
@@ -67,6 +68,28 @@ def _triple_fault_event(vm: Vm, on: int) -> None:
     vm.triple_fault_event = bool(on)
 
 
+def _split_irqchip(vm: Vm, pins: int) -> None:
+    """Local APICs only; `pins` routes are those of the client's IOAPIC, whose ends leave."""
+    if pins > limits.KVM_MAX_IRQ_ROUTES:
+        raise KvmError(errno.EINVAL, f"{pins} pins are too many")
+    vm.check_takes_irqchip()
+    irqchip_op.irqchip_create(vm.vmid, split_pins=pins)
+    vm.irqchip = Irqchip.SPLIT
+
+
+def _x2apic_api(vm: Vm, flags: int) -> None:
+    """Devices' messages to local APICs in x2APIC mode: 32-bit IDs, and no broadcast by 0xFF."""
+    wide, quiet = kvm.KVM_X2APIC_API_USE_32BIT_IDS, kvm.KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK
+    if flags & ~(wide | quiet):
+        raise KvmError(errno.EINVAL, f"flags {flags:#x} are not known")
+    vm.x2apic_api |= flags
+    irqchip_op.x2apic_format_set(
+        vm.vmid,
+        wide_ids=vm.x2apic_api & wide != 0,
+        byte_broadcast=vm.x2apic_api & quiet == 0,
+    )
+
+
 _MSR_REASONS: Final = {
     kvm.KVM_MSR_EXIT_REASON_INVAL: mv.MV_MSR_LEAVE_INVALID,
     kvm.KVM_MSR_EXIT_REASON_UNKNOWN: mv.MV_MSR_LEAVE_UNKNOWN,
@@ -79,6 +102,8 @@ _ENABLE: Final[dict[int, Callable[[Vm, int], None]]] = {
     kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: dirty_ring.enable,
     kvm.KVM_CAP_X86_USER_SPACE_MSR: _user_space_msr,
     kvm.KVM_CAP_MSR_PLATFORM_INFO: _platform_info,
+    kvm.KVM_CAP_SPLIT_IRQCHIP: _split_irqchip,
+    kvm.KVM_CAP_X2APIC_API: _x2apic_api,
     kvm.KVM_CAP_MAX_VCPU_ID: _max_vcpu_id,
     kvm.KVM_CAP_EXCEPTION_PAYLOAD: _exception_payload,
     kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: _triple_fault_event,

@@ -1,4 +1,4 @@
-"""Interrupt controllers: KVM_CREATE_IRQCHIP, KVM_GET_IRQCHIP, KVM_SET_IRQCHIP, the split model.
+"""Interrupt controllers: KVM_CREATE_IRQCHIP, KVM_GET_IRQCHIP, KVM_SET_IRQCHIP.
 
 `Documentation/virt/kvm/api.rst`; the order of checks is that of `kvm_arch_vm_ioctl` in
 `arch/x86/kvm/x86.c`. Controllers come before the first vCPU.
@@ -48,30 +48,10 @@ def handle_vm_create_irqchip(vm: Vm) -> int:
     Errors: EEXIST (there are controllers), EINVAL (there is a vCPU).
     """
     with vm.lock:
-        _check_new(vm)
+        vm.check_takes_irqchip()
         irqchip_op.irqchip_create(vm.vmid)
         vm.irqchip = Irqchip.KERNEL
     return 0
-
-
-def create_split(vm: Vm, pins: int) -> None:
-    """KVM_CAP_SPLIT_IRQCHIP: local APICs only, `pins` routes kept for the client's IOAPIC.
-
-    Errors: EINVAL (too many pins, or there is a vCPU), EEXIST (there are controllers).
-    """
-    if pins > kvm.KVM_IOAPIC_NUM_PINS:
-        raise KvmError(errno.EINVAL, f"{pins} pins are more than an IOAPIC has")
-    with vm.lock:
-        _check_new(vm)
-        irqchip_op.irqchip_create(vm.vmid, split_pins=pins)
-        vm.irqchip = Irqchip.SPLIT
-
-
-def _check_new(vm: Vm) -> None:
-    if vm.irqchip is not Irqchip.NONE:
-        raise KvmError(errno.EEXIST, "the VM has interrupt controllers")
-    if vm.vcpus:
-        raise KvmError(errno.EINVAL, "interrupt controllers come before vCPUs")
 
 
 def handle_vm_get_irqchip(vm: Vm, chip: kvm_irqchip) -> kvm_irqchip:

@@ -81,8 +81,8 @@ def _new_vcpu(vm: Vm, vcpu_id: int) -> Vcpu:
     _set_initial_state(vsid, boots=boots)
     if vm.irqchip is not Irqchip.NONE:
         vs_op.apic_id_set(vsid, vcpu_id)
-        if not boots:
-            vs_op.mp_state_set(vsid, mv.mv_mp_state_t_init)
+        if boots:
+            vs_op.mp_state_set(vsid, mv.mv_mp_state_t_running)
     return Vcpu(vm, vcpu_id, vpid, vsid)
 
 

@@ -11,7 +11,7 @@ use crate::abi::mp_state as abi;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum MpState {
-    /// Created, never run.
+    /// Created, never run. With a local APIC it waits for INIT.
     Initial = abi::mv_mp_state_t_initial,
     /// May run.
     Running = abi::mv_mp_state_t_running,

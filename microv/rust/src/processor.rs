@@ -65,6 +65,10 @@ impl Controllers for Beside<'_> {
         Arrivals { nmi: arrived.nmi, smi: arrived.smi, leave }
     }
 
+    fn accepts_external(&self) -> bool {
+        self.local.lapic.accepts_external()
+    }
+
     fn has_interrupt(&mut self, cr8: u8) -> bool {
         if self.local.lapic.cr8() != cr8 {
             self.local.lapic.set_cr8(cr8);
@@ -112,7 +116,7 @@ impl Processor<'_> {
     /// an interrupt of the root's.
     pub fn run(&mut self, window: bool) -> Stopped {
         loop {
-            if let Some(exit) = self.wait() {
+            if let Some(exit) = self.wait(window) {
                 return Stopped::Exit(exit);
             }
             *self.mp_state = MpState::Running;
@@ -128,14 +132,21 @@ impl Processor<'_> {
         }
     }
 
-    /// Sleeps while the processor is halted or waits to be started. Some: it was asked to leave.
-    fn wait(&mut self) -> Option<Exit> {
+    /// Takes INIT, start-up and NMI that have come, without executing.
+    pub fn accept_signals(&mut self) {
+        self.vcpu.look_at(&mut self.beside);
+        self.take_signals();
+    }
+
+    /// Sleeps while the processor is halted or waits to be started. Some: it was asked to leave, or
+    /// `window` and it could take an interrupt of the root's.
+    fn wait(&mut self, window: bool) -> Option<Exit> {
         loop {
             self.take_signals();
             let halted = match *self.mp_state {
                 MpState::Wait => self.vcpu.poll_halted(&mut self.beside),
-                MpState::Init => match self.vcpu.poll_halted(&mut self.beside) {
-                    // Only a start-up wakes it, which is a reason to leave the poll.
+                MpState::Initial | MpState::Init => match self.vcpu.poll_halted(&mut self.beside) {
+                    // Only INIT and start-up wake it, which are reasons to leave the poll.
                     Halted::Woken => Halted::Asleep,
                     other => other,
                 },
@@ -145,9 +156,16 @@ impl Processor<'_> {
                 Halted::Woken => return None,
                 Halted::Left if self.has_signals() => {}
                 Halted::Left => return Some(Exit::Interrupted),
+                Halted::Asleep if window && self.has_window() => {
+                    return Some(Exit::InterruptWindow);
+                }
                 Halted::Asleep => self.beside.local.presence.sleep(None::<Duration>),
             }
         }
+    }
+
+    fn has_window(&self) -> bool {
+        self.vcpu.interruptible() && self.beside.accepts_external()
     }
 
     fn has_signals(&self) -> bool {

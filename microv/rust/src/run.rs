@@ -83,7 +83,7 @@ fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
     let window = input.has(abi::MV_RUN_FLAG_INTERRUPT_WINDOW);
     let vcpus = vs.vp.vm.vcpus();
     if let Some(mut processor) = vs.processor(state, &vcpus) {
-        return Some(processor.run(window));
+        return Some(processor.run(window && !vs.vp.vm.has_pic()));
     }
     state.mp_state = MpState::Running;
     Some(Stopped::Exit(state.paravirt.run(&mut state.vcpu, window)))
@@ -94,7 +94,7 @@ fn summary(vs: &Vs, state: &State) -> abi::mv_run_return_t {
     let ended = vs.vp.vm.irqchip.get().is_some_and(Irqchip::has_ended);
     let flags = [
         (!state.written.is_empty(), abi::MV_RUN_RETURN_STATE_NOTED),
-        (vcpu.interruptible(), abi::MV_RUN_RETURN_STATE_INTERRUPTIBLE),
+        (vs.vp.vm.has_pic() || state.interruptible(), abi::MV_RUN_RETURN_STATE_INTERRUPTIBLE),
         (vcpu.in_smm(), abi::MV_RUN_RETURN_STATE_SMM),
         (ended, abi::MV_RUN_RETURN_STATE_LINES_ENDED),
     ];

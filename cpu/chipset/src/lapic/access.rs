@@ -202,9 +202,8 @@ impl Lapic {
             return Effect::None;
         }
         let field = if self.x2apic() { high } else { high >> 24 };
-        let broadcast = if self.x2apic() { u32::MAX } else { 0xFF };
         let destination = match (low >> 18 & 3, low & 1 << 11 != 0) {
-            (0, false) => Destination::Physical { id: field, broadcast },
+            (0, false) => Destination::Physical { id: field, byte: false },
             (0, true) => Destination::Logical { mda: field },
             (1, _) => Destination::Itself,
             (2, _) => Destination::All,
@@ -225,7 +224,8 @@ impl Lapic {
         let mut image = [0; IMAGE_LEN];
         for (number, bytes) in (0u8..).zip(image.chunks_exact_mut(16)) {
             let value = match number {
-                register::PPR | register::TIMER_CURRENT | register::ID => self.read(number, now_ns),
+                register::PPR | register::TIMER_CURRENT => self.read(number, now_ns),
+                register::ID if self.x2apic() => self.x2apic_id << 24,
                 _ => self.get(number),
             };
             bytes[..4].copy_from_slice(&value.to_le_bytes());

@@ -43,12 +43,12 @@ impl DeliveryMode {
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// APICs by ID; `broadcast` is the ID that means all.
+    /// APICs by ID. FFH means all in xAPIC mode, FFFFFFFFH in x2APIC mode.
     Physical {
         /// ID.
         id: u32,
-        /// ID of a broadcast: FFH or FFFFFFFFH by the format of the message.
-        broadcast: u32,
+        /// FFH means all in x2APIC mode as well: the message has a byte for the ID.
+        byte: bool,
     },
     /// APICs by logical ID.
     Logical {
@@ -79,15 +79,14 @@ pub struct Message {
 }
 
 impl Message {
-    /// From the address and data of an MSI. `x2apic_format`: address bits 63:40 hold bits 31:8 of
-    /// the destination.
+    /// From the address and data of an MSI. `wide`: address bits 63:40 hold bits 31:8 of the
+    /// destination. `byte`: as in [`Destination::Physical`].
     #[must_use]
-    pub const fn from_msi(address: u64, data: u32, x2apic_format: bool) -> Self {
+    pub const fn from_msi(address: u64, data: u32, wide: bool, byte: bool) -> Self {
         let low = (address >> 12) as u32 & 0xFF;
-        let high = if x2apic_format { (address >> 32) as u32 & 0xFFFF_FF00 } else { 0 };
-        let broadcast = if x2apic_format { u32::MAX } else { 0xFF };
+        let high = if wide { (address >> 32) as u32 & 0xFFFF_FF00 } else { 0 };
         let destination = match address & 1 << 2 {
-            0 => Destination::Physical { id: low | high, broadcast },
+            0 => Destination::Physical { id: low | high, byte },
             _ => Destination::Logical { mda: low | high },
         };
         Message {
@@ -123,7 +122,10 @@ impl Address {
             return false;
         }
         match destination {
-            Destination::Physical { id, broadcast } => id == broadcast || id == self.id,
+            Destination::Physical { id: 0xFF, .. } if !self.x2apic => true,
+            Destination::Physical { id: 0xFF, byte: true } => true,
+            Destination::Physical { id: u32::MAX, .. } if self.x2apic => true,
+            Destination::Physical { id, .. } => id == self.id,
             Destination::Logical { mda } if self.x2apic => {
                 mda >> 16 == self.ldr >> 16 && mda & self.ldr & 0xFFFF != 0
             }

@@ -101,6 +101,8 @@ super::define::constants! {
     /// Extension. R11 VM; mv_line_list_t on the page: lines driven with MV_IRQ_RESAMPLED whose
     /// interrupts have ended since the last call.
     MV_VM_OP_LINES_ENDED_IDX_VAL = 0x4B;
+    /// Extension. R11 VM, R12 MV_X2APIC_*.
+    MV_VM_OP_X2APIC_FORMAT_SET_IDX_VAL = 0x4C;
     /// Extension. R11 VM; from now on dirty_log_take tells which VS has written which page.
     MV_VM_OP_DIRTY_LOG_NOTE_IDX_VAL = 0x84;
     /// Extension. R11 VM; mv_written_t on the page. As dirty_log_clear for pages anywhere.

@@ -17,6 +17,12 @@ super::define::constants! {
     /// irq_line: R10 is how many interrupts were raised; these are other answers.
     MV_IRQ_IGNORED = 0xFFFF_FFFF_FFFF_FFFF;
 
+    /// x2apic_format_set: bits 63:40 of a message's address are bits 31:8 of its destination.
+    MV_X2APIC_WIDE_IDS = 1 << 0;
+    /// x2apic_format_set: destination FFH of a device's message is no broadcast in x2APIC mode.
+    MV_X2APIC_NO_BYTE_BROADCAST = 1 << 1;
+    MV_X2APIC_ALL = 0x3;
+
     MV_GSI_MAX = 4096;
     MV_GSI_LIST_MAX_ENTRIES = 166;
     /// gsi_list_set: the list replaces the table; else it comes behind what earlier lists brought.

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_message_to_an_absent_id_is_for_nobody() {
         let vcpus = vcpus(2);
-        let destination = Destination::Physical { id: 7, broadcast: u32::MAX };
+        let destination = Destination::Physical { id: 7, byte: false };
         let sent = message(destination, DeliveryMode::Fixed);
         assert_eq!(Arbiter::default().deliver(&vcpus, None, &sent), Delivered::ToNobody);
     }

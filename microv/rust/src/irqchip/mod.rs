@@ -9,6 +9,7 @@ pub mod local;
 pub mod pit;
 pub mod port;
 pub mod routing;
+pub mod x2apic_format;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -21,6 +22,7 @@ use delivery::{Arbiter, Delivered};
 use lines::Lines;
 pub use lines::Source;
 use routing::{MAX_GSI, Route, Routing};
+use x2apic_format::X2apicFormat;
 
 const PIC_INPUTS: usize = 16;
 
@@ -59,6 +61,7 @@ pub struct Irqchip {
     /// INTR of the pair, for those who only want to know.
     pic_output: AtomicBool,
     ioapic: Mutex<IoapicWithLines>,
+    x2apic_format: Arc<X2apicFormat>,
     routing: RwLock<Arc<Routing>>,
     /// Entries of a table whose last part has not come.
     staged: Mutex<Vec<(u32, Route)>>,
@@ -86,13 +89,14 @@ pub enum LineOutcome {
 impl Irqchip {
     /// Controllers after power-up.
     #[must_use]
-    pub fn new(model: Model) -> Self {
+    pub fn new(model: Model, x2apic_format: Arc<X2apicFormat>) -> Self {
         let routing = if model == Model::Full { Routing::of_a_pc() } else { Routing::default() };
         Irqchip {
             model,
             pics: Mutex::default(),
             pic_output: AtomicBool::new(false),
             ioapic: Mutex::default(),
+            x2apic_format,
             routing: RwLock::new(Arc::new(routing)),
             staged: Mutex::default(),
             arbiter: Arbiter::default(),
@@ -181,13 +185,19 @@ impl Irqchip {
                 Route::Pic(input) => self.drive_pic(vcpus, input, source, high),
                 Route::Ioapic(pin) => self.drive_ioapic(vcpus, pin, source, high),
                 Route::Msi { address, data } if high => {
-                    self.send(vcpus, &Message::from_msi(address, data, false)).into()
+                    self.send(vcpus, &self.message(address, data)).into()
                 }
                 Route::Msi { .. } => LineOutcome::Ignored,
             };
             outcome = outcome.and(this);
         }
         outcome
+    }
+
+    /// What a device's write of `data` to `address` means.
+    pub fn message(&self, address: u64, data: u32) -> Message {
+        let format = &self.x2apic_format;
+        Message::from_msi(address, data, format.has_wide_ids(), format.has_byte_broadcast())
     }
 
     /// Delivers a message that came from no local APIC.
@@ -293,9 +303,26 @@ impl Irqchip {
         };
         let masked = ioapic.chip.redirtbl[usize::from(pin)].masked();
         match ioapic.chip.set_line(pin, level) {
-            Some(sent) => self.send(vcpus, &from_ioapic(&sent)).into(),
+            Some(sent) => self.send(vcpus, &self.message_of_pin(&sent)).into(),
             None if masked => LineOutcome::Ignored,
             None => LineOutcome::Coalesced,
+        }
+    }
+
+    /// The message of a pin.
+    fn message_of_pin(&self, sent: &IoapicMessage) -> Message {
+        let id = u32::from(sent.entry.destination());
+        let destination = if sent.entry.logical() {
+            Destination::Logical { mda: id }
+        } else {
+            Destination::Physical { id, byte: self.x2apic_format.has_byte_broadcast() }
+        };
+        Message {
+            destination,
+            mode: DeliveryMode::from_bits(sent.entry.delivery_mode().into()),
+            vector: sent.entry.vector(),
+            level: sent.entry.level(),
+            assert: true,
         }
     }
 
@@ -305,7 +332,7 @@ impl Irqchip {
         for pin in (0..IOAPIC_PINS as u8).filter(|pin| ended & 1 << pin != 0) {
             let again = lock(&self.ioapic).chip.resend(pin);
             if let Some(sent) = again {
-                self.send(vcpus, &from_ioapic(&sent));
+                self.send(vcpus, &self.message_of_pin(&sent));
             }
         }
         self.note_ended(Route::Ioapic, ended);
@@ -338,7 +365,7 @@ impl Irqchip {
         for pin in 0..IOAPIC_PINS as u8 {
             let pending = lock(&self.ioapic).chip.resend(pin);
             if let Some(sent) = pending {
-                self.send(vcpus, &from_ioapic(&sent));
+                self.send(vcpus, &self.message_of_pin(&sent));
             }
         }
     }
@@ -357,7 +384,7 @@ impl Irqchip {
         let sent = ioapic.chip.write(offset, value);
         drop(ioapic);
         if let Some(sent) = sent {
-            self.send(vcpus, &from_ioapic(&sent));
+            self.send(vcpus, &self.message_of_pin(&sent));
         }
         true
     }
@@ -402,23 +429,6 @@ impl LineOutcome {
             (this, Self::Coalesced) => this,
             (Self::Raised(some), Self::Raised(more)) => Self::Raised(some + more),
         }
-    }
-}
-
-/// The message of a pin.
-fn from_ioapic(sent: &IoapicMessage) -> Message {
-    let id = u32::from(sent.entry.destination());
-    let destination = if sent.entry.logical() {
-        Destination::Logical { mda: id }
-    } else {
-        Destination::Physical { id, broadcast: 0xFF }
-    };
-    Message {
-        destination,
-        mode: DeliveryMode::from_bits(sent.entry.delivery_mode().into()),
-        vector: sent.entry.vector(),
-        level: sent.entry.level(),
-        assert: true,
     }
 }
 

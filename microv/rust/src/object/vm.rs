@@ -10,8 +10,9 @@ use super::members::Members;
 use super::memory::Memory;
 use super::presence::Presence;
 use crate::clock::Clock;
-use crate::irqchip::Irqchip;
 use crate::irqchip::pit::PitTimer;
+use crate::irqchip::x2apic_format::X2apicFormat;
+use crate::irqchip::{Irqchip, Model};
 use crate::runs::{Change, Run, Runs};
 
 /// Time one map or unmap call may take before it answers "call again": what the Hyper-V TLFS allows a
@@ -28,6 +29,8 @@ pub struct Vm {
     pub members: Members,
     /// Its interrupt controllers, if it has any.
     pub irqchip: OnceLock<Irqchip>,
+    /// How devices' messages name its local APICs.
+    pub x2apic_format: Arc<X2apicFormat>,
     /// Its timer, if it has one.
     pub pit: OnceLock<Arc<PitTimer>>,
     runs: Mutex<Runs>,
@@ -60,6 +63,7 @@ impl Vm {
             memory: Memory::default(),
             members: Members::default(),
             irqchip: OnceLock::new(),
+            x2apic_format: Arc::default(),
             pit: OnceLock::new(),
             runs: Mutex::default(),
             vcpus: RwLock::default(),
@@ -103,6 +107,11 @@ impl Vm {
     /// Forgets the run of pages, which no vCPU uses any more.
     pub fn remove_run(&self, gpa: u64, bytes: u64) {
         guard(&self.runs().remove(gpa, bytes));
+    }
+
+    /// Whether the root has no interrupts to bring: the 8259A pair is here.
+    pub fn has_pic(&self) -> bool {
+        self.irqchip.get().is_some_and(|irqchip| irqchip.model() == Model::Full)
     }
 
     /// Asks every vCPU with `ask`, which is to make it forget something, and returns those that have

@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use cpu_chipset::lapic::{self, Signals};
+use cpu_chipset::lapic::{self, DeliveryMode, Destination, Message, Signals};
 use cpu_defs::Reg;
 use cpu_defs::msr::{IA32_APIC_BASE, IA32_MCG_CAP, MCG_CMCI_P};
 use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
@@ -253,6 +253,12 @@ impl State {
         true
     }
 
+    /// The guest could take an interrupt of the root's now.
+    pub fn interruptible(&self) -> bool {
+        let accepted = self.lapic.as_ref().is_none_or(|local| local.lapic.accepts_external());
+        accepted && self.vcpu.interruptible()
+    }
+
     /// The registers of the local APIC, with what was sent to it until now; None where there is none.
     pub fn lapic_image(&mut self) -> Option<[u8; lapic::IMAGE_LEN]> {
         let local = self.lapic.as_mut()?;
@@ -268,6 +274,13 @@ impl State {
             self.presence.notify();
         }
         true
+    }
+
+    /// Lets a start-up come to the local APIC.
+    pub fn start_up(&self, vector: u8) {
+        let (destination, mode) = (Destination::Itself, DeliveryMode::StartUp);
+        let message = Message { destination, mode, vector, level: false, assert: true };
+        self.presence.lapic.inbox.post(&message);
     }
 
     /// Restores the registers of the local APIC; false where there is none.

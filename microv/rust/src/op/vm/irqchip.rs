@@ -1,6 +1,7 @@
 //! Interrupt controllers of a VM: creation, lines, routing, messages, registers.
 
-use cpu_chipset::lapic::Message;
+use std::sync::Arc;
+
 use cpu_chipset::{IOAPIC_PINS, Ioapic, Pic, RedirectionEntry};
 use zerocopy::FromZeros;
 
@@ -24,7 +25,8 @@ pub fn create(call: &Call) -> OpResult {
         }
         _ => return Err(Failure::Reg2),
     };
-    if !vm.vcpus().is_empty() || vm.irqchip.set(Irqchip::new(model)).is_err() {
+    let new = Irqchip::new(model, Arc::clone(&vm.x2apic_format));
+    if !vm.vcpus().is_empty() || vm.irqchip.set(new).is_err() {
         return Err(Failure::Unknown);
     }
     Ok(Outcome::Done)
@@ -49,8 +51,20 @@ pub fn signal_msi(call: &Call) -> OpResult {
     let vm = ids::vm(call)?;
     let irqchip = vm.irqchip.get().ok_or(Failure::Unknown)?;
     let data = u32::try_from(call.regs.r13).map_err(|_| Failure::Reg3)?;
-    let message = Message::from_msi(call.regs.r12, data, false);
+    let message = irqchip.message(call.regs.r12, data);
     Ok(answer(irqchip.send(&vm.vcpus(), &message).into()))
+}
+
+/// R12 is MV_X2APIC_*: how messages of devices name local APICs in x2APIC mode.
+pub fn x2apic_format_set(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    let flags = call.regs.r12;
+    if flags & !abi::MV_X2APIC_ALL != 0 {
+        return Err(Failure::Reg2);
+    }
+    let wide_ids = flags & abi::MV_X2APIC_WIDE_IDS != 0;
+    vm.x2apic_format.set(wide_ids, flags & abi::MV_X2APIC_NO_BYTE_BROADCAST == 0);
+    Ok(Outcome::Done)
 }
 
 fn answer(outcome: LineOutcome) -> Outcome {

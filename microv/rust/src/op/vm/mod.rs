@@ -41,6 +41,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_IRQ_LINE_IDX_VAL => irqchip::irq_line(call),
         index::MV_VM_OP_GSI_LIST_SET_IDX_VAL => irqchip::gsi_list_set(call),
         index::MV_VM_OP_SIGNAL_MSI_IDX_VAL => irqchip::signal_msi(call),
+        index::MV_VM_OP_X2APIC_FORMAT_SET_IDX_VAL => irqchip::x2apic_format_set(call),
         index::MV_VM_OP_CHIP_GET_IDX_VAL => irqchip::chip_get(call),
         index::MV_VM_OP_CHIP_SET_IDX_VAL => irqchip::chip_set(call),
         index::MV_VM_OP_LINES_ENDED_IDX_VAL => irqchip::lines_ended(call),

@@ -13,19 +13,31 @@ pub fn kick(call: &Call) -> OpResult {
     Ok(Outcome::Done)
 }
 
-/// R10 becomes mv_mp_state_t.
+/// R10 becomes mv_mp_state_t, after INIT and start-up that have come to the local APIC.
 pub fn mp_state_get(call: &Call) -> OpResult {
-    super::value(call, |state| Ok(state.mp_state.number()))
+    let vs = ids::vs(call)?;
+    let mut state = vs.lock()?;
+    let vcpus = vs.vp.vm.vcpus();
+    if let Some(mut processor) = vs.processor(&mut state, &vcpus) {
+        processor.accept_signals();
+    }
+    Ok(Outcome::Value(state.mp_state.number()))
 }
 
-/// R12 is mv_mp_state_t. Coming to `init` from another state resets the VS.
+/// R12 is mv_mp_state_t. Coming to `init` from another state resets the VS, unless it has a local APIC:
+/// INIT resets it there. With `sipi` R13 is the vector of the start-up, which a local APIC takes.
 pub fn mp_state_set(call: &Call) -> OpResult {
     super::done(call, |state| {
         let new = MpState::from_number(call.regs.r12).ok_or(Failure::Reg2)?;
-        if new == MpState::Init && state.mp_state != MpState::Init {
+        let vector = u8::try_from(call.regs.r13).map_err(|_| Failure::Reg3)?;
+        if new == MpState::Init && state.mp_state != MpState::Init && state.lapic.is_none() {
             state.vcpu.init_reset();
         }
         state.mp_state = new;
+        if new == MpState::Sipi && state.lapic.is_some() {
+            state.mp_state = MpState::Init;
+            state.start_up(vector);
+        }
         Ok(())
     })
 }

@@ -14,7 +14,7 @@ pub fn set_apic_id(call: &Call) -> OpResult {
     })
 }
 
-/// The registers go to the page.
+/// The registers go to the page, with the interrupts that have come.
 pub fn get_all(call: &Call) -> OpResult {
     super::with(call, |state| {
         let image = state.lapic_image().ok_or(Failure::Unknown)?;

@@ -1,0 +1,121 @@
+"""KVM_CAP_SPLIT_IRQCHIP: local APICs in the engine, PIC and IOAPIC of the client."""
+
+import errno
+
+import pytest
+
+from kvmshim.abi import constants_gen as kvm
+from kvmshim.abi import ioctls_gen as nr
+from kvmshim.abi import limits
+from kvmshim.abi.structs_gen import (
+    kvm_interrupt,
+    kvm_irq_level,
+    kvm_irqchip,
+    kvm_pit_config,
+)
+from tests.ioctl.apic import (
+    EOI,
+    LVT_LINT0,
+    MSI_ASSERT,
+    MSI_LEVEL,
+    enable_cap,
+    load,
+    message,
+    route,
+    send,
+    split_machine,
+    write,
+)
+from tests.kvm import System, refused
+from tests.machine import Machine
+
+VECTOR = 0x41
+END = write(EOI, 0)
+EXT_INT = 0x700
+
+
+@pytest.fixture
+def split(system: System) -> Machine:
+    return split_machine(system)
+
+
+def port(machine: Machine) -> int:
+    """Runs to the next port access; the port."""
+    assert machine.vcpu.run() == kvm.KVM_EXIT_IO
+    return machine.vcpu.io.port
+
+
+def test_a_message_interrupts_and_its_end_stays_in_the_guest(split: Machine) -> None:
+    load(split, "", {VECTOR: f"out 0x81, al; {END} out 0x82, al; iretd"})
+    assert port(split) == 0x80
+    assert send(split.vm, message(VECTOR)) == 1
+    assert [port(split), port(split)] == [0x81, 0x82]
+
+
+def test_the_end_of_a_routed_level_interrupt_is_told(split: Machine) -> None:
+    level = message(VECTOR, data=MSI_LEVEL | MSI_ASSERT)
+    route(split.vm, {5: level})
+    load(split, "", {VECTOR: f"{END} out 0x82, al; iretd"})
+    assert port(split) == 0x80
+    split.vm.ioctl(nr.KVM_IRQ_LINE, kvm_irq_level(irq=5, level=1))
+    assert split.vcpu.run() == kvm.KVM_EXIT_IOAPIC_EOI
+    assert split.vcpu.eoi_vector == VECTOR
+    assert port(split) == 0x82
+
+
+def test_a_level_interrupt_of_a_line_beyond_the_pins_is_not_told(system: System) -> None:
+    split = split_machine(system, pins=4)
+    level = message(VECTOR, data=MSI_LEVEL | MSI_ASSERT)
+    route(split.vm, {5: level})
+    load(split, "", {VECTOR: f"{END} out 0x82, al; iretd"})
+    assert port(split) == 0x80
+    split.vm.ioctl(nr.KVM_IRQ_LINE, kvm_irq_level(irq=5, level=1))
+    assert port(split) == 0x82
+
+
+def test_the_clients_pic_interrupts_through_lint0(split: Machine) -> None:
+    load(split, write(LVT_LINT0, EXT_INT), {VECTOR: "out 0x81, al; iretd"})
+    assert port(split) == 0x80
+    split.vcpu.ioctl(nr.KVM_INTERRUPT, kvm_interrupt(irq=VECTOR))
+    with refused(errno.EEXIST):
+        split.vcpu.ioctl(nr.KVM_INTERRUPT, kvm_interrupt(irq=VECTOR + 1))
+    assert port(split) == 0x81
+
+
+def test_a_window_for_the_clients_pic(split: Machine) -> None:
+    load(split, write(LVT_LINT0, EXT_INT), {VECTOR: "out 0x81, al; iretd"})
+    assert port(split) == 0x80
+    assert not split.vcpu.state.ready_for_interrupt_injection
+    split.vcpu.state.request_interrupt_window = 1
+    assert split.vcpu.run() == kvm.KVM_EXIT_IRQ_WINDOW_OPEN
+    assert split.vcpu.state.ready_for_interrupt_injection
+    split.vcpu.state.request_interrupt_window = 0
+    split.vcpu.ioctl(nr.KVM_INTERRUPT, kvm_interrupt(irq=VECTOR))
+    assert port(split) == 0x81
+
+
+def test_the_chips_of_the_client_are_not_here(split: Machine) -> None:
+    for chip in range(3):
+        with refused(errno.ENXIO):
+            split.vm.ioctl(nr.KVM_GET_IRQCHIP, kvm_irqchip(chip_id=chip))
+        with refused(errno.ENXIO):
+            split.vm.ioctl(nr.KVM_SET_IRQCHIP, kvm_irqchip(chip_id=chip))
+    with refused(errno.ENOENT):
+        split.vm.ioctl(nr.KVM_CREATE_PIT2, kvm_pit_config())
+
+
+def test_it_comes_once_and_before_vcpus(system: System) -> None:
+    split = split_machine(system)
+    for late in (split.vm, system.create_vm()):
+        late.create_vcpu(1)
+        with refused({split.vm: errno.EEXIST}.get(late, errno.EINVAL)):
+            enable_cap(late, kvm.KVM_CAP_SPLIT_IRQCHIP, 24)
+    with refused(errno.EEXIST):
+        split.vm.ioctl(nr.KVM_CREATE_IRQCHIP)
+
+
+def test_more_pins_than_lines_are_refused(system: System) -> None:
+    vm = system.create_vm()
+    with refused(errno.EINVAL):
+        enable_cap(vm, kvm.KVM_CAP_SPLIT_IRQCHIP, limits.KVM_MAX_IRQ_ROUTES + 1)
+    enable_cap(vm, kvm.KVM_CAP_SPLIT_IRQCHIP, limits.KVM_MAX_IRQ_ROUTES)
