@@ -1,8 +1,9 @@
-"""`make bench`: what an exit, a start and an instruction cost.
+"""`make bench`: what an exit, a start, an event and an instruction cost.
 
 The anchor of an exit is the bare round trip of an ioctl that the same session answers at once
-(KVMSHIM_ECHO), that of a guest's loop the same loop on this CPU. Both are taken in turns with what
-is measured, in one run: the ratios are what kvmshim adds.
+(KVMSHIM_ECHO), that of an event two processes with eventfds, that of a guest's loop the same loop
+on this CPU. Each is taken in turns with what is measured, in one run: the ratios are what kvmshim
+adds.
 """
 
 import argparse
@@ -29,6 +30,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kvmshim-bench-") as folder, serving() as server:
         exits = _run(_build(folder, "exits", "exits.c"), server.path, rounds)
         console.print(_exits(exits, rounds))
+        events = _run(
+            _build(folder, "events", "events.c", "events.S", _CLIENTS / "vm.c"),
+            server.path,
+            rounds,
+        )
+        console.print(_events(events, rounds))
         loops = _run(
             _build(folder, "loops", "loops.c", "loops.S", _CLIENTS / "vm.c"), server.path, rounds
         )
@@ -62,6 +69,27 @@ def _exits(lines: list[list[str]], rounds: int) -> Table:
         ("exit / echo", f"{figures['exit_per_echo']:.2f}", ""),
         ("fd passing (KVM_CREATE_VM)", f"{figures['create_vm_us']:,.0f}", "µs"),
         ("KVM_CREATE_VM to first exit", f"{figures['first_exit_us']:,.0f}", "µs"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _events(lines: list[list[str]], rounds: int) -> Table:
+    figures = {name: float(value) for name, value in lines}
+    table = Table(title=f"events: medians of {rounds} interleaved rounds")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    rows = [
+        ("irqfd, guest, ioeventfd", f"{1e6 / figures['guest_us']:,.0f}", "round trips per second"),
+        (
+            "two processes with eventfds",
+            f"{1e6 / figures['echo_us']:,.0f}",
+            "round trips per second",
+        ),
+        ("one trip through the guest", f"{figures['guest_us']:.2f}", "µs"),
+        ("guest / processes", f"{figures['guest_per_echo']:.2f}", ""),
     ]
     for row in rows:
         table.add_row(*row)
