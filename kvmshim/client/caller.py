@@ -5,11 +5,12 @@ request is answered when the thread is taken, so it is `finish` that gives the i
 """
 
 import errno
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from kvmshim.client import fds
+from kvmshim.client import fds, mapping_filter
 from kvmshim.client.adopt import adopt
 from kvmshim.client.inject import Injection
 from kvmshim.client.process import Process
@@ -25,6 +26,8 @@ from kvmshim.client.threads import (
 )
 from kvmshim.client.tracer import Tracing
 from kvmshim.errors import KvmError
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _U64: Final = (1 << 64) - 1
@@ -81,6 +84,19 @@ class StoppedCaller:
                 return -(error.errno or errno.EIO)
 
         return self._inject(make_call)
+
+    def filter_mappings(self, code: bytes) -> int | None:
+        """Gives every thread of the client the filter `code`; our descriptor of its listener. None
+        where the client cannot have it. See `mapping_filter`."""
+
+        def install(injection: Injection) -> int | None:
+            try:
+                return mapping_filter.install(self._process, injection, code)
+            except OSError as error:
+                log.info("mappings of client %d go unseen: %s", self._process.tgid, error)
+                return None
+
+        return self._inject(install)
 
     def share(self, address: int, size: int, *, in_flight: InFlight) -> list[SharedRange]:
         """The files behind [address, address+size), put there first where there is none.

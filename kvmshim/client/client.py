@@ -32,6 +32,8 @@ class Client:
         self._process = process
         self._tracer = tracer
         self._files = SharedFiles(self._process)
+        self.judges_mappings = False
+        """Whether it was tried to give it a `mapping_filter`."""
 
     @staticmethod
     def of_thread(tid: int) -> "Client":

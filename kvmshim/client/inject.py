@@ -34,6 +34,7 @@ SYS_CLOSE: Final = 3
 SYS_RECVMSG: Final = 47
 SYS_SOCKETPAIR: Final = 53
 SYS_MLOCK: Final = 149
+SYS_SECCOMP: Final = 317
 
 _USER64_CS: Final = 0x33
 _U64: Final = (1 << 64) - 1
@@ -156,7 +157,7 @@ class Injection:
             # EINVAL: a kernel without CONFIG_CHECKPOINT_RESTORE cannot suspend filters.
             if error.errno not in (errno.EPERM, errno.EINVAL):
                 raise
-            if ThreadStatus.of(tid).has_seccomp:
+            if ThreadStatus.of(tid).filters > self._process.own_filters:
                 raise KvmError(
                     errno.EPERM,
                     f"client thread {tid} has a seccomp filter, and suspending it needs "

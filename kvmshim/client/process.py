@@ -26,7 +26,8 @@ class ThreadStatus:
     parent: int
     tracer: int
     state: str
-    has_seccomp: bool
+    filters: int
+    """Of seccomp(2); strict mode counts as one."""
 
     @property
     def dead(self) -> bool:
@@ -47,7 +48,9 @@ class ThreadStatus:
             parent=int(fields["PPid"]),
             tracer=int(fields["TracerPid"]),
             state=fields["State"][:1],
-            has_seccomp=int(fields.get("Seccomp", "0")) != 0,
+            # Kernels before 5.9 do not tell how many.
+            filters=int(fields.get("Seccomp_filters", "0"))
+            or int(fields.get("Seccomp", "0").strip() != "0"),
         )
 
 
@@ -57,6 +60,8 @@ class Process:
     def __init__(self, tgid: int) -> None:
         """ESRCH: there is no such process."""
         self.tgid = tgid
+        self.own_filters = 0
+        """Seccomp filters that it has from us, which let through whatever it does for us."""
         try:
             self.pidfd = os.pidfd_open(tgid)
         except OSError as error:

@@ -10,9 +10,11 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kvmshim.client import mapping_filter
 from kvmshim.client.caller import StoppedCaller
 from kvmshim.client.client import Client
 from kvmshim.client.mapped import MappedRanges
+from kvmshim.client.mapping_filter import Judge
 from kvmshim.client.own_memory import OwnMemory
 from kvmshim.device.eventfds import ClientEventfds
 from kvmshim.device.fuse_ffi import Pending
@@ -91,6 +93,16 @@ class RequestCaller:
         """
         self._client.refuse(device)
         return self._hold().give_fd(fd, cloexec=cloexec)
+
+    def judge_mappings(self, first: int, last: int, judge: Judge) -> None:
+        """Have `judge` asked before the client makes a private or executable mapping that has a
+        byte in [first, last) of a file; once, and where the client can be made to ask."""
+        if self._client.judges_mappings:
+            return
+        self._client.judges_mappings = True
+        listener = self._hold().filter_mappings(mapping_filter.program(first, last))
+        if listener is not None:
+            mapping_filter.judge_all(listener, judge)
 
     @contextmanager
     def answered(self) -> Iterator[list[int]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from kvmshim.client.client import Client
 from kvmshim.client.run_page import read_pieces
+from kvmshim.device import dirty_ring_mappings
 from kvmshim.device.caller import RequestCaller
 from kvmshim.device.fuse_ffi import FileAttributes, Pending
 from kvmshim.device.opener import OpenedFile
@@ -83,6 +84,8 @@ def _result(reply: Reply, caller: RequestCaller, workplace: Workplace) -> int:
         opened = _new_file(reply.target, workplace).open()
         try:
             workplace.kept_files.add(opened.fd, reply.target)
+            if workplace.judges_mappings:
+                dirty_ring_mappings.judge(caller, reply.target, workplace.kept_files)
             return caller.give_file(opened.fd, opened.device, cloexec=reply.close_on_exec)
         finally:
             os.close(opened.fd)

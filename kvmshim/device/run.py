@@ -58,7 +58,7 @@ def run(
     signals = signal_ffi.open_signals(PASSED_ON)
     child_signals = signal_ffi.open_signals([signal.SIGCHLD])
     try:
-        workplace = Workplace(service(), opener)
+        workplace = Workplace(service(), opener, judges_mappings=True)
         access = Access(uid=os.getuid(), gid=os.getgid())
         # The namespace goes with its last process: nothing is left for a janitor.
         door = FuseDoor("/dev/kvm", access, workplace, lambda _leftover: None)

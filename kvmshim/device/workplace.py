@@ -69,6 +69,9 @@ class Workplace:
 
     service: Service
     opener: Opener
+    judges_mappings: bool = False
+    """Whether clients are made to ask before they map what they must not. Only where they end with
+    us: who has to ask, and finds nobody, can map no library either."""
     kept_files: KeptFiles = field(default_factory=KeptFiles)
     find_client: Callable[[int], Client] = Client.of_thread
     """The client that a thread belongs to; KvmError(ESRCH), KvmError(EDEADLK) for our own."""
