@@ -34,6 +34,7 @@ SYS_CLOSE: Final = 3
 SYS_RECVMSG: Final = 47
 SYS_SOCKETPAIR: Final = 53
 SYS_MLOCK: Final = 149
+SYS_PRCTL: Final = 157
 SYS_SECCOMP: Final = 317
 
 _USER64_CS: Final = 0x33

@@ -6,8 +6,9 @@ executable, with pages from FIRST on. Such a call waits until it was judged here
 nothing had been asked, a few are refused. Once installed, a filter stays, in children too; without
 us its questions are answered with ENOSYS.
 
-Laws: the filter needs no privilege that the client has not (EPERM without CAP_SYS_ADMIN in its user
-namespace, unless it can gain no privileges anyway), and is the only one with a listener (EBUSY).
+Laws: there is one filter with a listener (EBUSY). Without CAP_SYS_ADMIN in its user namespace a
+client can have it only if it can gain no privileges by exec; it is made so where it could gain none
+anyway, having no user but its own. Everywhere else it goes without (EACCES).
 """
 
 import errno
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 Judge = Callable[[int, int, int, int], bool]
 """Whether thread `tid` must not map [offset, offset + size) of its file `fd` so."""
 
+_PR_SET_NO_NEW_PRIVS: Final = 38
 # `linux/seccomp.h`
 _SET_MODE_FILTER: Final = 1
 _FILTER_FLAGS: Final = 1 << 0 | 1 << 3 | 1 << 4  # TSYNC, NEW_LISTENER, TSYNC_ESRCH
@@ -113,12 +115,20 @@ def install(process: Process, injection: Injection, code: bytes) -> int:
     with injection.scratch() as scratch:
         head = _PROGRAM.pack(len(code) // _INSTRUCTION.size, scratch + _PROGRAM.size)
         write_exactly(process.tgid, scratch, head + code)
+        if _knows_no_other_user(process):
+            injection.call(inject.SYS_PRCTL, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         theirs = injection.call(inject.SYS_SECCOMP, _SET_MODE_FILTER, _FILTER_FLAGS, scratch)
         process.own_filters += 1
         try:
             return ptrace.pidfd_getfd(process.pidfd, theirs)
         finally:
             injection.call(inject.SYS_CLOSE, theirs)
+
+
+def _knows_no_other_user(process: Process) -> bool:
+    """In its user namespace, where files of others cannot make it somebody else."""
+    lines = process.read("uid_map").split(b"\n")
+    return sum(int(line.split()[2]) for line in lines if line) == 1
 
 
 def judge_all(listener: int, judge: Judge) -> None:
