@@ -7,7 +7,7 @@ import pytest
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.ioctls_gen import KVM_CHECK_EXTENSION
-from tests.ioctl.private_memory import GuestMemfd, set_region2
+from tests.ioctl.private_memory import GuestMemfd, set_private, set_region2
 from tests.kvm import PAGE_SIZE, Region, System, Vm, refused
 from tests.machine import Machine, Mode
 
@@ -105,6 +105,19 @@ def test_such_a_slot_can_only_be_deleted(protected: Vm, shared: Region, memfd: G
         with refused(errno.EINVAL):
             set_region2(protected, shared, memfd.fd, gpa=gpa, flags=flags)
     set_region2(protected, shared, memfd.fd, gpa=GPA, size=0)
+
+
+def test_memory_of_the_client_may_be_missing(system: System) -> None:
+    machine = Machine.of(system, kvm.KVM_X86_SW_PROTECTED_VM)
+    nowhere = Region(SIZE)
+    nowhere.close()
+    with refused(errno.EFAULT):
+        set_region2(machine.vm, nowhere, gpa=GPA, flags=0)
+    set_region2(machine.vm, nowhere, GuestMemfd(machine.vm, SIZE).fd, gpa=GPA)
+    set_private(machine.vm, GPA, SIZE)
+    machine.load("inc dword ptr [0x100000]\n mov eax, [0x100000]\n hlt", Mode.PROTECTED)
+    assert machine.vcpu.run() == kvm.KVM_EXIT_HLT
+    assert machine.vcpu.regs().rax == 1
 
 
 def test_slot_cannot_get_a_guest_memfd_later(

@@ -19,7 +19,7 @@ from kvmshim.errors import KvmError
 from kvmshim.handle.vm import slot_pages
 from kvmshim.objects.guest_memory import GuestMemory
 from kvmshim.objects.vm import PrivateMemory, Slot, Vm
-from kvmshim.platform.caller import Caller
+from kvmshim.platform.caller import Caller, SharedMemory
 from microv import abi_gen as mv
 from microv.ops import vm as vm_op
 
@@ -103,7 +103,7 @@ def _check_free(vm: Vm, region: kvm_userspace_memory_region2, moved: Slot | None
 
 def _create(vm: Vm, region: kvm_userspace_memory_region2, caller: Caller) -> None:
     of = _guest_memory(vm, region, caller)
-    memory = caller.share_memory(region.userspace_addr, region.memory_size)
+    memory = _client_memory(region, caller, optional=of is not None)
     slot = Slot(
         number=region.slot,
         flags=region.flags,
@@ -122,6 +122,23 @@ def _create(vm: Vm, region: kvm_userspace_memory_region2, caller: Caller) -> Non
         slot.close()
         raise
     _place(vm, slot)
+
+
+def _client_memory(
+    region: kvm_userspace_memory_region2, caller: Caller, *, optional: bool
+) -> SharedMemory:
+    """What the client has at the user address. Where it has nothing and need not, for all that
+    counts is private, zeros of ours take its place."""
+    try:
+        return caller.share_memory(region.userspace_addr, region.memory_size)
+    except KvmError as error:
+        if not optional or error.errno != errno.EFAULT:
+            raise
+    zeros = caller.make_memory(region.memory_size)
+    try:
+        return zeros.map(0, region.memory_size)
+    finally:
+        zeros.close()
 
 
 def _guest_memory(
