@@ -356,6 +356,14 @@ def guest_stopped(vsid: int) -> None:
     with_handle(_OP | mv.MV_VS_OP_GUEST_STOPPED_IDX_VAL, vsid)
 
 
+def wait_with(vsid: int, thread: int) -> None:
+    """Lets the guest's steal time grow while a thread of the host, 0 for none, waits for a CPU.
+
+    INVALID_INPUT_REG2: beyond 32 bits.
+    """
+    with_handle(_OP | mv.MV_VS_OP_WAIT_WITH_IDX_VAL, vsid, thread)
+
+
 def paravirt_enforce(vsid: int, *, enforce: bool) -> None:
     """Whether the guest has only those paravirtual MSRs and hypercalls that its CPUID announces."""
     with_handle(_OP | mv.MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL, vsid, enforce)

@@ -71,6 +71,12 @@ impl Vcpu {
         Arc::clone(&self.counters)
     }
 
+    /// Forgets every translation of the guest's linear addresses.
+    pub fn flush_tlb(&mut self) {
+        self.cpu_mut().memory.tlb.flush_all();
+        self.interp.distrust_code();
+    }
+
     /// Replaces what CPUID shows.
     pub fn set_cpuid(&mut self, cpuid: Vec<CpuidEntry>) {
         self.cpu_mut().set_cpuid(cpuid);

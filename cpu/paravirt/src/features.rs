@@ -34,8 +34,13 @@ pub const ASYNC_PF_INT: u32 = 1 << 14;
 pub const CLOCKSOURCE_STABLE_BIT: u32 = 1 << 24;
 
 /// What a host made of this crate has.
-pub const SUPPORTED: u32 =
-    CLOCKSOURCE | NOP_IO_DELAY | CLOCKSOURCE2 | POLL_CONTROL | CLOCKSOURCE_STABLE_BIT;
+pub const SUPPORTED: u32 = CLOCKSOURCE
+    | NOP_IO_DELAY
+    | CLOCKSOURCE2
+    | STEAL_TIME
+    | PV_TLB_FLUSH
+    | POLL_CONTROL
+    | CLOCKSOURCE_STABLE_BIT;
 
 const BASES: std::ops::Range<u32> = 0x4000_0000..0x4001_0000;
 const BASE_STEP: usize = 0x100;

@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use microv::abi::hypercall::MV_VS_OP_VAL;
-use microv::abi::index::{MV_VS_OP_KICK_IDX_VAL, MV_VS_OP_RUN_IDX_VAL};
+use microv::abi::index::{MV_VS_OP_KICK_IDX_VAL, MV_VS_OP_RUN_IDX_VAL, MV_VS_OP_WAIT_WITH_IDX_VAL};
 use microv::abi::list::mv_rdl_entry_t;
 use microv::abi::reg::mv_reg_t_cr8;
 use microv::abi::run::{MV_RUN_RETURN_EXIT_OFFSET, mv_run_return_t, mv_run_t};
@@ -56,6 +56,12 @@ pub fn run<R>(
 pub fn kick(vsid: u16) {
     // A VS that is gone has nothing to leave.
     let _ = call(MV_VS_OP_VAL, MV_VS_OP_KICK_IDX_VAL, vsid.into(), 0);
+}
+
+/// The guest waits when this thread of the host waits for a CPU.
+pub fn wait_with(vsid: u16, tid: u32) {
+    // A VS that is gone waits for nothing.
+    let _ = call(MV_VS_OP_VAL, MV_VS_OP_WAIT_WITH_IDX_VAL, vsid.into(), tid.into());
 }
 
 /// The details of an exit, on the shared page.

@@ -5,6 +5,7 @@
 //! `immediate_exit`, then run.
 
 use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
@@ -58,6 +59,8 @@ pub struct Vcpu {
     /// The client's gate.
     pub gate: Arc<Gate>,
     owner: Owner,
+    /// The thread whose waits for a CPU are the guest's; 0: none.
+    waits_with: AtomicU32,
     /// What the VM's vCPUs share.
     door: Option<Arc<VmDoor>>,
     ring: Option<Arc<DirtyRing>>,
@@ -106,6 +109,7 @@ impl Vcpu {
             sync,
             gate,
             owner: Owner::new(process),
+            waits_with: AtomicU32::new(0),
             signals: Signals::new(vsid),
             turn: Mutex::default(),
         }
@@ -133,6 +137,9 @@ impl Vcpu {
         let fields = self.area.sync_fields();
         if (fields.valid | fields.dirty) & !SYNC_FIELDS != 0 || !self.load(fields.dirty) {
             return -libc::EINVAL;
+        }
+        if self.waits_with.swap(tid, Ordering::Relaxed) != tid {
+            run::wait_with(self.vsid, tid);
         }
         self.signals.enter(tid);
         let data = std::ptr::from_ref(self).cast_mut().cast::<c_void>();

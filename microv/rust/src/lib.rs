@@ -31,6 +31,7 @@ mod reg;
 #[cfg(test)]
 mod root;
 mod run;
+mod run_delay;
 mod runs;
 mod slots;
 

@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cpu_chipset::lapic::register::base;
 use cpu_chipset::lapic::{Refused, Signals, TimerEnd, apic_base_transition_is_legal};
@@ -48,6 +48,8 @@ pub struct Beside<'a> {
     pub tsc_khz: u32,
     /// INIT or start-up that has come.
     pub signals: Signals,
+    /// When the guest's steal time is to be looked at, at the latest.
+    pub steal_look: Option<Instant>,
 }
 
 impl Controllers for Beside<'_> {
@@ -61,7 +63,8 @@ impl Controllers for Beside<'_> {
             true => arrived.start_up,
             false => arrived.start_up.or(self.signals.start_up),
         };
-        let leave = self.signals.init || self.signals.start_up.is_some();
+        let signalled = self.signals.init || self.signals.start_up.is_some();
+        let leave = signalled || self.wants_steal_look();
         Arrivals { nmi: arrived.nmi, smi: arrived.smi, leave }
     }
 
@@ -92,6 +95,10 @@ impl Beside<'_> {
                 u64::try_from(u128::from(now_ns()) + ns).ok()
             }
         }
+    }
+
+    fn wants_steal_look(&self) -> bool {
+        self.steal_look.is_some_and(|at| Instant::now() >= at)
     }
 
     fn rearm(&self, vcpu: &Vcpu) {
@@ -141,6 +148,7 @@ impl Processor<'_> {
     /// Sleeps while the processor is halted or waits to be started. Some: it was asked to leave, or
     /// `window` and it could take an interrupt of the root's.
     fn wait(&mut self, window: bool) -> Option<Exit> {
+        let mut slept = false;
         loop {
             self.take_signals();
             let halted = match *self.mp_state {
@@ -150,22 +158,41 @@ impl Processor<'_> {
                     Halted::Woken => Halted::Asleep,
                     other => other,
                 },
-                _ => return None,
+                _ => Halted::Woken,
             };
             match halted {
-                Halted::Woken => return None,
-                Halted::Left if self.has_signals() => {}
+                Halted::Woken => {
+                    if slept {
+                        self.paravirt.end_preemption(self.vcpu);
+                    }
+                    return None;
+                }
+                Halted::Left if self.has_signals() || self.look_at_steal_time() => {}
                 Halted::Left => return Some(Exit::Interrupted),
                 Halted::Asleep if window && self.has_window() => {
                     return Some(Exit::InterruptWindow);
                 }
-                Halted::Asleep => self.beside.local.presence.sleep(None::<Duration>),
+                Halted::Asleep => {
+                    self.paravirt.begin_preemption();
+                    slept = true;
+                    self.beside.local.presence.sleep(None::<Duration>);
+                }
             }
         }
     }
 
     fn has_window(&self) -> bool {
         self.vcpu.interruptible() && self.beside.accepts_external()
+    }
+
+    /// Writes the guest's steal time if that is due.
+    fn look_at_steal_time(&mut self) -> bool {
+        let due = self.beside.wants_steal_look();
+        if due {
+            self.paravirt.end_preemption(self.vcpu);
+            self.beside.steal_look = self.paravirt.next_look();
+        }
+        due
     }
 
     fn has_signals(&self) -> bool {
@@ -214,7 +241,7 @@ impl Processor<'_> {
                 *self.mp_state = MpState::Wait;
                 Handled::Inside
             }
-            Exit::Interrupted if self.has_signals() => Handled::Inside,
+            Exit::Interrupted if self.has_signals() || self.look_at_steal_time() => Handled::Inside,
             Exit::Mmio(access) => self.memory(access),
             Exit::Io(access) => self.port(access),
             Exit::Msr(access) if access.reason == MsrReason::Platform => self.msr(access),

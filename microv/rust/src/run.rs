@@ -58,6 +58,12 @@ pub fn run(call: &Call) -> OpResult {
     // What the thread has noted for another VS was for nobody.
     drop(cpu_mem::take_noted());
     let stopped = execute(&vs, &mut state, &input);
+    if let Some(Stopped::Exit(Exit::Interrupted)) = stopped
+        && state.vcpu.pending().is_none()
+        && !input.has(abi::MV_RUN_FLAG_COMPLETE_ONLY)
+    {
+        state.paravirt.begin_preemption();
+    }
     state.written.append(&mut cpu_mem::take_noted());
     page.write(0, &summary(&vs, &state));
     if matches!(stopped, Some(Stopped::Exit(Exit::Lost))) {
@@ -72,6 +78,7 @@ pub fn run(call: &Call) -> OpResult {
 
 /// `None` where the state cannot be entered.
 fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
+    // A VS that was preempted has no instruction to finish, so nothing is asked of it yet.
     if let Some(exit) = state.vcpu.complete(input.iomem()) {
         return Some(Stopped::Exit(exit));
     }
@@ -79,6 +86,7 @@ fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
         return Some(Stopped::Exit(Exit::Interrupted));
     }
     state.vcpu.check_entry().ok()?;
+    state.paravirt.end_preemption(&mut state.vcpu);
     state.paravirt.publish_clock(&state.vcpu);
     let window = input.has(abi::MV_RUN_FLAG_INTERRUPT_WINDOW);
     let vcpus = vs.vp.vm.vcpus();

@@ -181,4 +181,6 @@ super::define::constants! {
     /// Extension. R11 VS, R12 1 where the guest may use of the paravirtual interface only what its
     /// CPUID announces, else 0.
     MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL = 0xC1;
+    /// Extension. R11 VS, R12 a thread of the host, or 0: when it waits for a CPU the guest does.
+    MV_VS_OP_WAIT_WITH_IDX_VAL = 0xC2;
 }

@@ -152,7 +152,13 @@ impl Vs {
             presence: &self.presence,
             vcpus,
         };
-        let beside = Beside { local, alarm, tsc_khz: *tsc_khz, signals: Signals::default() };
+        let beside = Beside {
+            local,
+            alarm,
+            tsc_khz: *tsc_khz,
+            signals: Signals::default(),
+            steal_look: paravirt.next_look(),
+        };
         Some(Processor { vcpu, mp_state, paravirt, beside })
     }
 

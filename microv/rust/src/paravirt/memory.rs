@@ -30,6 +30,21 @@ impl Structure {
         self.page.load(self.offset + offset)
     }
 
+    /// 64 bits.
+    pub fn u64(&self, offset: usize) -> u64 {
+        self.page.load(self.offset + offset)
+    }
+
+    /// Replaces a byte in one locked step; returns the old one.
+    pub fn swap_byte(&self, offset: usize, byte: u8) -> u8 {
+        self.page.update(self.offset + offset, |_| byte)
+    }
+
+    /// Sets bits of a byte in one locked step.
+    pub fn set_bits(&self, offset: usize, bits: u8) {
+        self.page.update(self.offset + offset, |old: u8| old | bits);
+    }
+
     /// Writes bytes.
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         self.page.copy_in(self.offset + offset, bytes);

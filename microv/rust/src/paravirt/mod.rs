@@ -6,6 +6,7 @@
 //! told, as in KVM.
 
 mod memory;
+pub mod steal;
 mod time;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use cpu_paravirt::{features, msr};
 use crate::object::Vm;
 use crate::object::local_apic::MsrRefused;
 use crate::processor;
+use steal::Waits;
 use time::Published;
 
 /// The paravirtual interface of one VS.
@@ -34,6 +36,7 @@ pub struct Paravirt {
     async_pf_en: u64,
     async_pf_int: u64,
     steal_time: u64,
+    waits: Waits,
     pv_eoi: u64,
     /// What the guest's structure of the clock says; None: nothing yet.
     published: Option<Published>,
@@ -61,6 +64,7 @@ impl Paravirt {
             async_pf_en: 0,
             async_pf_int: 0,
             steal_time: 0,
+            waits: Waits::default(),
             pv_eoi: 0,
             published: None,
         }
@@ -159,7 +163,10 @@ impl Paravirt {
             }
             msr::ASYNC_PF_EN => self.async_pf_en = value,
             msr::ASYNC_PF_INT => self.async_pf_int = value,
-            msr::STEAL_TIME => self.steal_time = value,
+            msr::STEAL_TIME => {
+                self.steal_time = value;
+                self.waits.begin();
+            }
             msr::PV_EOI_EN => self.pv_eoi = value,
             msr::POLL_CONTROL => self.poll_control = value,
             _ => {}

@@ -69,6 +69,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_CLOCK_GET_IDX_VAL => clock::get(call),
         idx::MV_VS_OP_CLOCK_SET_IDX_VAL => clock::set(call),
         idx::MV_VS_OP_GUEST_STOPPED_IDX_VAL => paravirt::guest_stopped(call),
+        idx::MV_VS_OP_WAIT_WITH_IDX_VAL => paravirt::wait_with(call),
         idx::MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL => paravirt::enforce(call),
         _ => Err(Failure::Unsupported),
     }

@@ -1,4 +1,4 @@
-//! guest_stopped, paravirt_enforce: the paravirtual interface of a VS. R11 is the VS.
+//! guest_stopped, paravirt_enforce, wait_with: the paravirtual interface of a VS. R11 is the VS.
 
 use crate::call::Call;
 use crate::outcome::{Failure, OpResult};
@@ -22,6 +22,15 @@ pub fn enforce(call: &Call) -> OpResult {
             1 => true,
             _ => return Err(Failure::Reg2),
         };
+        Ok(())
+    })
+}
+
+/// R12 is a thread of the host, or 0: its waits for a CPU are part of the guest's steal time. One that
+/// is gone waits for nothing.
+pub fn wait_with(call: &Call) -> OpResult {
+    super::done(call, |state| {
+        state.paravirt.wait_with(u32::try_from(call.regs.r12).map_err(|_| Failure::Reg2)?);
         Ok(())
     })
 }
