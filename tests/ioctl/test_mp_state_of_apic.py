@@ -124,6 +124,17 @@ def test_an_smi_comes_before_the_start_up(application: Vcpu) -> None:
             application.set_mp_state(state)
 
 
+@pytest.mark.parametrize("field", ["smm", "pending"])
+def test_no_smi_while_waiting_for_the_start_up(application: Vcpu, field: str) -> None:
+    wanted = kvm_vcpu_events(flags=kvm.KVM_VCPUEVENT_VALID_SMM)
+    setattr(wanted.smi, field, 1)
+    application.set_mp_state(kvm.KVM_MP_STATE_INIT_RECEIVED)
+    with refused(errno.EINVAL):
+        application.ioctl(nr.KVM_SET_VCPU_EVENTS, wanted)
+    application.set_mp_state(kvm.KVM_MP_STATE_RUNNABLE)
+    application.ioctl(nr.KVM_SET_VCPU_EVENTS, wanted)
+
+
 @pytest.mark.parametrize("state", [5, 77, 0xFFFF_FFFF])
 def test_there_is_no_such_state(application: Vcpu, state: int) -> None:
     with refused(errno.EINVAL):

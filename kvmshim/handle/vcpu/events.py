@@ -47,7 +47,8 @@ def handle_vcpu_set_vcpu_events(vcpu: Vcpu, events: kvm_vcpu_events) -> None:
     """KVM_SET_VCPU_EVENTS. What `flags` does not name stays as it is.
 
     Errors: EINVAL (an unknown flag, or one whose capability is not enabled; an exception beyond
-    vector 31, or vector 2); nothing is changed then.
+    vector 31, or vector 2; system management mode or an SMI where the vCPU waits for its
+    start-up); nothing is changed then.
     """
     _check(vcpu, events)
     old = vs_op.event_get_all(vcpu.vsid)
@@ -116,6 +117,9 @@ def _check(vcpu: Vcpu, events: kvm_vcpu_events) -> None:
     vector = events.exception.nr
     if _exception_flags(events) and (vector > _LAST_EXCEPTION or vector == _NMI):
         raise KvmError(errno.EINVAL, f"vector {vector:#x} is no exception")
+    smi = events.flags & kvm.KVM_VCPUEVENT_VALID_SMM and (events.smi.smm or events.smi.pending)
+    if smi and vs_op.mp_state_get(vcpu.vsid) == mv.mv_mp_state_t_init:
+        raise KvmError(errno.EINVAL, "a vCPU that waits for its start-up takes no SMI")
     if events.flags & kvm.KVM_VCPUEVENT_VALID_TRIPLE_FAULT and not vcpu.vm.triple_fault_event:
         raise KvmError(errno.EINVAL, "KVM_CAP_X86_TRIPLE_FAULT_EVENT is not enabled")
 
