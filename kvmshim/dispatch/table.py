@@ -68,6 +68,7 @@ from kvmshim.handle.vcpu import (
     sregs,
     translate,
     tsc,
+    vapic,
     xsave,
 )
 from kvmshim.handle.vcpu import enable_cap as vcpu_enable_cap
@@ -189,6 +190,7 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_SET_FPU: shapes.takes(kvm_fpu, fpu.handle_vcpu_set_fpu),
     kvm.KVM_GET_LAPIC: shapes.gives(lapic.handle_vcpu_get_lapic),
     kvm.KVM_SET_LAPIC: shapes.takes(kvm_lapic_state, lapic.handle_vcpu_set_lapic),
+    kvm.KVM_SET_VAPIC_ADDR: shapes.takes(c_uint64, vapic.handle_vcpu_set_vapic_addr),
     kvm.KVM_SET_CPUID2: lists.takes_cpuid(cpuid.handle_vcpu_set_cpuid2),
     kvm.KVM_GET_CPUID2: lists.gives_cpuid(cpuid.handle_vcpu_get_cpuid2),
     kvm.KVM_GET_XSAVE: shapes.gives(xsave.handle_vcpu_get_xsave),
