@@ -19,6 +19,7 @@ from kvmshim.device.door import Access, DoorError
 from kvmshim.device.fuse import FuseDoor
 from kvmshim.device.namespace import enter_private_mounts, provide_mountpoint
 from kvmshim.device.opener import Opener
+from kvmshim.device.sched_ffi import ask_for_short_slices
 from kvmshim.device.workplace import Service, Workplace
 
 PASSED_ON = (
@@ -57,6 +58,7 @@ def run(
     opener = Opener()
     signals = signal_ffi.open_signals(PASSED_ON)
     child_signals = signal_ffi.open_signals([signal.SIGCHLD])
+    ask_for_short_slices()
     try:
         workplace = Workplace(service(), opener, judges_mappings=True)
         access = Access(uid=os.getuid(), gid=os.getgid())

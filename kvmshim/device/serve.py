@@ -17,6 +17,7 @@ from kvmshim.device import signal_ffi
 from kvmshim.device.door import Door, DoorError
 from kvmshim.device.janitor import Expect, Janitor
 from kvmshim.device.opener import Opener
+from kvmshim.device.sched_ffi import ask_for_short_slices
 from kvmshim.device.workplace import Service, Workplace
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -33,6 +34,7 @@ def serve(
     opener = Opener()
     janitor = Janitor()
     signals = signal_ffi.open_signals(STOP_SIGNALS)
+    ask_for_short_slices()
     try:
         door = make_door(Workplace(service(), opener), janitor.expect)
         door.check()
