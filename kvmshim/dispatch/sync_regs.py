@@ -1,7 +1,8 @@
 """KVM_CAP_SYNC_REGS: registers that travel in `kvm_run` with KVM_RUN, not by ioctls of their own.
 
 `Documentation/virt/kvm/api.rst`, section 6, "KVM_CAP_SYNC_REGS"; what each set of registers means
-is its ioctl's business. The door calls this before and after KVM_RUN, in the vCPU's turn.
+is its ioctl's business. The door calls this before and after KVM_RUN, in the vCPU's turn; the
+general registers (KVM_SYNC_X86_REGS) it exchanges itself.
 """
 
 import logging
@@ -10,9 +11,9 @@ from ctypes import Structure, sizeof
 from typing import Any, Final
 
 from kvmshim.abi import constants_gen as kvm
-from kvmshim.abi.structs_gen import kvm_regs, kvm_sregs, kvm_sync_regs, kvm_vcpu_events
+from kvmshim.abi.structs_gen import kvm_sregs, kvm_sync_regs, kvm_vcpu_events
 from kvmshim.errors import KvmError
-from kvmshim.handle.vcpu import events, regs, sregs
+from kvmshim.handle.vcpu import events, sregs
 from kvmshim.objects.vcpu import Vcpu
 from microv.status import MvError
 
@@ -24,13 +25,6 @@ Get = Callable[[Vcpu], Structure]
 Set = Callable[[Vcpu, Any], None]
 
 _SETS: Final[tuple[tuple[int, int, type[Structure], Get, Set], ...]] = (
-    (
-        kvm.KVM_SYNC_X86_REGS,
-        kvm_sync_regs.regs.offset,
-        kvm_regs,
-        regs.handle_vcpu_get_regs,
-        regs.handle_vcpu_set_regs,
-    ),
     (
         kvm.KVM_SYNC_X86_SREGS,
         kvm_sync_regs.sregs.offset,

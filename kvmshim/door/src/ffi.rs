@@ -10,12 +10,15 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use zerocopy::{FromBytes, IntoBytes};
+
 use crate::dirty_ring::{self, DirtyRing};
 use crate::fuse::{self, Functions, IoctlFn, Request};
 use crate::gate::Gate;
-use crate::ioctls::{KVM_RUN, KVMSHIM_ECHO};
+use crate::ioctls::{KVM_GET_REGS, KVM_RUN, KVM_SET_REGS, KVMSHIM_ECHO};
 use crate::ioeventfd::{self, Space, Watched};
 use crate::irqfd;
+use crate::regs;
 use crate::run_area::RunArea;
 use crate::shared_pages::SharedPages;
 use crate::vcpu::{Ids, SyncFn, Vcpu};
@@ -177,7 +180,8 @@ pub unsafe extern "C" fn kvmshim_vcpu_free(vcpu: *mut Vcpu) {
     drop(unsafe { Box::from_raw(vcpu) });
 }
 
-/// The ioctl slot of a vCPU's session: keeps KVM_RUN, passes the rest on in its turn.
+/// The ioctl slot of a vCPU's session: keeps KVM_RUN, KVM_GET_REGS and KVM_SET_REGS, passes the rest on
+/// in its turn.
 ///
 /// # Safety
 /// Called by libfuse, in a session whose userdata is the [`Vcpu`].
@@ -199,7 +203,7 @@ pub unsafe extern "C" fn kvmshim_vcpu_ioctl(
         // SAFETY: the request is live until this reply.
         return unsafe { fuse::reply(req, 0) };
     }
-    if cmd != KVM_RUN {
+    if !matches!(cmd, KVM_RUN | KVM_GET_REGS | KVM_SET_REGS) {
         return vcpu.in_turn(|| {
             // SAFETY: libfuse's own arguments, passed on once; `rest` replies.
             unsafe { (vcpu.rest)(req, ino, cmd, arg, fi, flags, in_buf, in_bufsz, out_bufsz) }
@@ -208,12 +212,38 @@ pub unsafe extern "C" fn kvmshim_vcpu_ioctl(
     // SAFETY: the request is live.
     let tid = unsafe { fuse::thread_of(req) };
     vcpu.gate.enter(tid);
-    // SAFETY: the request is live until the reply below.
-    let run = || unsafe { vcpu.run(req, arg.addr(), tid) };
-    let value = catch_unwind(AssertUnwindSafe(run)).unwrap_or(-libc::EIO);
+    let answer = || match cmd {
+        KVM_GET_REGS => vcpu.get_regs(tid).map(Some),
+        // SAFETY: libfuse's own arguments.
+        KVM_SET_REGS => unsafe { given::<regs::Values>(in_buf, in_bufsz) }
+            .ok_or(-libc::EFAULT)
+            .and_then(|values| vcpu.set_regs(tid, &values))
+            .map(|()| None),
+        // SAFETY: the request is live until the reply below.
+        _ => match unsafe { vcpu.run(req, arg.addr(), tid) } {
+            0 => Ok(None),
+            error => Err(error),
+        },
+    };
+    let answer = catch_unwind(AssertUnwindSafe(answer)).unwrap_or(Err(-libc::EIO));
     vcpu.gate.leave(tid);
     // SAFETY: the request is live until this reply.
-    unsafe { fuse::reply(req, value) }
+    unsafe {
+        match answer {
+            Ok(Some(values)) => fuse::reply_data(req, values.as_bytes()),
+            Ok(None) => fuse::reply(req, 0),
+            Err(error) => fuse::reply(req, error),
+        }
+    }
+}
+
+/// What came with an ioctl, if it is that long.
+///
+/// # Safety
+/// `bytes` points to `size` bytes.
+unsafe fn given<T: FromBytes>(bytes: *const c_void, size: usize) -> Option<T> {
+    // SAFETY: as long as `T` by the comparison (and the caller), and any bytes are a value of `T`.
+    (size == size_of::<T>()).then(|| unsafe { bytes.cast::<T>().read_unaligned() })
 }
 
 /// A write of the guest that an eventfd waits for.

@@ -73,6 +73,17 @@ pub unsafe fn reply(req: Request, value: c_int) {
     }
 }
 
+/// Answers `req` with 0 and copies `data` to where the ioctl's argument points, which must be as long
+/// as the ioctl's number says. The client gets EFAULT where that is not possible.
+///
+/// # Safety
+/// `req` is a live request of libfuse; it is gone afterwards.
+#[allow(unsafe_code, reason = "a call into libfuse")]
+pub unsafe fn reply_data(req: Request, data: &[u8]) {
+    // SAFETY: the request is live (caller), and libfuse copies from `data` before it returns.
+    unsafe { (functions().reply_ioctl)(req, 0, data.as_ptr().cast(), data.len()) };
+}
+
 /// Has `func(req, data)` called when the client's thread gets a signal; at once if it has one.
 ///
 /// # Safety

@@ -1,8 +1,9 @@
 //! The part of the door that runs per exit: libfuse's ioctl slot for vCPU files, and KVM_RUN.
 //!
 //! Python owns the sessions and answers every other ioctl; KVM_RUN is answered here, without the
-//! interpreter lock. Below this crate nothing knows KVM's structures, and in it only [`exit`] and
-//! [`run_area`], [`coalesced`] and [`dirty_ring`] do. It reaches the engine by hypercalls alone, as the Python side does.
+//! interpreter lock, and the general registers too ([`regs`]). Below this crate nothing knows KVM's
+//! structures, and in it only [`exit`], [`regs`], [`run_area`], [`coalesced`] and [`dirty_ring`] do. It
+//! reaches the engine by hypercalls alone, as the Python side does.
 //!
 //! Safe code cannot do it: libfuse hands out raw pointers, and `kvm_run` is memory that another
 //! process writes at any time. `unsafe` is in [`ffi`], [`vm_ffi`],
@@ -19,6 +20,7 @@ pub mod ioctls;
 mod ioeventfd;
 mod irqfd;
 mod owner;
+mod regs;
 mod root_page;
 mod run;
 mod run_area;

@@ -10,6 +10,8 @@ use std::ptr::NonNull;
 
 use kvm_bindings::{kvm_run, kvm_run__bindgen_ty_1};
 
+use crate::regs::Values;
+
 const PAGE: usize = 4096;
 
 /// Bytes of the mapping: what KVM_GET_VCPU_MMAP_SIZE reports.
@@ -123,6 +125,20 @@ impl RunArea {
         let dirty = at!(self, kvm_dirty_regs);
         // SAFETY: see `at!`.
         unsafe { dirty.write_volatile(fields) }
+    }
+
+    /// Reads the general registers of `struct kvm_sync_regs`.
+    pub fn regs(&self) -> Values {
+        let field = at!(self, s.regs.regs).cast::<Values>();
+        // SAFETY: see `at!`; any bytes are values of these fields.
+        unsafe { field.read_volatile() }
+    }
+
+    /// Writes the general registers of `struct kvm_sync_regs`.
+    pub fn set_regs(&self, values: &Values) {
+        let field = at!(self, s.regs.regs).cast::<Values>();
+        // SAFETY: see `at!`.
+        unsafe { field.write_volatile(*values) }
     }
 
     /// Where `struct kvm_sync_regs` is.

@@ -25,6 +25,7 @@ use crate::gate::Gate;
 use crate::ioeventfd::{self, IoEventfds, Space};
 use crate::irqfd;
 use crate::owner::Owner;
+use crate::regs;
 use crate::run::{self, Entry};
 use crate::run_area::{RunArea, Wishes};
 use crate::signals::Signals;
@@ -34,12 +35,15 @@ use crate::written;
 /// What KVM_CAP_SYNC_REGS offers.
 const SYNC_FIELDS: u64 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS) as u64;
 
+/// The set of them that this side of the door exchanges.
+const REGS: u64 = KVM_SYNC_X86_REGS as u64;
+
 const RFLAGS_IF: u64 = 1 << 9;
 
 /// The most data an exit asks for: a batch of string input.
 const MAX_DATA: usize = 1024;
 
-/// What the handlers of KVM_SET_REGS and its like do with the registers in `kvm_run`: loads
+/// What the handlers of KVM_SET_SREGS and its like do with the registers in `kvm_run`: loads
 /// `fields` (KVM_SYNC_X86_*) from `regs` (`struct kvm_sync_regs`), or stores them there. Returns the
 /// fields that are done.
 pub type SyncFn = unsafe extern "C" fn(regs: *mut u8, fields: u64, store: bool) -> u64;
@@ -121,14 +125,30 @@ impl Vcpu {
         body()
     }
 
+    /// KVM_GET_REGS for thread `tid`, or a negative errno.
+    pub fn get_regs(&self, tid: u32) -> Result<regs::Values, c_int> {
+        self.check_owner(tid)?;
+        self.in_turn(|| regs::get(self.vsid).map_err(|regs::Gone| -libc::EIO))
+    }
+
+    /// KVM_SET_REGS for thread `tid`, or a negative errno.
+    pub fn set_regs(&self, tid: u32, values: &regs::Values) -> Result<(), c_int> {
+        self.check_owner(tid)?;
+        self.in_turn(|| regs::set(self.vsid, values).map_err(|regs::Gone| -libc::EIO))
+    }
+
+    fn check_owner(&self, tid: u32) -> Result<(), c_int> {
+        if self.owner.has(tid) { Ok(()) } else { Err(-libc::EIO) }
+    }
+
     /// KVM_RUN for thread `tid`: 0, or a negative errno.
     ///
     /// # Safety
     /// `req` is the live request of that call.
     #[allow(unsafe_code, reason = "a live request of libfuse")]
     pub unsafe fn run(&self, req: Request, arg: usize, tid: u32) -> c_int {
-        if !self.owner.has(tid) {
-            return -libc::EIO;
+        if let Err(error) = self.check_owner(tid) {
+            return error;
         }
         if arg != 0 {
             return -libc::EINVAL;
@@ -154,6 +174,13 @@ impl Vcpu {
     /// Takes the registers that the client has changed; false if some are refused.
     #[allow(unsafe_code, reason = "a function of the other side of the door")]
     fn load(&self, fields: u64) -> bool {
+        if fields & REGS != 0 {
+            if regs::set(self.vsid, &self.area.regs()).is_err() {
+                return false;
+            }
+            self.area.set_dirty(fields & !REGS);
+        }
+        let fields = fields & !REGS;
         if fields == 0 {
             return true;
         }
@@ -166,6 +193,12 @@ impl Vcpu {
     /// Shows the client the registers it wants to see.
     #[allow(unsafe_code, reason = "a function of the other side of the door")]
     fn store(&self, fields: u64) {
+        if fields & REGS != 0
+            && let Ok(values) = regs::get(self.vsid)
+        {
+            self.area.set_regs(&values);
+        }
+        let fields = fields & !REGS;
         if fields != 0 {
             // SAFETY: as in `load`; `sync` writes no more than `struct kvm_sync_regs`.
             unsafe { (self.sync)(self.area.sync_regs(), fields, true) };
