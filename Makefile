@@ -86,9 +86,15 @@ coverage: ## Lines and handlers of the interpreter that the Rust tests and the o
 	python3 -m tools.coverage
 
 .PHONY: gen
-gen: $(STAMP) ## Write the generated Python modules
+gen: $(STAMP) ## Write the generated Python modules and the tables of docs/support.md
 	cargo run --release --quiet --package kvmshim-gen -- .
 	ruff format --quiet kvmshim/abi/*_gen.py microv/*_gen.py
+	$(MAKE) --no-print-directory microv/_native
+	python -m tools.support
+
+# The handlers import the engine; any build of it will do.
+microv/_native:
+	$(MAKE) --no-print-directory build
 
 .PHONY: miri
 miri: ## The radix of guest memory under Miri (needs a nightly toolchain with it)
@@ -105,7 +111,7 @@ lint: $(STAMP) ## Formatters, linters, types, layers, generated files
 	lint-imports
 	python -m tools.check
 	$(MAKE) --no-print-directory gen
-	git diff --exit-code -- '*_gen.py'
+	git diff --exit-code -- '*_gen.py' README.md docs/support.md
 
 .PHONY: clean
 clean: ## Remove what was built

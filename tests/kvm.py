@@ -286,6 +286,9 @@ class Vm(Descriptor):
         super().__init__(fd)
         self.run_size = run_size
 
+    def check_extension(self, capability: int) -> int:
+        return self.ioctl(nr.KVM_CHECK_EXTENSION, capability)
+
     def create_vcpu(self, vcpu_id: int) -> Vcpu:
         vcpu = Vcpu(self.ioctl(nr.KVM_CREATE_VCPU, vcpu_id), self.run_size)
         self.owned.callback(vcpu.close)

@@ -107,3 +107,165 @@ KVM_GET_XSAVE2: Final = 0x9000AECF
 
 # vcpu, only in kvmshim: answered at once, the floor that KVM_RUN is measured against
 KVMSHIM_ECHO: Final = 0x6B00
+
+# not served: system, vcpu
+KVM_GET_SUPPORTED_HV_CPUID: Final = 0xC008AEC1
+
+# not served: vm
+KVM_SET_MEMORY_REGION: Final = 0x4018AE40
+KVM_SET_MEMORY_ALIAS: Final = 0x4020AE43
+KVM_CREATE_PIT: Final = 0xAE64
+KVM_GET_PIT: Final = 0xC048AE65
+KVM_SET_PIT: Final = 0x8048AE66
+KVM_REGISTER_COALESCED_MMIO: Final = 0x4010AE67
+KVM_UNREGISTER_COALESCED_MMIO: Final = 0x4010AE68
+KVM_ASSIGN_PCI_DEVICE: Final = 0x8040AE69
+KVM_ASSIGN_DEV_IRQ: Final = 0x4040AE70
+KVM_DEASSIGN_PCI_DEVICE: Final = 0x4040AE72
+KVM_ASSIGN_SET_MSIX_NR: Final = 0x4008AE73
+KVM_ASSIGN_SET_MSIX_ENTRY: Final = 0x4010AE74
+KVM_DEASSIGN_DEV_IRQ: Final = 0x4040AE75
+KVM_XEN_HVM_CONFIG: Final = 0x4038AE7A
+KVM_ASSIGN_SET_INTX_MASK: Final = 0x4040AEA4
+KVM_SET_PMU_EVENT_FILTER: Final = 0x4020AEB2
+KVM_MEMORY_ENCRYPT_OP: Final = 0xC008AEBA
+KVM_MEMORY_ENCRYPT_REG_REGION: Final = 0x8010AEBB
+KVM_MEMORY_ENCRYPT_UNREG_REGION: Final = 0x8010AEBC
+KVM_HYPERV_EVENTFD: Final = 0x4018AEBD
+KVM_RESET_DIRTY_RINGS: Final = 0xAEC7
+KVM_XEN_HVM_GET_ATTR: Final = 0xC048AEC8
+KVM_XEN_HVM_SET_ATTR: Final = 0x4048AEC9
+KVM_XEN_HVM_EVTCHN_SEND: Final = 0x400CAED0
+KVM_CREATE_DEVICE: Final = 0xC00CAEE0
+
+# not served: vcpu
+KVM_SET_CPUID: Final = 0x4008AE8A
+KVM_TPR_ACCESS_REPORTING: Final = 0xC028AE92
+KVM_SET_VAPIC_ADDR: Final = 0x4008AE93
+KVM_GET_ONE_REG: Final = 0x4010AEAB
+KVM_SET_ONE_REG: Final = 0x4010AEAC
+KVM_GET_REG_LIST: Final = 0xC008AEB0
+KVM_GET_NESTED_STATE: Final = 0xC080AEBE
+KVM_SET_NESTED_STATE: Final = 0x4080AEBF
+KVM_XEN_VCPU_GET_ATTR: Final = 0xC048AECA
+KVM_XEN_VCPU_SET_ATTR: Final = 0x4048AECB
+
+TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
+    "KVM_GET_API_VERSION": ("system",),
+    "KVM_CREATE_VM": ("system",),
+    "KVM_GET_MSR_INDEX_LIST": ("system",),
+    "KVM_GET_VCPU_MMAP_SIZE": ("system",),
+    "KVM_GET_SUPPORTED_CPUID": ("system",),
+    "KVM_GET_EMULATED_CPUID": ("system",),
+    "KVM_GET_MSR_FEATURE_INDEX_LIST": ("system",),
+    "KVM_X86_GET_MCE_CAP_SUPPORTED": ("system",),
+    "KVM_CHECK_EXTENSION": ("system", "vm"),
+    "KVM_GET_DEVICE_ATTR": ("system", "vcpu", "device"),
+    "KVM_HAS_DEVICE_ATTR": ("system", "vcpu", "device"),
+    "KVM_SET_DEVICE_ATTR": ("vcpu", "device"),
+    "KVM_GET_MSRS": ("system", "vcpu"),
+    "KVM_SET_TSC_KHZ": ("vm", "vcpu"),
+    "KVM_GET_TSC_KHZ": ("vm", "vcpu"),
+    "KVM_ENABLE_CAP": ("vm", "vcpu"),
+    "KVM_GET_STATS_FD": ("vm", "vcpu"),
+    "KVM_CREATE_VCPU": ("vm",),
+    "KVM_SET_USER_MEMORY_REGION": ("vm",),
+    "KVM_SET_USER_MEMORY_REGION2": ("vm",),
+    "KVM_SET_MEMORY_ATTRIBUTES": ("vm",),
+    "KVM_CREATE_GUEST_MEMFD": ("vm",),
+    "KVM_SET_TSS_ADDR": ("vm",),
+    "KVM_SET_IDENTITY_MAP_ADDR": ("vm",),
+    "KVM_SET_BOOT_CPU_ID": ("vm",),
+    "KVM_GET_DIRTY_LOG": ("vm",),
+    "KVM_SET_NR_MMU_PAGES": ("vm",),
+    "KVM_GET_NR_MMU_PAGES": ("vm",),
+    "KVM_SET_CLOCK": ("vm",),
+    "KVM_GET_CLOCK": ("vm",),
+    "KVM_CLEAR_DIRTY_LOG": ("vm",),
+    "KVM_X86_SET_MSR_FILTER": ("vm",),
+    "KVM_CREATE_IRQCHIP": ("vm",),
+    "KVM_IRQ_LINE": ("vm",),
+    "KVM_GET_IRQCHIP": ("vm",),
+    "KVM_SET_IRQCHIP": ("vm",),
+    "KVM_IRQ_LINE_STATUS": ("vm",),
+    "KVM_SET_GSI_ROUTING": ("vm",),
+    "KVM_REINJECT_CONTROL": ("vm",),
+    "KVM_IRQFD": ("vm",),
+    "KVM_CREATE_PIT2": ("vm",),
+    "KVM_GET_PIT2": ("vm",),
+    "KVM_SET_PIT2": ("vm",),
+    "KVM_SIGNAL_MSI": ("vm",),
+    "KVM_IOEVENTFD": ("vm",),
+    "KVM_RUN": ("vcpu",),
+    "KVM_GET_REGS": ("vcpu",),
+    "KVM_SET_REGS": ("vcpu",),
+    "KVM_GET_SREGS": ("vcpu",),
+    "KVM_SET_SREGS": ("vcpu",),
+    "KVM_TRANSLATE": ("vcpu",),
+    "KVM_INTERRUPT": ("vcpu",),
+    "KVM_SET_MSRS": ("vcpu",),
+    "KVM_SET_SIGNAL_MASK": ("vcpu",),
+    "KVM_GET_FPU": ("vcpu",),
+    "KVM_SET_FPU": ("vcpu",),
+    "KVM_GET_LAPIC": ("vcpu",),
+    "KVM_SET_LAPIC": ("vcpu",),
+    "KVM_SET_CPUID2": ("vcpu",),
+    "KVM_GET_CPUID2": ("vcpu",),
+    "KVM_GET_MP_STATE": ("vcpu",),
+    "KVM_SET_MP_STATE": ("vcpu",),
+    "KVM_NMI": ("vcpu",),
+    "KVM_SET_GUEST_DEBUG": ("vcpu",),
+    "KVM_X86_SETUP_MCE": ("vcpu",),
+    "KVM_X86_SET_MCE": ("vcpu",),
+    "KVM_GET_VCPU_EVENTS": ("vcpu",),
+    "KVM_SET_VCPU_EVENTS": ("vcpu",),
+    "KVM_GET_DEBUGREGS": ("vcpu",),
+    "KVM_SET_DEBUGREGS": ("vcpu",),
+    "KVM_GET_XSAVE": ("vcpu",),
+    "KVM_SET_XSAVE": ("vcpu",),
+    "KVM_GET_XCRS": ("vcpu",),
+    "KVM_SET_XCRS": ("vcpu",),
+    "KVM_SMI": ("vcpu",),
+    "KVM_KVMCLOCK_CTRL": ("vcpu",),
+    "KVM_GET_SREGS2": ("vcpu",),
+    "KVM_SET_SREGS2": ("vcpu",),
+    "KVM_PRE_FAULT_MEMORY": ("vcpu",),
+    "KVM_GET_XSAVE2": ("vcpu",),
+    "KVM_GET_SUPPORTED_HV_CPUID": ("system", "vcpu"),
+    "KVM_SET_MEMORY_REGION": ("vm",),
+    "KVM_SET_MEMORY_ALIAS": ("vm",),
+    "KVM_CREATE_PIT": ("vm",),
+    "KVM_GET_PIT": ("vm",),
+    "KVM_SET_PIT": ("vm",),
+    "KVM_REGISTER_COALESCED_MMIO": ("vm",),
+    "KVM_UNREGISTER_COALESCED_MMIO": ("vm",),
+    "KVM_ASSIGN_PCI_DEVICE": ("vm",),
+    "KVM_ASSIGN_DEV_IRQ": ("vm",),
+    "KVM_DEASSIGN_PCI_DEVICE": ("vm",),
+    "KVM_ASSIGN_SET_MSIX_NR": ("vm",),
+    "KVM_ASSIGN_SET_MSIX_ENTRY": ("vm",),
+    "KVM_DEASSIGN_DEV_IRQ": ("vm",),
+    "KVM_XEN_HVM_CONFIG": ("vm",),
+    "KVM_ASSIGN_SET_INTX_MASK": ("vm",),
+    "KVM_SET_PMU_EVENT_FILTER": ("vm",),
+    "KVM_MEMORY_ENCRYPT_OP": ("vm",),
+    "KVM_MEMORY_ENCRYPT_REG_REGION": ("vm",),
+    "KVM_MEMORY_ENCRYPT_UNREG_REGION": ("vm",),
+    "KVM_HYPERV_EVENTFD": ("vm",),
+    "KVM_RESET_DIRTY_RINGS": ("vm",),
+    "KVM_XEN_HVM_GET_ATTR": ("vm",),
+    "KVM_XEN_HVM_SET_ATTR": ("vm",),
+    "KVM_XEN_HVM_EVTCHN_SEND": ("vm",),
+    "KVM_CREATE_DEVICE": ("vm",),
+    "KVM_SET_CPUID": ("vcpu",),
+    "KVM_TPR_ACCESS_REPORTING": ("vcpu",),
+    "KVM_SET_VAPIC_ADDR": ("vcpu",),
+    "KVM_GET_ONE_REG": ("vcpu",),
+    "KVM_SET_ONE_REG": ("vcpu",),
+    "KVM_GET_REG_LIST": ("vcpu",),
+    "KVM_GET_NESTED_STATE": ("vcpu",),
+    "KVM_SET_NESTED_STATE": ("vcpu",),
+    "KVM_XEN_VCPU_GET_ATTR": ("vcpu",),
+    "KVM_XEN_VCPU_SET_ATTR": ("vcpu",),
+}
+"""The kinds of file descriptor that take an ioctl."""

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kvmshim.cli import check, run, serve
+from kvmshim.cli import abi, check, run, serve
 from kvmshim.cli.wiring import Wiring, default_wiring
 from kvmshim.device.door import DoorError
 
@@ -17,6 +17,7 @@ emulated x86-64 processor.
 _EPILOG = """\
 examples:
   kvmshim check                       what this machine can do
+  kvmshim abi                         which ioctls and capabilities there are
   kvmshim run -- ./my-vmm guest.img   one command with a /dev/kvm of its own
   kvmshim serve --fuse /run/kvm       a file to bind-mount into containers as /dev/kvm
   kvmshim serve --cuse                a real character device /dev/kvm
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run, serve, check):
+    for command in (run, serve, check, abi):
         command.add_parser(commands)
     return top
 

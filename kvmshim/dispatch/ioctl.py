@@ -18,7 +18,12 @@ from microv.status import MvError
 
 _LOG: Final = logging.getLogger(__name__)
 
-_UNKNOWN: Final = {System: errno.EINVAL, Vm: errno.ENOTTY, Vcpu: errno.EINVAL}
+UNKNOWN: Final[dict[type, int]] = {
+    System: errno.EINVAL,
+    Vm: errno.ENOTTY,
+    Vcpu: errno.EINVAL,
+}
+"""The errno of a number that a kind of file does not have."""
 
 
 def ioctl(request: Request) -> Reply:
@@ -40,5 +45,5 @@ def _answer(request: Request) -> Reply:
         raise KvmError(errno.EIO, f"the VM belongs to process {vm.process}")
     shape = TABLES[type(target)].get(request.number)
     if shape is None:
-        raise KvmError(_UNKNOWN[type(target)], f"ioctl {request.number:#x} is not there")
+        raise KvmError(UNKNOWN[type(target)], f"ioctl {request.number:#x} is not there")
     return shape(request)

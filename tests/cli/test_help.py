@@ -7,14 +7,14 @@ from tests.cli.environment import kvmshim
 pytestmark = pytest.mark.usefixtures("guarded")
 
 
-@pytest.mark.parametrize("command", ["run", "serve", "check"])
+@pytest.mark.parametrize("command", ["run", "serve", "check", "abi"])
 def test_help_names_every_command(command: str) -> None:
     result = kvmshim("--help")
     assert result.returncode == 0
     assert f"kvmshim {command}" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "serve", "check"])
+@pytest.mark.parametrize("command", ["run", "serve", "check", "abi"])
 def test_every_command_has_help(command: str) -> None:
     result = kvmshim(command, "--help")
     assert result.returncode == 0

@@ -28,6 +28,8 @@ macro_rules! ioctls {
     };
 }
 
+pub mod not_served;
+
 ioctls! {
     "system" {
         KVM_GET_API_VERSION = KVMIO 0x00, NONE;

@@ -1,0 +1,1 @@
+"""Writes the tables of what there is: docs/support.md, and the short one of README.md."""
