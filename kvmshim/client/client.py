@@ -53,10 +53,6 @@ class Client:
     def tgid(self) -> int:
         return self._process.tgid
 
-    def is_of(self, process: Process) -> bool:
-        """Whether this is the client of that life of a process."""
-        return self._process is process
-
     @property
     def alive(self) -> bool:
         return self._process.alive
@@ -170,20 +166,22 @@ class Clients:
         return client
 
     def _make(self, tgid: int) -> Client:
-        self._clients = {key: it for key, it in self._clients.items() if it.alive}
+        # Those whose tracing thread is shared with others, or was not needed, end here.
+        for dead in [client for client in self._clients.values() if not client.alive]:
+            del self._clients[dead.tgid]
+            dead.forget_files()
         process = Process(tgid)
         tracer = self.watch.tracing(process) if self.watch else None
-        client = Client(process, tracer or Tracer(process, lambda: self._drop(process)))
+        client = Client(process, tracer or Tracer(process, lambda: self._drop(client)))
         self._clients[tgid] = client
         return client
 
-    def _drop(self, process: Process) -> None:
+    def _drop(self, client: Client) -> None:
         """The process is gone, and what it had of us goes too."""
         with self._lock:
-            client = self._clients.get(process.tgid)
-            if client is None or not client.is_of(process):
-                return
-            del self._clients[process.tgid]
+            # A new client may have found this one dead before.
+            if self._clients.get(client.tgid) is client:
+                del self._clients[client.tgid]
             self._seen.clear()
         client.forget_files()
 

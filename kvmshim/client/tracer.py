@@ -32,6 +32,10 @@ class Tracing(Protocol):
         """The job's result or exception. ESRCH: the client is gone. EPERM is logged, once."""
 
 
+def _nothing() -> None:
+    """After the end."""
+
+
 class TracingThread:
     """A thread that runs the jobs for one client."""
 
@@ -93,4 +97,5 @@ class Tracer:
             if self._process.pidfd in ready and not leaving:
                 break
         jobs.close()
-        self._on_end()
+        on_end, self._on_end = self._on_end, _nothing
+        on_end()

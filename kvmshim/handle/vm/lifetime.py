@@ -111,6 +111,7 @@ def release_vm(vm: Vm) -> None:
             return
         if vm.eventfds is not None:
             vm.eventfds.close()
+            vm.eventfds = None
         vm.door.close()
         for vcpu in vm.vcpus.values():
             vs_op.destroy_vs(vcpu.vsid)
