@@ -59,10 +59,9 @@ def main() -> int:
 
 
 def _run(program: Path) -> list[Outcome]:
-    command = ["kvmshim", "run", "--", sys.executable, "-m", "tools.kvm_ioctls.inside"]
-    printed = subprocess.run(
-        [*command, str(program)], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+    inside = [sys.executable, "-m", "tools.kvm_ioctls.inside", str(program)]
+    command = [sys.executable, "-m", "kvmshim", "run", "--", *inside]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return [Outcome(**json.loads(line)) for line in printed.splitlines()]
 
 
