@@ -45,6 +45,10 @@ test-cuse: build clients ## The clients against a real /dev/kvm made by CUSE, in
 test-kill: build clients ## SIGKILL at 200 random moments
 	KVMSHIM_KILLS=200 pytest -q tests/kill
 
+.PHONY: test-destroy
+test-destroy: build clients ## 10 000 VMs that end while everything of theirs is under way
+	KVMSHIM_DESTROYS=10000 pytest -q tests/kill/test_destroy.py
+
 .PHONY: kvm-ioctls
 kvm-ioctls: build ## The kvm-ioctls crate's own tests against `kvmshim run`
 	python -m tools.kvm_ioctls
