@@ -110,6 +110,10 @@ KVM_CAP_X86_BUS_LOCK_EXIT: Final = 0xC1
 KVM_CAP_X86_NOTIFY_VMEXIT: Final = 0xDB
 KVM_CAP_VM_DISABLE_NX_HUGE_PAGES: Final = 0xDC
 
+# devices
+kvm_device_type_KVM_DEV_TYPE_VFIO: Final = 0x4
+KVM_CREATE_DEVICE_TEST: Final = 0x1
+
 # exit reasons
 KVM_EXIT_UNKNOWN: Final = 0x0
 KVM_EXIT_IO: Final = 0x2

@@ -61,6 +61,10 @@ KVM_IRQ_LINE_STATUS: Final = 0xC008AE67
 KVM_SET_GSI_ROUTING: Final = 0x4008AE6A
 KVM_REINJECT_CONTROL: Final = 0xAE71
 KVM_IRQFD: Final = 0x4020AE76
+KVM_CREATE_PIT: Final = 0xAE64
+KVM_GET_PIT: Final = 0xC048AE65
+KVM_SET_PIT: Final = 0x8048AE66
+KVM_CREATE_DEVICE: Final = 0xC00CAEE0
 KVM_CREATE_PIT2: Final = 0x4040AE77
 KVM_GET_PIT2: Final = 0x8070AE9F
 KVM_SET_PIT2: Final = 0x4070AEA0
@@ -81,6 +85,7 @@ KVM_GET_FPU: Final = 0x81A0AE8C
 KVM_SET_FPU: Final = 0x41A0AE8D
 KVM_GET_LAPIC: Final = 0x8400AE8E
 KVM_SET_LAPIC: Final = 0x4400AE8F
+KVM_SET_CPUID: Final = 0x4008AE8A
 KVM_SET_CPUID2: Final = 0x4008AE90
 KVM_GET_CPUID2: Final = 0xC008AE91
 KVM_GET_MP_STATE: Final = 0x8004AE98
@@ -114,11 +119,6 @@ KVM_GET_SUPPORTED_HV_CPUID: Final = 0xC008AEC1
 # not served: vm
 KVM_SET_MEMORY_REGION: Final = 0x4018AE40
 KVM_SET_MEMORY_ALIAS: Final = 0x4020AE43
-KVM_CREATE_PIT: Final = 0xAE64
-KVM_GET_PIT: Final = 0xC048AE65
-KVM_SET_PIT: Final = 0x8048AE66
-KVM_REGISTER_COALESCED_MMIO: Final = 0x4010AE67
-KVM_UNREGISTER_COALESCED_MMIO: Final = 0x4010AE68
 KVM_ASSIGN_PCI_DEVICE: Final = 0x8040AE69
 KVM_ASSIGN_DEV_IRQ: Final = 0x4040AE70
 KVM_DEASSIGN_PCI_DEVICE: Final = 0x4040AE72
@@ -132,14 +132,11 @@ KVM_MEMORY_ENCRYPT_OP: Final = 0xC008AEBA
 KVM_MEMORY_ENCRYPT_REG_REGION: Final = 0x8010AEBB
 KVM_MEMORY_ENCRYPT_UNREG_REGION: Final = 0x8010AEBC
 KVM_HYPERV_EVENTFD: Final = 0x4018AEBD
-KVM_RESET_DIRTY_RINGS: Final = 0xAEC7
 KVM_XEN_HVM_GET_ATTR: Final = 0xC048AEC8
 KVM_XEN_HVM_SET_ATTR: Final = 0x4048AEC9
 KVM_XEN_HVM_EVTCHN_SEND: Final = 0x400CAED0
-KVM_CREATE_DEVICE: Final = 0xC00CAEE0
 
 # not served: vcpu
-KVM_SET_CPUID: Final = 0x4008AE8A
 KVM_TPR_ACCESS_REPORTING: Final = 0xC028AE92
 KVM_SET_VAPIC_ADDR: Final = 0x4008AE93
 KVM_GET_ONE_REG: Final = 0x4010AEAB
@@ -171,6 +168,9 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_CREATE_VCPU": ("vm",),
     "KVM_SET_USER_MEMORY_REGION": ("vm",),
     "KVM_SET_USER_MEMORY_REGION2": ("vm",),
+    "KVM_REGISTER_COALESCED_MMIO": ("vm",),
+    "KVM_UNREGISTER_COALESCED_MMIO": ("vm",),
+    "KVM_RESET_DIRTY_RINGS": ("vm",),
     "KVM_SET_MEMORY_ATTRIBUTES": ("vm",),
     "KVM_CREATE_GUEST_MEMFD": ("vm",),
     "KVM_SET_TSS_ADDR": ("vm",),
@@ -191,6 +191,10 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_SET_GSI_ROUTING": ("vm",),
     "KVM_REINJECT_CONTROL": ("vm",),
     "KVM_IRQFD": ("vm",),
+    "KVM_CREATE_PIT": ("vm",),
+    "KVM_GET_PIT": ("vm",),
+    "KVM_SET_PIT": ("vm",),
+    "KVM_CREATE_DEVICE": ("vm",),
     "KVM_CREATE_PIT2": ("vm",),
     "KVM_GET_PIT2": ("vm",),
     "KVM_SET_PIT2": ("vm",),
@@ -209,6 +213,7 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_SET_FPU": ("vcpu",),
     "KVM_GET_LAPIC": ("vcpu",),
     "KVM_SET_LAPIC": ("vcpu",),
+    "KVM_SET_CPUID": ("vcpu",),
     "KVM_SET_CPUID2": ("vcpu",),
     "KVM_GET_CPUID2": ("vcpu",),
     "KVM_GET_MP_STATE": ("vcpu",),
@@ -234,11 +239,6 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_GET_SUPPORTED_HV_CPUID": ("system", "vcpu"),
     "KVM_SET_MEMORY_REGION": ("vm",),
     "KVM_SET_MEMORY_ALIAS": ("vm",),
-    "KVM_CREATE_PIT": ("vm",),
-    "KVM_GET_PIT": ("vm",),
-    "KVM_SET_PIT": ("vm",),
-    "KVM_REGISTER_COALESCED_MMIO": ("vm",),
-    "KVM_UNREGISTER_COALESCED_MMIO": ("vm",),
     "KVM_ASSIGN_PCI_DEVICE": ("vm",),
     "KVM_ASSIGN_DEV_IRQ": ("vm",),
     "KVM_DEASSIGN_PCI_DEVICE": ("vm",),
@@ -252,12 +252,9 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_MEMORY_ENCRYPT_REG_REGION": ("vm",),
     "KVM_MEMORY_ENCRYPT_UNREG_REGION": ("vm",),
     "KVM_HYPERV_EVENTFD": ("vm",),
-    "KVM_RESET_DIRTY_RINGS": ("vm",),
     "KVM_XEN_HVM_GET_ATTR": ("vm",),
     "KVM_XEN_HVM_SET_ATTR": ("vm",),
     "KVM_XEN_HVM_EVTCHN_SEND": ("vm",),
-    "KVM_CREATE_DEVICE": ("vm",),
-    "KVM_SET_CPUID": ("vcpu",),
     "KVM_TPR_ACCESS_REPORTING": ("vcpu",),
     "KVM_SET_VAPIC_ADDR": ("vcpu",),
     "KVM_GET_ONE_REG": ("vcpu",),

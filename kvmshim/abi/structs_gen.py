@@ -838,6 +838,30 @@ class kvm_cpuid_entry2(Structure):
 assert sizeof(kvm_cpuid_entry2) == 40
 
 
+class kvm_cpuid_entry(Structure):
+    """`struct kvm_cpuid_entry`, 24 bytes."""
+
+    function: int
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+    padding: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("function", c_uint32),
+        ("eax", c_uint32),
+        ("ebx", c_uint32),
+        ("ecx", c_uint32),
+        ("edx", c_uint32),
+        ("padding", c_uint32),
+    )
+
+
+assert sizeof(kvm_cpuid_entry) == 24
+
+
 class kvm_cpuid2(Structure):
     """`struct kvm_cpuid2`, 8 bytes."""
 
@@ -1305,6 +1329,36 @@ class kvm_pit_channel_state(Structure):
 
 
 assert sizeof(kvm_pit_channel_state) == 24
+
+
+class kvm_pit_state(Structure):
+    """`struct kvm_pit_state`, 72 bytes."""
+
+    channels: Array[kvm_pit_channel_state]
+
+    _pack_ = 1
+    _fields_ = (("channels", kvm_pit_channel_state * 3),)
+
+
+assert sizeof(kvm_pit_state) == 72
+
+
+class kvm_create_device(Structure):
+    """`struct kvm_create_device`, 12 bytes."""
+
+    type_: int
+    fd: int
+    flags: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("type_", c_uint32),
+        ("fd", c_uint32),
+        ("flags", c_uint32),
+    )
+
+
+assert sizeof(kvm_create_device) == 12
 
 
 class kvm_pit_state2(Structure):

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from kvmshim.abi import limits
 from kvmshim.abi.structs_gen import (
     kvm_cpuid2,
+    kvm_cpuid_entry,
     kvm_cpuid_entry2,
     kvm_irq_routing,
     kvm_irq_routing_entry,
@@ -125,7 +126,9 @@ def gives_cpuid(handler: Handler) -> Shape:
     return answer
 
 
-def takes_cpuid(handler: Handler) -> Shape:
+def takes_cpuid(
+    handler: Handler, layout: type[kvm_cpuid_entry2 | kvm_cpuid_entry] = kvm_cpuid_entry2
+) -> Shape:
     """`handler(target, leaves)`; the leaves are copied in. E2BIG above 256 of them."""
 
     def answer(request: Request) -> Reply:
@@ -133,7 +136,7 @@ def takes_cpuid(handler: Handler) -> Shape:
         if count > limits.KVM_MAX_CPUID_ENTRIES:
             raise KvmError(errno.E2BIG, f"{count} leaves")
         address = request.arg + sizeof(kvm_cpuid2)
-        handler(request.target, _entries(request, kvm_cpuid_entry2, address, count))
+        handler(request.target, _entries(request, layout, address, count))
         return 0
 
     return answer

@@ -57,6 +57,13 @@ LISTS = {
     "vcpu-KVM_SET_MSRS": List(
         head=8, entry=16, longest=MSRS.longest, too_long=errno.E2BIG, given=True
     ),
+    "vcpu-KVM_SET_CPUID": List(
+        head=8,
+        entry=24,
+        longest=limits.KVM_MAX_CPUID_ENTRIES,
+        too_long=errno.E2BIG,
+        given=True,
+    ),
     "vcpu-KVM_SET_CPUID2": List(
         head=8,
         entry=40,

@@ -19,6 +19,8 @@ NOWHERE = {
 NO_ANSWER = {
     "KVM_CLEAR_DIRTY_LOG": "is _IOWR in the header, and only reads",
     "KVM_CREATE_GUEST_MEMFD": "is _IOWR in the header, and answers with a descriptor",
+    "KVM_CREATE_DEVICE": "is _IOWR in the header, and finds no device",
+    "KVM_SET_PIT": "is _IOR in the header, and only reads",
     "KVM_SET_IRQCHIP": "is _IOR in the header, and only reads",
 }
 """Ioctls whose number says that they write to the caller, and why they do not."""

@@ -25,7 +25,7 @@ IGNORED = {"KVM_GET_STATS_FD": "looks at no argument"}
 MAKERS = [row for row in ROWS if row.shape_name == "new_file" and row.name not in IGNORED]
 NOTHING = [row for row in ROWS if row.shape_name == "nothing"]
 
-REFUSALS = {errno.EINVAL, errno.EEXIST, errno.EBUSY, errno.ENOMEM}
+REFUSALS = {errno.EINVAL, errno.ENOENT, errno.EEXIST, errno.EBUSY, errno.ENOMEM}
 
 
 every_value = pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)

@@ -9,10 +9,15 @@ from kvmshim.abi.constants_gen import (
     KVM_EXIT_HLT,
     KVM_MP_STATE_RUNNABLE,
 )
-from kvmshim.abi.ioctls_gen import KVM_CREATE_IRQCHIP, KVM_GET_CPUID2, KVM_SET_CPUID2
+from kvmshim.abi.ioctls_gen import (
+    KVM_CREATE_IRQCHIP,
+    KVM_GET_CPUID2,
+    KVM_SET_CPUID,
+    KVM_SET_CPUID2,
+)
 from kvmshim.abi.limits import KVM_MAX_CPUID_ENTRIES
-from kvmshim.abi.structs_gen import kvm_cpuid_entry2
-from tests.kvm import System, Vcpu, Vm, cpuid_entries, cpuid_table, refused
+from kvmshim.abi.structs_gen import kvm_cpuid2, kvm_cpuid_entry, kvm_cpuid_entry2
+from tests.kvm import System, Vcpu, Vm, cpuid_entries, cpuid_table, refused, table
 from tests.machine import Machine, Mode
 
 HYPERVISOR = 0x4000_0000
@@ -144,6 +149,27 @@ def test_other_list_is_refused_after_the_vcpu_ran(machine: Machine) -> None:
     machine.vcpu.run()
     with refused(errno.EINVAL):
         machine.vcpu.set_cpuid([LEAF_0, leaf(2, 1, 2, 3, 4)])
+
+
+def test_older_list_has_no_indexes(machine: Machine) -> None:
+    entry = kvm_cpuid_entry(function=2, eax=1, ebx=2, ecx=3, edx=4)
+    old = table(kvm_cpuid2(nent=2), [kvm_cpuid_entry(eax=4), entry])
+    machine.vcpu.ioctl(KVM_SET_CPUID, old)
+    assert seen_by_guest(machine, 2, 99) == (1, 2, 3, 4)
+
+
+def test_older_list_reads_back_as_a_newer_one(vcpu: Vcpu) -> None:
+    vcpu.ioctl(KVM_SET_CPUID, table(kvm_cpuid2(nent=1), [kvm_cpuid_entry(function=1, edx=9)]))
+    raw = cpuid_table([kvm_cpuid_entry2()])
+    vcpu.ioctl(KVM_GET_CPUID2, raw)
+    assert bytes(cpuid_entries(raw)[0]) == bytes(leaf(1, 0, 0, 0, 9))
+
+
+def test_older_list_may_be_as_long(vcpu: Vcpu) -> None:
+    entries = [kvm_cpuid_entry()] * (KVM_MAX_CPUID_ENTRIES + 1)
+    vcpu.ioctl(KVM_SET_CPUID, table(kvm_cpuid2(nent=KVM_MAX_CPUID_ENTRIES), entries))
+    with refused(errno.E2BIG):
+        vcpu.ioctl(KVM_SET_CPUID, table(kvm_cpuid2(nent=KVM_MAX_CPUID_ENTRIES + 1), entries))
 
 
 @pytest.mark.parametrize("number", [KVM_SET_CPUID2, KVM_GET_CPUID2], ids=hex)

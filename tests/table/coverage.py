@@ -6,12 +6,9 @@ from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
 
 UNTESTED: Final = {
-    "KVM_GET_PIT2",
     "KVM_IRQ_LINE_STATUS",
     "KVM_REINJECT_CONTROL",
     "KVM_SET_GSI_ROUTING",
-    "KVM_SET_PIT2",
-    "KVM_SIGNAL_MSI",
 }
 """Ioctls that have no test in `tests/ioctl` yet."""
 
@@ -65,6 +62,12 @@ PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_BINARY_STATS_FD: "ioctl/test_stats_fd.py",
     kvm.KVM_CAP_IOEVENTFD: "ioctl/test_ioeventfd.py",
     kvm.KVM_CAP_IOEVENTFD_ANY_LENGTH: "ioctl/test_ioeventfd.py",
+    kvm.KVM_CAP_COALESCED_MMIO: "ioctl/test_coalesced_mmio.py",
+    kvm.KVM_CAP_COALESCED_PIO: "ioctl/test_coalesced_mmio.py",
+    kvm.KVM_CAP_DIRTY_LOG_RING: "ioctl/test_dirty_ring.py",
+    kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: "ioctl/test_dirty_ring.py",
+    kvm.KVM_CAP_KVMCLOCK_CTRL: "ioctl/test_kvmclock.py",
+    kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: "ioctl/test_paravirt_msrs.py",
     kvm.KVM_CAP_USER_MEMORY2: "ioctl/test_user_memory_region2.py",
     kvm.KVM_CAP_MEMORY_FAULT_INFO: "ioctl/test_memory_attributes.py",
     kvm.KVM_CAP_MEMORY_ATTRIBUTES: "ioctl/test_memory_attributes.py",

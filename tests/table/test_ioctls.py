@@ -18,13 +18,9 @@ def test_served_ioctl_has_a_test(name: str) -> None:
     assert (name in sources.spoken_of()) != (name in UNTESTED)
 
 
-UNSERVED_HERE = {("vcpu", "KVM_ENABLE_CAP")}
-"""Served on another kind of file; not yet on this one."""
-
-
 @pytest.mark.parametrize("row", NOT_SERVED, ids=lambda row: f"{row.kind}-{row.name}")
 def test_other_ioctl_says_why_it_is_not_served(row: IoctlRow) -> None:
-    assert row.note or (row.kind, row.name) in UNSERVED_HERE
+    assert row.note
 
 
 def test_no_note_excuses_what_is_served() -> None:

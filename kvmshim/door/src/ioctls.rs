@@ -87,6 +87,10 @@ ioctls! {
         KVM_SET_GSI_ROUTING = KVMIO 0x6a, WRITE, kvm::kvm_irq_routing;
         KVM_REINJECT_CONTROL = KVMIO 0x71, NONE;
         KVM_IRQFD = KVMIO 0x76, WRITE, kvm::kvm_irqfd;
+        KVM_CREATE_PIT = KVMIO 0x64, NONE;
+        KVM_GET_PIT = KVMIO 0x65, READ | WRITE, kvm::kvm_pit_state;
+        KVM_SET_PIT = KVMIO 0x66, READ, kvm::kvm_pit_state;
+        KVM_CREATE_DEVICE = KVMIO 0xe0, READ | WRITE, kvm::kvm_create_device;
         KVM_CREATE_PIT2 = KVMIO 0x77, WRITE, kvm::kvm_pit_config;
         KVM_GET_PIT2 = KVMIO 0x9f, READ, kvm::kvm_pit_state2;
         KVM_SET_PIT2 = KVMIO 0xa0, WRITE, kvm::kvm_pit_state2;
@@ -107,6 +111,7 @@ ioctls! {
         KVM_SET_FPU = KVMIO 0x8d, WRITE, kvm::kvm_fpu;
         KVM_GET_LAPIC = KVMIO 0x8e, READ, kvm::kvm_lapic_state;
         KVM_SET_LAPIC = KVMIO 0x8f, WRITE, kvm::kvm_lapic_state;
+        KVM_SET_CPUID = KVMIO 0x8a, WRITE, kvm::kvm_cpuid;
         KVM_SET_CPUID2 = KVMIO 0x90, WRITE, kvm::kvm_cpuid2;
         KVM_GET_CPUID2 = KVMIO 0x91, READ | WRITE, kvm::kvm_cpuid2;
         KVM_GET_MP_STATE = KVMIO 0x98, READ, kvm::kvm_mp_state;

@@ -1,9 +1,9 @@
-"""KVM_SET_CPUID2 and KVM_GET_CPUID2: what the CPUID instruction shows the guest."""
+"""KVM_SET_CPUID2, KVM_GET_CPUID2, the older KVM_SET_CPUID: what CPUID shows to the guest."""
 
 import errno
 from collections.abc import Sequence
 
-from kvmshim.abi.structs_gen import kvm_cpuid_entry2
+from kvmshim.abi.structs_gen import kvm_cpuid_entry, kvm_cpuid_entry2
 from kvmshim.errors import KvmError
 from kvmshim.handle.cpuid_leaf import ADDRESS_SIZES, from_cdl, to_cdl
 from kvmshim.objects.vcpu import Vcpu
@@ -28,6 +28,23 @@ def handle_vcpu_set_cpuid2(vcpu: Vcpu, entries: Sequence[kvm_cpuid_entry2]) -> N
             raise KvmError(errno.EINVAL, "the vCPU has run: its CPUID stays as it is")
         return
     vs_op.cpuid_set_list(vcpu.vsid, wanted)
+
+
+def handle_vcpu_set_cpuid(vcpu: Vcpu, entries: Sequence[kvm_cpuid_entry]) -> None:
+    """KVM_SET_CPUID: as `handle_vcpu_set_cpuid2`, for leaves that have no index."""
+    handle_vcpu_set_cpuid2(
+        vcpu,
+        [
+            kvm_cpuid_entry2(
+                function=entry.function,
+                eax=entry.eax,
+                ebx=entry.ebx,
+                ecx=entry.ecx,
+                edx=entry.edx,
+            )
+            for entry in entries
+        ],
+    )
 
 
 def handle_vcpu_get_cpuid2(vcpu: Vcpu) -> Sequence[kvm_cpuid_entry2]:

@@ -1,4 +1,5 @@
-"""The timer: KVM_CREATE_PIT2, KVM_GET_PIT2, KVM_SET_PIT2, KVM_REINJECT_CONTROL.
+"""The timer: KVM_CREATE_PIT2, KVM_GET_PIT2, KVM_SET_PIT2, KVM_REINJECT_CONTROL; and the older
+KVM_CREATE_PIT, KVM_GET_PIT, KVM_SET_PIT, which know no flags.
 
 `Documentation/virt/kvm/api.rst`. A restored timer starts to count anew, as in KVM.
 """
@@ -10,11 +11,13 @@ from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.structs_gen import (
     kvm_pit_channel_state,
     kvm_pit_config,
+    kvm_pit_state,
     kvm_pit_state2,
     kvm_reinject_control,
 )
 from kvmshim.errors import KvmError
 from kvmshim.objects.vm import Irqchip, Vm
+from kvmshim.platform.caller import Caller
 from microv import abi_gen as mv
 from microv.ops import irqchip as irqchip_op
 
@@ -43,12 +46,20 @@ def handle_vm_create_pit2(vm: Vm, config: kvm_pit_config) -> None:
 
     Errors: EEXIST (there is a timer), ENOENT (no PIC here).
     """
+    _create(vm, speaker=config.flags & kvm.KVM_PIT_SPEAKER_DUMMY != 0)
+
+
+def handle_vm_create_pit(vm: Vm, _: int, __: Caller) -> None:
+    """KVM_CREATE_PIT: with port 61H. Errors as `handle_vm_create_pit2`."""
+    _create(vm, speaker=True)
+
+
+def _create(vm: Vm, *, speaker: bool) -> None:
     with vm.lock:
         if vm.has_pit:
             raise KvmError(errno.EEXIST, "the VM has a timer")
         if vm.irqchip is not Irqchip.KERNEL:
             raise KvmError(errno.ENOENT, "the VM has no PIC")
-        speaker = config.flags & kvm.KVM_PIT_SPEAKER_DUMMY != 0
         irqchip_op.pit_create(vm.vmid, speaker=speaker)
         vm.has_pit = True
 
@@ -72,6 +83,18 @@ def handle_vm_set_pit2(vm: Vm, state: kvm_pit_state2) -> None:
     for channel, theirs in zip(registers.channels, state.channels, strict=True):
         _copy(theirs, channel)
     irqchip_op.pit_set(vm.vmid, registers)
+
+
+def handle_vm_get_pit(vm: Vm, _: kvm_pit_state) -> kvm_pit_state:
+    """KVM_GET_PIT: the channels. Errors: ENXIO (no timer here)."""
+    return kvm_pit_state(channels=handle_vm_get_pit2(vm).channels)
+
+
+def handle_vm_set_pit(vm: Vm, state: kvm_pit_state) -> None:
+    """KVM_SET_PIT: the channels; the flags stay. Errors: ENXIO (no timer here)."""
+    both = handle_vm_get_pit2(vm)
+    both.channels = state.channels
+    handle_vm_set_pit2(vm, both)
 
 
 def _copy(theirs: kvm_pit_channel_state, channel: mv.mv_pit_channel_t) -> None:

@@ -178,6 +178,7 @@ layouts! {
     "kvm_cpuid_entry2" = kvm::kvm_cpuid_entry2 {
         function index flags eax ebx ecx edx padding
     }
+    "kvm_cpuid_entry" = kvm::kvm_cpuid_entry { function eax ebx ecx edx padding }
     "kvm_cpuid2" = kvm::kvm_cpuid2 { nent padding }
     "kvm_mp_state" = kvm::kvm_mp_state { mp_state }
     "kvm_userspace_memory_region" = kvm::kvm_userspace_memory_region {
@@ -215,6 +216,8 @@ layouts! {
         count latched_count count_latched status_latched status read_state write_state
         write_latch rw_mode mode bcd gate count_load_time
     }
+    "kvm_pit_state" = kvm::kvm_pit_state { channels }
+    "kvm_create_device" = kvm::kvm_create_device { type_ fd flags }
     "kvm_pit_state2" = kvm::kvm_pit_state2 { channels flags reserved }
     "kvm_reinject_control" = kvm::kvm_reinject_control { pit_reinject reserved }
     "kvm_lapic_state" = kvm::kvm_lapic_state { regs }

@@ -5,7 +5,7 @@
 
 use kvm_bindings as kvm;
 
-use super::{KVMIO, NONE, READ, WRITE, number};
+use super::{KVMIO, READ, WRITE, number};
 
 ioctls! {
     "system, vcpu" {
@@ -14,11 +14,6 @@ ioctls! {
     "vm" {
         KVM_SET_MEMORY_REGION = KVMIO 0x40, WRITE, [u64; 3];
         KVM_SET_MEMORY_ALIAS = KVMIO 0x43, WRITE, [u64; 4];
-        KVM_CREATE_PIT = KVMIO 0x64, NONE;
-        KVM_GET_PIT = KVMIO 0x65, READ | WRITE, kvm::kvm_pit_state;
-        KVM_SET_PIT = KVMIO 0x66, READ, kvm::kvm_pit_state;
-        KVM_REGISTER_COALESCED_MMIO = KVMIO 0x67, WRITE, kvm::kvm_coalesced_mmio_zone;
-        KVM_UNREGISTER_COALESCED_MMIO = KVMIO 0x68, WRITE, kvm::kvm_coalesced_mmio_zone;
         KVM_ASSIGN_PCI_DEVICE = KVMIO 0x69, READ, [u64; 8];
         KVM_ASSIGN_DEV_IRQ = KVMIO 0x70, WRITE, [u64; 8];
         KVM_DEASSIGN_PCI_DEVICE = KVMIO 0x72, WRITE, [u64; 8];
@@ -32,14 +27,11 @@ ioctls! {
         KVM_MEMORY_ENCRYPT_REG_REGION = KVMIO 0xbb, READ, kvm::kvm_enc_region;
         KVM_MEMORY_ENCRYPT_UNREG_REGION = KVMIO 0xbc, READ, kvm::kvm_enc_region;
         KVM_HYPERV_EVENTFD = KVMIO 0xbd, WRITE, kvm::kvm_hyperv_eventfd;
-        KVM_RESET_DIRTY_RINGS = KVMIO 0xc7, NONE;
         KVM_XEN_HVM_GET_ATTR = KVMIO 0xc8, READ | WRITE, kvm::kvm_xen_hvm_attr;
         KVM_XEN_HVM_SET_ATTR = KVMIO 0xc9, WRITE, kvm::kvm_xen_hvm_attr;
         KVM_XEN_HVM_EVTCHN_SEND = KVMIO 0xd0, WRITE, kvm::kvm_irq_routing_xen_evtchn;
-        KVM_CREATE_DEVICE = KVMIO 0xe0, READ | WRITE, kvm::kvm_create_device;
     }
     "vcpu" {
-        KVM_SET_CPUID = KVMIO 0x8a, WRITE, kvm::kvm_cpuid;
         KVM_TPR_ACCESS_REPORTING = KVMIO 0x92, READ | WRITE, kvm::kvm_tpr_access_ctl;
         KVM_SET_VAPIC_ADDR = KVMIO 0x93, WRITE, kvm::kvm_vapic_addr;
         KVM_GET_ONE_REG = KVMIO 0xab, WRITE, kvm::kvm_one_reg;
