@@ -142,16 +142,20 @@ def takes_cpuid(
     return answer
 
 
-def takes_routing(handler: Handler) -> Shape:
-    """`handler(target, head, entries)`; EINVAL above KVM_MAX_IRQ_ROUTES of them."""
+def takes_routing(handler: Handler, *, before: Handler) -> Shape:
+    """`handler(target, entries)`; EINVAL above KVM_MAX_IRQ_ROUTES of them.
+
+    `before(target, head)` is asked first: what it refuses comes before EFAULT from the entries.
+    """
 
     def answer(request: Request) -> Reply:
         packed = request.caller.copy_in(request.arg, sizeof(kvm_irq_routing))
         head = kvm_irq_routing.from_buffer_copy(packed)
         if head.nr > limits.KVM_MAX_IRQ_ROUTES:
             raise KvmError(errno.EINVAL, f"{head.nr} routes")
+        before(request.target, head)
         address = request.arg + sizeof(kvm_irq_routing)
-        handler(request.target, head, _entries(request, kvm_irq_routing_entry, address, head.nr))
+        handler(request.target, _entries(request, kvm_irq_routing_entry, address, head.nr))
         return 0
 
     return answer

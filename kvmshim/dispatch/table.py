@@ -179,7 +179,9 @@ VM: Final[dict[int, Shape]] = {
     kvm.KVM_IRQ_LINE: shapes.takes(kvm_irq_level, irq_line.handle_vm_irq_line),
     kvm.KVM_IRQ_LINE_STATUS: shapes.exchanges(kvm_irq_level, irq_line.handle_vm_irq_line_status),
     kvm.KVM_SIGNAL_MSI: shapes.takes_and_counts(kvm_msi, irq_line.handle_vm_signal_msi),
-    kvm.KVM_SET_GSI_ROUTING: lists.takes_routing(routing.handle_vm_set_gsi_routing),
+    kvm.KVM_SET_GSI_ROUTING: lists.takes_routing(
+        routing.handle_vm_set_gsi_routing, before=routing.check_head
+    ),
     kvm.KVM_IRQFD: shapes.takes_memory(kvm_irqfd, irqfd.handle_vm_irqfd),
     kvm.KVM_CREATE_PIT: shapes.number(pit.handle_vm_create_pit),
     kvm.KVM_GET_PIT: shapes.exchanges(kvm_pit_state, pit.handle_vm_get_pit),

@@ -157,7 +157,7 @@ def test_registers_read_back_as_they_were_set(full: int, chip: int) -> None:
         registers.id = 5
         registers.redirtbl[3] = 0x0100_0000_0001_0031
     else:
-        registers.imr, registers.irq_base, registers.isr = 0xA5, 0x70, 0x10
+        registers.imr, registers.irq_base, registers.isr = 0xA5, 0x7A, 0x10
         registers.flags = mv.MV_PIC_AUTO_EOI | mv.MV_PIC_READ_ISR
     irqchip.chip_set(full, chip, registers)
     assert bytes(irqchip.chip_get(full, chip)) == bytes(registers)

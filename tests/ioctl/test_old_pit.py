@@ -6,7 +6,12 @@ import pytest
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import ioctls_gen as nr
-from kvmshim.abi.structs_gen import kvm_pit_config, kvm_pit_state, kvm_pit_state2
+from kvmshim.abi.structs_gen import (
+    kvm_pit_config,
+    kvm_pit_state,
+    kvm_pit_state2,
+    kvm_reinject_control,
+)
 from tests.kvm import System, Vm, refused
 from tests.machine import RAM_SIZE, Machine, Mode
 
@@ -65,6 +70,16 @@ def test_setting_channels_keeps_the_flags(timed: Vm) -> None:
     timed.ioctl(nr.KVM_SET_PIT2, both)
     timed.ioctl(nr.KVM_SET_PIT, state(timed))
     assert state2(timed).flags == kvm.KVM_PIT_FLAGS_HPET_LEGACY
+
+
+@pytest.mark.parametrize("reinject", [0, 1])
+def test_lost_ticks_may_be_given_up(timed: Vm, reinject: int) -> None:
+    assert timed.ioctl(nr.KVM_REINJECT_CONTROL, kvm_reinject_control(pit_reinject=reinject)) == 0
+
+
+def test_without_a_timer_there_are_no_ticks_to_give_up(vm: Vm) -> None:
+    with refused(errno.ENXIO):
+        vm.ioctl(nr.KVM_REINJECT_CONTROL, kvm_reinject_control())
 
 
 @pytest.mark.parametrize("number", [nr.KVM_GET_PIT, nr.KVM_SET_PIT], ids=hex)

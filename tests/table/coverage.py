@@ -5,13 +5,6 @@ from typing import Final
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
 
-UNTESTED: Final = {
-    "KVM_IRQ_LINE_STATUS",
-    "KVM_REINJECT_CONTROL",
-    "KVM_SET_GSI_ROUTING",
-}
-"""Ioctls that have no test in `tests/ioctl` yet."""
-
 PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_HLT: "ioctl/test_run_hlt.py",
     kvm.KVM_CAP_USER_MEMORY: "ioctl/test_user_memory_region.py",
@@ -68,6 +61,19 @@ PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: "ioctl/test_dirty_ring.py",
     kvm.KVM_CAP_KVMCLOCK_CTRL: "ioctl/test_kvmclock.py",
     kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: "ioctl/test_paravirt_msrs.py",
+    kvm.KVM_CAP_IRQCHIP: "ioctl/test_irqchip.py",
+    kvm.KVM_CAP_PIT: "ioctl/test_old_pit.py",
+    kvm.KVM_CAP_PIT2: "ioctl/test_irqchip.py",
+    kvm.KVM_CAP_PIT_STATE2: "ioctl/test_old_pit.py",
+    kvm.KVM_CAP_REINJECT_CONTROL: "ioctl/test_old_pit.py",
+    kvm.KVM_CAP_IRQ_ROUTING: "ioctl/test_gsi_routing.py",
+    kvm.KVM_CAP_IRQ_INJECT_STATUS: "ioctl/test_gsi_routing.py",
+    kvm.KVM_CAP_IRQFD: "ioctl/test_irqfd.py",
+    kvm.KVM_CAP_IRQFD_RESAMPLE: "ioctl/test_irqfd.py",
+    kvm.KVM_CAP_SIGNAL_MSI: "ioctl/test_signal_msi.py",
+    kvm.KVM_CAP_SPLIT_IRQCHIP: "ioctl/test_split_irqchip.py",
+    kvm.KVM_CAP_TSC_DEADLINE_TIMER: "../cpu/chipset/tests/lapic.rs",
+    kvm.KVM_CAP_X2APIC_API: "ioctl/test_signal_msi.py",
     kvm.KVM_CAP_USER_MEMORY2: "ioctl/test_user_memory_region2.py",
     kvm.KVM_CAP_MEMORY_FAULT_INFO: "ioctl/test_memory_attributes.py",
     kvm.KVM_CAP_MEMORY_ATTRIBUTES: "ioctl/test_memory_attributes.py",

@@ -26,7 +26,7 @@ pub struct Pic {
     pub isr: u8,
     /// Line of the highest priority.
     pub priority_add: u8,
-    /// Vector of line 0.
+    /// Vector of line 0. A guest sets multiples of 8; who restores a state may set any.
     pub irq_base: u8,
     /// The command port reads the ISR, not the IRR.
     pub read_reg_select: bool,
@@ -259,20 +259,20 @@ impl PicPair {
     /// The processor's acknowledge cycle: the vector.
     pub fn acknowledge(&mut self) -> u8 {
         let vector = match self.master.pending(true) {
-            None => self.master.irq_base + SPURIOUS,
+            None => self.master.irq_base.wrapping_add(SPURIOUS),
             Some(CASCADE) => {
                 self.end(0, CASCADE);
                 match self.slave.pending(false) {
-                    None => self.slave.irq_base + SPURIOUS,
+                    None => self.slave.irq_base.wrapping_add(SPURIOUS),
                     Some(line) => {
                         self.end(1, line);
-                        self.slave.irq_base + line
+                        self.slave.irq_base.wrapping_add(line)
                     }
                 }
             }
             Some(line) => {
                 self.end(0, line);
-                self.master.irq_base + line
+                self.master.irq_base.wrapping_add(line)
             }
         };
         self.cascade();

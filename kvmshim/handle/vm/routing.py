@@ -25,16 +25,18 @@ _PIC_PINS: Final = 8
 _PICS: Final = {kvm.KVM_IRQCHIP_PIC_MASTER: 0, kvm.KVM_IRQCHIP_PIC_SLAVE: _PIC_PINS}
 
 
-def handle_vm_set_gsi_routing(
-    vm: Vm, head: kvm_irq_routing, entries: Sequence[kvm_irq_routing_entry]
-) -> None:
-    """KVM_SET_GSI_ROUTING. The table replaces the old one as a whole.
-
-    Errors: EINVAL (no interrupt controllers here; flags; line, chip or pin out of range; a line
-    twice to one chip, or a message's line to anything else; chips that are the client's).
-    """
+def check_head(vm: Vm, head: kvm_irq_routing) -> None:
+    """Errors: EINVAL (no interrupt controllers here; flags)."""
     if vm.irqchip is Irqchip.NONE or head.flags:
         raise KvmError(errno.EINVAL, f"flags {head.flags:#x}, or no interrupt controllers")
+
+
+def handle_vm_set_gsi_routing(vm: Vm, entries: Sequence[kvm_irq_routing_entry]) -> None:
+    """KVM_SET_GSI_ROUTING. The table replaces the old one as a whole.
+
+    Errors: EINVAL (what `check_head` refuses; line, chip or pin out of range; a line twice to one
+    chip, or a message's line to anything else; chips that are the client's).
+    """
     by_line: dict[int, list[kvm_irq_routing_entry]] = {}
     routes = []
     for entry in entries:

@@ -186,7 +186,7 @@ fn pic(layout: &mv_pic_t) -> Pic {
         imr: layout.imr,
         isr: layout.isr,
         priority_add: layout.priority_add & 7,
-        irq_base: layout.irq_base & 0xF8,
+        irq_base: layout.irq_base,
         read_reg_select: has(abi::MV_PIC_READ_ISR),
         poll: has(abi::MV_PIC_POLL),
         special_mask: has(abi::MV_PIC_SPECIAL_MASK),
