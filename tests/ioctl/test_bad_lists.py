@@ -49,7 +49,7 @@ LISTS = {
     "vm-KVM_SET_GSI_ROUTING": List(
         head=8,
         entry=48,
-        longest=limits.KVM_MAX_IRQ_ROUTES - 1,
+        longest=limits.KVM_MAX_IRQ_ROUTES,
         too_long=errno.EINVAL,
         given=True,
     ),

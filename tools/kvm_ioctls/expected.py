@@ -7,17 +7,10 @@ from typing import Final
 _FEW_PROCESSORS: Final = (os.cpu_count() or 1) < 4
 
 _NESTED: Final = "saves the state of nested virtualization, which is not there"
-_IRQCHIP: Final = "needs interrupt controllers"
 
 CANNOT_PASS: Final[Mapping[str, str]] = {
     "ioctls::device::tests::test_create_device": "makes a VFIO device",
-    "ioctls::vcpu::tests::lapic_test": _IRQCHIP,
-    "ioctls::vcpu::tests::test_enable_cap": _IRQCHIP,
     "ioctls::vcpu::tests::test_get_and_set_nested_state": _NESTED,
-    "ioctls::vm::tests::test_enable_split_irqchip_cap": _IRQCHIP,
-    "ioctls::vm::tests::test_irq_chip": _IRQCHIP,
-    "ioctls::vm::tests::test_pit2": _IRQCHIP,
-    "ioctls::vm::tests::test_register_unregister_irqfd": _IRQCHIP,
 } | (
     {"ioctls::system::tests::test_kvm_getters": "wants a machine of at least 4 processors"}
     if _FEW_PROCESSORS
