@@ -78,7 +78,6 @@ KVM_CAP_VM_TSC_CONTROL: Final = 0xD6
 KVM_CAP_X86_TRIPLE_FAULT_EVENT: Final = 0xDA
 
 # capabilities that are 0
-KVM_CAP_VAPIC: Final = 0x6
 KVM_CAP_PV_MMU: Final = 0xD
 KVM_CAP_SYNC_MMU: Final = 0x10
 KVM_CAP_PCI_SEGMENT: Final = 0x2F

@@ -138,7 +138,6 @@ KVM_XEN_HVM_EVTCHN_SEND: Final = 0x400CAED0
 
 # not served: vcpu
 KVM_TPR_ACCESS_REPORTING: Final = 0xC028AE92
-KVM_SET_VAPIC_ADDR: Final = 0x4008AE93
 KVM_GET_ONE_REG: Final = 0x4010AEAB
 KVM_SET_ONE_REG: Final = 0x4010AEAC
 KVM_GET_REG_LIST: Final = 0xC008AEB0
@@ -230,6 +229,7 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_SET_XSAVE": ("vcpu",),
     "KVM_GET_XCRS": ("vcpu",),
     "KVM_SET_XCRS": ("vcpu",),
+    "KVM_SET_VAPIC_ADDR": ("vcpu",),
     "KVM_SMI": ("vcpu",),
     "KVM_KVMCLOCK_CTRL": ("vcpu",),
     "KVM_GET_SREGS2": ("vcpu",),
@@ -256,7 +256,6 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_XEN_HVM_SET_ATTR": ("vm",),
     "KVM_XEN_HVM_EVTCHN_SEND": ("vm",),
     "KVM_TPR_ACCESS_REPORTING": ("vcpu",),
-    "KVM_SET_VAPIC_ADDR": ("vcpu",),
     "KVM_GET_ONE_REG": ("vcpu",),
     "KVM_SET_ONE_REG": ("vcpu",),
     "KVM_GET_REG_LIST": ("vcpu",),

@@ -160,7 +160,6 @@ NOT_SERVED: Final[dict[str, str]] = {
     "KVM_GET_NESTED_STATE": _NESTED,
     "KVM_SET_NESTED_STATE": _NESTED,
     "KVM_TPR_ACCESS_REPORTING": "no task priority is patched into guests",
-    "KVM_SET_VAPIC_ADDR": "no task priority is patched into guests",
     "KVM_GET_ONE_REG": _NOT_X86,
     "KVM_SET_ONE_REG": _NOT_X86,
     "KVM_GET_REG_LIST": _NOT_X86,

@@ -33,7 +33,6 @@ ioctls! {
     }
     "vcpu" {
         KVM_TPR_ACCESS_REPORTING = KVMIO 0x92, READ | WRITE, kvm::kvm_tpr_access_ctl;
-        KVM_SET_VAPIC_ADDR = KVMIO 0x93, WRITE, kvm::kvm_vapic_addr;
         KVM_GET_ONE_REG = KVMIO 0xab, WRITE, kvm::kvm_one_reg;
         KVM_SET_ONE_REG = KVMIO 0xac, WRITE, kvm::kvm_one_reg;
         KVM_GET_REG_LIST = KVMIO 0xb0, READ | WRITE, kvm::kvm_reg_list;
