@@ -33,14 +33,15 @@ def test_enforcement_is_on_or_off(guest: Guest) -> None:
     assert status == mv.MV_STATUS_INVALID_INPUT_REG2
 
 
-def test_waits_of_a_thread_are_stolen(guest: Guest) -> None:
-    vs.msr_set(guest.vsid, _STEAL_TIME, CODE + 0x100 | 1)
-    for thread in (threading.get_native_id(), 0, 0xFFFF_FFFF):
-        vs.wait_with(guest.vsid, thread)
-        assert vs.run(guest.vsid).reason == mv.mv_exit_reason_t_hlt
-    assert ctypes.string_at(guest.address + CODE + 0x108, 4) == b"\x06\0\0\0"
-    status, _ = hypercall(_WAIT_WITH, process_handle(), guest.vsid, 1 << 32)
-    assert status == mv.MV_STATUS_INVALID_INPUT_REG2
+def test_waits_of_a_thread_are_stolen() -> None:
+    with Guest(b"\xf4\xeb\xfd") as guest:
+        vs.msr_set(guest.vsid, _STEAL_TIME, CODE + 0x100 | 1)
+        for thread in (threading.get_native_id(), 0, 0xFFFF_FFFF):
+            vs.wait_with(guest.vsid, thread)
+            assert vs.run(guest.vsid).reason == mv.mv_exit_reason_t_hlt
+        assert ctypes.string_at(guest.address + CODE + 0x108, 4) == b"\x06\0\0\0"
+        status, _ = hypercall(_WAIT_WITH, process_handle(), guest.vsid, 1 << 32)
+        assert status == mv.MV_STATUS_INVALID_INPUT_REG2
 
 
 def test_a_vs_that_is_none_is_refused(bad_vsid: int) -> None:
