@@ -267,6 +267,10 @@ mv_reg_t_cr8: Final = 0x45
 mv_reg_t_xcr0: Final = 0x46
 mv_reg_t_virtual_interrupt_a: Final = 0x47
 mv_reg_t_invalid: Final = 0x48
+mv_reg_t_pdpte0: Final = 0x100
+mv_reg_t_pdpte1: Final = 0x101
+mv_reg_t_pdpte2: Final = 0x102
+mv_reg_t_pdpte3: Final = 0x103
 
 # Memory descriptor lists
 MV_MAP_FLAG_READ_ACCESS: Final = 0x1

@@ -107,6 +107,7 @@ CAPABILITIES: Final[dict[int, int]] = {
         | kvm.KVM_GUESTDBG_INJECT_BP
         | kvm.KVM_GUESTDBG_BLOCKIRQ
     ),
+    kvm.KVM_CAP_SREGS2: 1,
     kvm.KVM_CAP_BINARY_STATS_FD: 1,
     # Bytes of KVM_GET_XSAVE2.
     kvm.KVM_CAP_XSAVE2: sizeof(kvm_xsave),

@@ -55,6 +55,7 @@ ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_X86_USER_SPACE_MSR: "refused MSR accesses may leave KVM_RUN",
     kvm.KVM_CAP_X86_MSR_FILTER: "KVM_X86_SET_MSR_FILTER",
     kvm.KVM_CAP_SET_GUEST_DEBUG2: "the flags that KVM_SET_GUEST_DEBUG knows",
+    kvm.KVM_CAP_SREGS2: "KVM_GET_SREGS2, KVM_SET_SREGS2",
     kvm.KVM_CAP_BINARY_STATS_FD: "KVM_GET_STATS_FD",
     kvm.KVM_CAP_IOEVENTFD: "KVM_IOEVENTFD",
     kvm.KVM_CAP_IOEVENTFD_ANY_LENGTH: "ioeventfds of length 0 match every length",
@@ -101,7 +102,6 @@ _SOON: Final = "not yet"
 NOT_ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_DISABLE_QUIRKS: _SOON,
     kvm.KVM_CAP_DISABLE_QUIRKS2: _SOON,
-    kvm.KVM_CAP_SREGS2: _SOON,
     kvm.KVM_CAP_VAPIC: "no task priority is patched into guests",
     kvm.KVM_CAP_PV_MMU: "gone from Linux",
     kvm.KVM_CAP_SYNC_MMU: "a slot is the memory that was there when it was set",
@@ -143,8 +143,6 @@ NOT_LINUX_EITHER: Final = {_GONE, _NOT_X86}
 """Reasons that hold for Linux on x86 too."""
 
 NOT_SERVED: Final[dict[str, str]] = {
-    "KVM_GET_SREGS2": _SOON,
-    "KVM_SET_SREGS2": _SOON,
     "KVM_GET_SUPPORTED_HV_CPUID": _HYPERV,
     "KVM_HYPERV_EVENTFD": _HYPERV,
     "KVM_XEN_HVM_CONFIG": _XEN,

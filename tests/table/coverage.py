@@ -52,6 +52,7 @@ PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_X86_USER_SPACE_MSR: "ioctl/test_msr_filter.py",
     kvm.KVM_CAP_X86_MSR_FILTER: "ioctl/test_msr_filter.py",
     kvm.KVM_CAP_SET_GUEST_DEBUG2: "ioctl/test_guest_debug.py",
+    kvm.KVM_CAP_SREGS2: "ioctl/test_sregs2.py",
     kvm.KVM_CAP_BINARY_STATS_FD: "ioctl/test_stats_fd.py",
     kvm.KVM_CAP_IOEVENTFD: "ioctl/test_ioeventfd.py",
     kvm.KVM_CAP_IOEVENTFD_ANY_LENGTH: "ioctl/test_ioeventfd.py",

@@ -96,4 +96,6 @@ pub enum Reg {
     Cr4,
     Cr8,
     Xcr0,
+    /// PDPTE register 0 to 3 of PAE paging.
+    Pdpte(u8),
 }

@@ -37,6 +37,7 @@ impl Vcpu {
             Reg::Cr4 => arch.cr4,
             Reg::Cr8 => arch.cr8,
             Reg::Xcr0 => arch.xcr0,
+            Reg::Pdpte(index) => self.pdptes()[usize::from(index % 4)],
         }
     }
 
@@ -72,14 +73,31 @@ impl Vcpu {
             Reg::Cr4 => arch.cr4 = value,
             Reg::Cr8 => arch.cr8 = value,
             Reg::Xcr0 => arch.xcr0 = value,
+            Reg::Pdpte(index) => arch.pdptes[usize::from(index % 4)] = value,
         }
         self.after_host_write(reg);
         Ok(())
     }
 
+    /// The PDPTE registers; what AMD's processor, which has none, finds in memory.
+    fn pdptes(&self) -> [u64; 4] {
+        let cpu = self.cpu();
+        let to_be_loaded = self.paging_changed && !self.pdptes_given;
+        let in_memory = to_be_loaded || cpu.features.amd;
+        let loaded = if in_memory { cpu.pdptes_in_memory() } else { None };
+        loaded.unwrap_or(cpu.arch.pdptes)
+    }
+
     fn after_host_write(&mut self, reg: Reg) {
         match reg {
-            Reg::Cr0 | Reg::Cr3 | Reg::Cr4 => self.paging_changed = true,
+            Reg::Cr0 | Reg::Cr3 | Reg::Cr4 => {
+                self.paging_changed = true;
+                self.pdptes_given = false;
+            }
+            Reg::Pdpte(_) => {
+                self.paging_changed = true;
+                self.pdptes_given = true;
+            }
             Reg::Segment(..) | Reg::Rflags => {}
             Reg::Dr0 | Reg::Dr1 | Reg::Dr2 | Reg::Dr3 | Reg::Dr7 => {
                 return self.cpu_mut().refresh_breakpoints();

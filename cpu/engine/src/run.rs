@@ -128,9 +128,10 @@ impl Vcpu {
     pub(crate) fn prepare(&mut self) {
         self.flush_if_asked();
         if std::mem::take(&mut self.paging_changed) {
-            let cpu = self.cpu_mut();
-            cpu.reload_pdptes();
-            cpu.refresh_paging();
+            if !std::mem::take(&mut self.pdptes_given) {
+                self.cpu_mut().reload_pdptes();
+            }
+            self.cpu_mut().refresh_paging();
         }
         self.interp.distrust_code();
     }

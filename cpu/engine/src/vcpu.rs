@@ -18,6 +18,8 @@ pub struct Vcpu {
     pub(crate) unfinished: Option<Unfinished>,
     /// The host has set a control register since the guest last ran.
     pub(crate) paging_changed: bool,
+    /// The host has set the PDPTE registers since then, so that they are not to be loaded.
+    pub(crate) pdptes_given: bool,
     /// What [`crate::Exit::Lost`] says.
     pub(crate) lost: bool,
 }
@@ -36,6 +38,7 @@ impl Vcpu {
             queue: Queue::default(),
             unfinished: None,
             paging_changed: false,
+            pdptes_given: false,
             lost: false,
         }
     }

@@ -1,12 +1,14 @@
-"""KVM_GET_SREGS and KVM_SET_SREGS: segments, descriptor tables, control registers, EFER.
+"""KVM_GET_SREGS, KVM_GET_SREGS2 and their twins: segments, tables, control registers, EFER.
 
 The checks are those of `kvm_is_valid_sregs` and `kvm_set_apic_base` in `arch/x86/kvm/x86.c`;
-what they refuse changes nothing.
+what they refuse changes nothing. KVM_GET_SREGS2 has the PDPTE registers of PAE paging instead of
+the queued interrupt.
 """
 
 import errno
 from typing import Final
 
+from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.msr_index import (
     EFER_LMA,
     EFER_LME,
@@ -15,7 +17,7 @@ from kvmshim.abi.msr_index import (
     MSR_IA32_APICBASE_ENABLE,
     X2APIC_ENABLE,
 )
-from kvmshim.abi.structs_gen import kvm_dtable, kvm_sregs
+from kvmshim.abi.structs_gen import kvm_dtable, kvm_sregs, kvm_sregs2
 from kvmshim.errors import KvmError
 from kvmshim.handle.cpuid_leaf import ADDRESS_SIZES
 from kvmshim.handle.vcpu.segment import to_attributes, to_segment
@@ -51,6 +53,7 @@ _REGISTERS: Final[list[int]] = [
     *(register for pair in _TABLES.values() for register in pair),
     *_CONTROL.values(),
 ]
+_PDPTES: Final = range(mv.mv_reg_t_pdpte0, mv.mv_reg_t_pdpte3 + 1)
 _MSRS: Final[list[int]] = [MSR_EFER, MSR_IA32_APICBASE]
 
 _CR0_PE, _CR0_NW, _CR0_CD, _CR0_PG = 1 << 0, 1 << 29, 1 << 30, 1 << 31
@@ -61,19 +64,39 @@ _APIC_BASE_RESERVED = 0x2FF
 
 def handle_vcpu_get_sregs(vcpu: Vcpu) -> kvm_sregs:
     """KVM_GET_SREGS. `interrupt_bitmap` has the interrupt that waits to be taken."""
+    sregs = kvm_sregs()
+    _fill(vcpu, sregs)
+    vector = vs_op.queued_interrupt(vcpu.vsid)
+    if vector is not None:
+        sregs.interrupt_bitmap[vector // 64] = 1 << vector % 64
+    return sregs
+
+
+def handle_vcpu_get_sregs2(vcpu: Vcpu) -> kvm_sregs2:
+    """KVM_GET_SREGS2. With PAE paging `pdptrs` are there, and `flags` say so."""
+    sregs = kvm_sregs2()
+    _fill(vcpu, sregs)
+    if _has_pae_paging(sregs):
+        for index, pdpte in enumerate(vs_op.reg_get_list(vcpu.vsid, list(_PDPTES))):
+            sregs.pdptrs[index] = pdpte
+        sregs.flags = kvm.KVM_SREGS2_FLAGS_PDPTRS_VALID
+    return sregs
+
+
+def _fill(vcpu: Vcpu, sregs: kvm_sregs | kvm_sregs2) -> None:
     values = dict(zip(_REGISTERS, vs_op.reg_get_list(vcpu.vsid, _REGISTERS), strict=True))
-    efer, apic_base = vs_op.msr_get_list(vcpu.vsid, _MSRS)
-    sregs = kvm_sregs(efer=efer, apic_base=apic_base)
+    sregs.efer, sregs.apic_base = vs_op.msr_get_list(vcpu.vsid, _MSRS)
     for name, first in _SEGMENTS.items():
         setattr(sregs, name, to_segment(*(values[first + offset] for offset in range(4))))
     for name, (limit, base) in _TABLES.items():
         setattr(sregs, name, kvm_dtable(limit=values[limit], base=values[base]))
     for name, register in _CONTROL.items():
         setattr(sregs, name, values[register])
-    vector = vs_op.queued_interrupt(vcpu.vsid)
-    if vector is not None:
-        sregs.interrupt_bitmap[vector // 64] = 1 << vector % 64
-    return sregs
+
+
+def _has_pae_paging(sregs: kvm_sregs | kvm_sregs2) -> bool:
+    paging = bool(sregs.cr0 & _CR0_PG and sregs.cr4 & _CR4_PAE)
+    return paging and not sregs.efer & EFER_LMA
 
 
 def handle_vcpu_set_sregs(vcpu: Vcpu, sregs: kvm_sregs) -> None:
@@ -82,6 +105,25 @@ def handle_vcpu_set_sregs(vcpu: Vcpu, sregs: kvm_sregs) -> None:
     Errors: EINVAL (a combination no processor can be in, reserved bits of CR0, CR3, CR4 or the
     APIC base); nothing is changed then.
     """
+    _set(vcpu, sregs, _values(sregs))
+    vector = _lowest_vector(sregs)
+    if vector is not None:
+        vs_op.replace_interrupt(vcpu.vsid, vector)
+
+
+def handle_vcpu_set_sregs2(vcpu: Vcpu, sregs: kvm_sregs2) -> None:
+    """KVM_SET_SREGS2. PDPTE registers that `flags` do not name come from memory, as with CR3.
+
+    Errors: as KVM_SET_SREGS; EINVAL (an unknown flag; PDPTE registers without PAE paging).
+    """
+    given = sregs.flags & kvm.KVM_SREGS2_FLAGS_PDPTRS_VALID
+    if sregs.flags != given or (given and not _has_pae_paging(sregs)):
+        raise KvmError(errno.EINVAL, f"flags {sregs.flags:#x} are not for this state")
+    pdptes = list(zip(_PDPTES, sregs.pdptrs, strict=True)) if given else []
+    _set(vcpu, sregs, _values(sregs) + pdptes)
+
+
+def _set(vcpu: Vcpu, sregs: kvm_sregs | kvm_sregs2, values: list[tuple[int, int]]) -> None:
     _check(sregs, _physical_bits(vcpu))
     old_msrs = list(zip(_MSRS, vs_op.msr_get_list(vcpu.vsid, _MSRS), strict=True))
     try:
@@ -90,16 +132,13 @@ def handle_vcpu_set_sregs(vcpu: Vcpu, sregs: kvm_sregs) -> None:
         vs_op.msr_set_list(
             vcpu.vsid, [(MSR_EFER, sregs.efer), (MSR_IA32_APICBASE, sregs.apic_base)]
         )
-        vs_op.reg_set_list(vcpu.vsid, _values(sregs))
+        vs_op.reg_set_list(vcpu.vsid, values)
     except MvError as error:
         vs_op.msr_set_list(vcpu.vsid, old_msrs)
         raise KvmError(errno.EINVAL, "reserved bits of a control register are set") from error
-    vector = _lowest_vector(sregs)
-    if vector is not None:
-        vs_op.replace_interrupt(vcpu.vsid, vector)
 
 
-def _check(sregs: kvm_sregs, physical_bits: int) -> None:
+def _check(sregs: kvm_sregs | kvm_sregs2, physical_bits: int) -> None:
     if sregs.cr0 >> 32 or (sregs.cr0 & _CR0_NW and not sregs.cr0 & _CR0_CD):
         raise KvmError(errno.EINVAL, f"CR0 {sregs.cr0:#x} is not legal")
     if sregs.cr0 & _CR0_PG and not sregs.cr0 & _CR0_PE:
@@ -123,7 +162,7 @@ def _physical_bits(vcpu: Vcpu) -> int:
     return next(sizes, _PHYSICAL_BITS_UNLESS_SAID)
 
 
-def _values(sregs: kvm_sregs) -> list[tuple[int, int]]:
+def _values(sregs: kvm_sregs | kvm_sregs2) -> list[tuple[int, int]]:
     values: list[tuple[int, int]] = []
     for name, first in _SEGMENTS.items():
         segment = getattr(sregs, name)

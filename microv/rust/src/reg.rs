@@ -68,6 +68,9 @@ pub fn register(number: u64) -> Option<Reg> {
         abi::mv_reg_t_cr4 => Reg::Cr4,
         abi::mv_reg_t_cr8 => Reg::Cr8,
         abi::mv_reg_t_xcr0 => Reg::Xcr0,
+        abi::mv_reg_t_pdpte0..=abi::mv_reg_t_pdpte3 => {
+            Reg::Pdpte((number - abi::mv_reg_t_pdpte0) as u8)
+        }
         _ => return None,
     })
 }

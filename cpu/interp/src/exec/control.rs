@@ -143,7 +143,9 @@ impl Cpu {
         Ok(())
     }
 
-    fn uses_pdptes(&self) -> bool {
+    /// Whether PAE paging is on.
+    #[must_use]
+    pub fn uses_pdptes(&self) -> bool {
         let pae = self.arch.cr4 & cr4::PAE != 0;
         self.arch.cr0 & cr0::PG != 0 && pae && !self.mode.long
     }
@@ -155,6 +157,12 @@ impl Cpu {
             // The host is not told of entries that the guest could not load either.
             let _ = self.load_pdptes(self.arch.cr3);
         }
+    }
+
+    /// What the PDPTE registers would be loaded with now; None if that is not legal.
+    #[must_use]
+    pub fn pdptes_in_memory(&self) -> Option<[u64; 4]> {
+        load_pdptes(self.arch.cr3, &self.memory.map, self.features.max_phy_addr)
     }
 
     /// AMD has no such registers.

@@ -79,4 +79,9 @@ super::define::constants! {
     mv_reg_t_xcr0 = 70;
     mv_reg_t_virtual_interrupt_a = 71;
     mv_reg_t_invalid = 72;
+    /// Extension. PDPTE registers of PAE paging; come after CR0, CR3 and CR4, which load them.
+    mv_reg_t_pdpte0 = 0x100;
+    mv_reg_t_pdpte1 = 0x101;
+    mv_reg_t_pdpte2 = 0x102;
+    mv_reg_t_pdpte3 = 0x103;
 }
