@@ -82,6 +82,7 @@ MV_VM_OP_MSR_LEAVE_SET_IDX_VAL: Final = 0x65
 MV_VM_OP_MSR_FILTER_SET_IDX_VAL: Final = 0x66
 MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL: Final = 0x67
 MV_VM_OP_CLOCK_SET_IDX_VAL: Final = 0x61
+MV_VM_OP_QUIRKS_SET_IDX_VAL: Final = 0x70
 MV_VM_OP_STATS_GET_IDX_VAL: Final = 0x80
 MV_VM_OP_MMIO_REPLACE_IDX_VAL: Final = 0x81
 MV_VM_OP_REFUSE_SET_IDX_VAL: Final = 0x82
@@ -328,6 +329,7 @@ mv_exit_reason_t_debug: Final = 0x40
 mv_exit_reason_t_memory_fault: Final = 0x80
 mv_exit_reason_t_interrupt_end: Final = 0x41
 mv_exit_reason_t_noted: Final = 0x81
+mv_exit_reason_t_hypercall: Final = 0x44
 MV_RUN_MAX_REG_ENTRIES: Final = 0xA
 MV_RUN_MAX_MSR_ENTRIES: Final = 0xA
 MV_RUN_MAX_IOMEM_SIZE: Final = 0xEA0
@@ -341,6 +343,8 @@ MV_RUN_RETURN_STATE_NOTED: Final = 0x20000
 MV_EXIT_MSR_READ: Final = 0x1
 MV_EXIT_MSR_WRITE: Final = 0x2
 MV_EXIT_MSR_ANSWER_SIZE: Final = 0x10
+MV_EXIT_HYPERCALL_LONG: Final = 0x1
+MV_EXIT_HYPERCALL_ANSWER_SIZE: Final = 0x8
 MV_EXIT_IO_IN: Final = 0x0
 MV_EXIT_IO_OUT: Final = 0x1
 MV_EXIT_IO_MAX_DATA: Final = 0x400
@@ -369,6 +373,15 @@ MV_MSR_FILTER_WRITE: Final = 0x10
 MV_MSR_FILTER_ALL: Final = 0x1F
 MV_MSR_FILTER_MAX_RANGES: Final = 0x10
 MV_MSR_FILTER_MAX_MSRS: Final = 0x3000
+
+# quirks_set
+MV_QUIRK_HYPERCALL_REPAIR: Final = 0x1
+MV_QUIRK_MWAIT_NEVER_UNDEFINED: Final = 0x2
+MV_QUIRK_MWAIT_BY_TABLE: Final = 0x4
+MV_QUIRK_OUT_7E_STEPS: Final = 0x8
+MV_QUIRK_LINT0_OPEN: Final = 0x10
+MV_QUIRK_APIC_HOLE: Final = 0x20
+MV_QUIRK_ALL: Final = 0x3F
 
 # debug_set
 MV_DEBUG_STEP: Final = 0x1
@@ -670,6 +683,23 @@ class mv_exit_msr_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_exit_msr_t) == 0x20
+
+
+class mv_exit_hypercall_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("args", ctypes.c_uint64 * 5),
+        ("flags", ctypes.c_uint64),
+        ("cpl", ctypes.c_uint64),
+        ("features", ctypes.c_uint64),
+    )
+    args: "ctypes.Array[ctypes.c_uint64]"
+    flags: int
+    cpl: int
+    features: int
+
+
+assert ctypes.sizeof(mv_exit_hypercall_t) == 0x40
 
 
 class mv_exit_debug_t(ctypes.LittleEndianStructure):

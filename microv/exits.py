@@ -51,6 +51,7 @@ Details = (
     | FailureDetails
     | mv.mv_exit_msr_t
     | mv.mv_exit_debug_t
+    | mv.mv_exit_hypercall_t
     | mv.mv_exit_memory_fault_t
     | None
 )
@@ -91,6 +92,8 @@ def _details(reason: int, page: SharedPage) -> Details:
             return page.read(mv.mv_exit_msr_t, _OFFSET)
         case mv.mv_exit_reason_t_debug:
             return page.read(mv.mv_exit_debug_t, _OFFSET)
+        case mv.mv_exit_reason_t_hypercall:
+            return page.read(mv.mv_exit_hypercall_t, _OFFSET)
         case mv.mv_exit_reason_t_memory_fault:
             return page.read(mv.mv_exit_memory_fault_t, _OFFSET)
         case mv.mv_exit_reason_t_unknown:

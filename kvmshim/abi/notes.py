@@ -86,6 +86,8 @@ ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_PRE_FAULT_MEMORY: "KVM_PRE_FAULT_MEMORY",
     kvm.KVM_CAP_XSAVE2: "bytes of KVM_GET_XSAVE2",
     kvm.KVM_CAP_VM_TSC_CONTROL: "KVM_SET_TSC_KHZ of a VM",
+    kvm.KVM_CAP_DISABLE_QUIRKS: "KVM_ENABLE_CAP takes the quirks that are to be off",
+    kvm.KVM_CAP_DISABLE_QUIRKS2: "the quirks that can be off",
     kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: "a triple fault among the events",
     limits.KVMSHIM_CAP_IDENTITY: "this is kvmshim; Linux answers 0",
 }
@@ -100,8 +102,6 @@ _HARDWARE: Final = "nothing to control: no hardware is behind it"
 _SOON: Final = "not yet"
 
 NOT_ANNOUNCED: Final[dict[int, str]] = {
-    kvm.KVM_CAP_DISABLE_QUIRKS: _SOON,
-    kvm.KVM_CAP_DISABLE_QUIRKS2: _SOON,
     kvm.KVM_CAP_VAPIC: "no task priority is patched into guests",
     kvm.KVM_CAP_PV_MMU: "gone from Linux",
     kvm.KVM_CAP_SYNC_MMU: "a slot is the memory that was there when it was set",

@@ -185,6 +185,14 @@ def platform_info_set(vmid: int, *, readable: bool) -> None:
     with_handle(_OP | mv.MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL, vmid, int(readable))
 
 
+def quirks_set(vmid: int, quirks: int) -> None:
+    """Where the processors of the VM are not like bare ones: MV_QUIRK_*; all are set to begin with.
+
+    INVALID_INPUT_REG1: no guest VM; INVALID_INPUT_REG2: an unknown quirk.
+    """
+    with_handle(_OP | mv.MV_VM_OP_QUIRKS_SET_IDX_VAL, vmid, quirks)
+
+
 def stats_get(vmid: int) -> mv.mv_vm_stats_t:
     """What the VM has done so far. INVALID_INPUT_REG1: no guest VM."""
     page = shared_page()

@@ -83,6 +83,8 @@ PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_PRE_FAULT_MEMORY: "ioctl/test_pre_fault_memory.py",
     kvm.KVM_CAP_XSAVE2: "ioctl/test_xsave.py",
     kvm.KVM_CAP_VM_TSC_CONTROL: "ioctl/test_tsc_khz.py",
+    kvm.KVM_CAP_DISABLE_QUIRKS: "ioctl/test_quirks.py",
+    kvm.KVM_CAP_DISABLE_QUIRKS2: "ioctl/test_quirks.py",
     kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: "ioctl/test_vcpu_events.py",
     limits.KVMSHIM_CAP_IDENTITY: "ioctl/test_check_extension.py",
 }

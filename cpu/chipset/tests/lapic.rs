@@ -336,6 +336,16 @@ fn lint0_passes_the_8259a_only_as_extint() {
 }
 
 #[test]
+fn lint0_of_the_bootstrap_processor_begins_open_unless_it_is_masked() {
+    let mut lapic = Lapic::new(0, BASE | base::BSP | base::ENABLED);
+    assert!(lapic.accepts_external());
+    lapic.mask_lint0();
+    assert!(lapic.masks_lint0() && !lapic.accepts_external());
+    lapic.init();
+    assert!(!lapic.accepts_external());
+}
+
+#[test]
 fn modes_change_only_as_the_state_diagram_says() {
     let (off, x, x2) = (0, base::ENABLED, base::ENABLED | base::X2APIC);
     for (old, new, legal) in [

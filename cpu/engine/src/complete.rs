@@ -3,15 +3,18 @@
 //! A port, memory or MSR access runs its instruction again with the answer. A port write that was left
 //! with RIP at the instruction is stepped over if RIP is still there.
 
-use cpu_defs::{dr6, rflags};
+use cpu_defs::{Gpr, dr6, rflags};
 use cpu_interp::mmio::MmioAccess;
 use cpu_interp::state::Shadow;
 use cpu_interp::{MsrAnswer, Outcome, Request, Stop};
 
 use crate::{
-    DebugExit, Exit, IO_DATA_LEN, IoDirection, IoExit, MSR_ANSWER_LEN, MmioExit, MsrExit, Pending,
-    Vcpu,
+    DebugExit, Exit, HYPERCALL_ANSWER_LEN, HypercallExit, IO_DATA_LEN, IoDirection, IoExit,
+    MSR_ANSWER_LEN, MmioExit, MsrExit, Pending, Vcpu,
 };
+
+/// See [`cpu_interp::Quirks::out_7e_steps`].
+const STEPPING_PORT: u16 = 0x7E;
 
 /// An instruction that has exited and is not complete.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,7 @@ pub(crate) enum Unfinished {
     MmioRead(MmioAccess),
     MmioWrite,
     Msr { linear_rip: u64 },
+    Hypercall { linear_rip: u64 },
 }
 
 impl Vcpu {
@@ -33,6 +37,7 @@ impl Vcpu {
             Unfinished::MmioRead(access) => Pending::MmioRead { bytes: usize::from(access.len) },
             Unfinished::MmioWrite => Pending::MmioWrite,
             Unfinished::Msr { .. } => Pending::Msr,
+            Unfinished::Hypercall { .. } => Pending::Hypercall,
         })
     }
 
@@ -62,16 +67,7 @@ impl Vcpu {
                 self.exit_unless_done(outcome)
             }
             Unfinished::PortOut { port, size, resume_len, linear_rip } => {
-                let cpu = self.cpu_mut();
-                if resume_len != 0 && cpu.linear_rip() == linear_rip {
-                    cpu.arch.set_rip(cpu.arch.rip().wrapping_add(u64::from(resume_len)));
-                    cpu.arch.shadow = Shadow::None;
-                    cpu.arch.rflags &= !rflags::RF;
-                    cpu.note_port(port, size);
-                    if cpu.steps() {
-                        cpu.raise_debug_trap(dr6::BS);
-                    }
-                }
+                self.end_port_write(port, size, resume_len, linear_rip);
                 None
             }
             Unfinished::MmioRead(mut access) => {
@@ -85,6 +81,7 @@ impl Vcpu {
             }
             Unfinished::MmioWrite => self.next_write(),
             Unfinished::Msr { linear_rip } => self.answer_msr(host_answer(data), linear_rip),
+            Unfinished::Hypercall { linear_rip } => self.answer_hypercall(data, linear_rip),
         }
     }
 
@@ -106,6 +103,32 @@ impl Vcpu {
         let outcome = self.interp.step();
         self.cpu_mut().msr_answer = None;
         self.exit_unless_done(outcome)
+    }
+
+    fn answer_hypercall(&mut self, data: &[u8], linear_rip: u64) -> Option<Exit> {
+        if self.cpu().linear_rip() != linear_rip {
+            return None;
+        }
+        let mut answer = [0; HYPERCALL_ANSWER_LEN];
+        copy_prefix(&mut answer, data);
+        self.cpu_mut().hypercall_answer = Some(u64::from_le_bytes(answer));
+        let outcome = self.interp.step();
+        self.cpu_mut().hypercall_answer = None;
+        self.exit_unless_done(outcome)
+    }
+
+    /// Steps over an OUT, if the guest is still there.
+    fn end_port_write(&mut self, port: u16, size: u8, resume_len: u8, linear_rip: u64) {
+        let cpu = self.cpu_mut();
+        if resume_len != 0 && cpu.linear_rip() == linear_rip {
+            cpu.arch.set_rip(cpu.arch.rip().wrapping_add(u64::from(resume_len)));
+            cpu.arch.shadow = Shadow::None;
+            cpu.arch.rflags &= !rflags::RF;
+            cpu.note_port(port, size);
+            if cpu.steps() {
+                cpu.raise_debug_trap(dr6::BS);
+            }
+        }
     }
 
     /// The guest runs on without completion: queued writes and recorded reads are void.
@@ -163,6 +186,11 @@ impl Vcpu {
                 Exit::Io(IoExit { port, size, count, dir, data })
             }
             Request::PortOut { port, size, value, resume_len } => {
+                let steps = port == STEPPING_PORT && self.cpu().quirks.out_7e_steps;
+                if steps {
+                    self.end_port_write(port, size, resume_len, linear_rip);
+                }
+                let resume_len = if steps { 0 } else { resume_len };
                 self.unfinished = Some(Unfinished::PortOut { port, size, resume_len, linear_rip });
                 let mut data = [0; IO_DATA_LEN];
                 data[..4].copy_from_slice(&value.to_le_bytes());
@@ -177,6 +205,10 @@ impl Vcpu {
                 Exit::Msr(MsrExit { index, value, reason })
             }
             Request::Refused { gpa } => Exit::Refused { gpa },
+            Request::Hypercall => {
+                self.unfinished = Some(Unfinished::Hypercall { linear_rip });
+                Exit::Hypercall(self.hypercall_exit())
+            }
             Request::Debug { vector, causes } => Exit::Debug(DebugExit {
                 vector,
                 linear_rip,
@@ -185,6 +217,15 @@ impl Vcpu {
             }),
             Request::MmioWrite => self.next_write().unwrap_or(Exit::Interrupted),
         }
+    }
+
+    fn hypercall_exit(&self) -> HypercallExit {
+        let cpu = self.cpu();
+        let long = cpu.mode.code64;
+        let mask = if long { u64::MAX } else { u32::MAX.into() };
+        let registers = [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi];
+        let args = registers.map(|register| cpu.arch.gpr(register) & mask);
+        HypercallExit { args, long, cpl: cpu.arch.cpl }
     }
 
     fn next_write(&mut self) -> Option<Exit> {

@@ -56,6 +56,20 @@ pub struct MsrExit {
     pub reason: MsrReason,
 }
 
+/// A call of the host; the answer goes to RAX, of which 32 bits count outside 64-bit mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HypercallExit {
+    /// RAX, RBX, RCX, RDX, RSI; 32 bits of each outside 64-bit mode.
+    pub args: [u64; 5],
+    /// The caller is in 64-bit mode.
+    pub long: bool,
+    /// The caller's privilege level.
+    pub cpl: u8,
+}
+
+/// Bytes of the answer to a [`HypercallExit`].
+pub const HYPERCALL_ANSWER_LEN: usize = 8;
+
 /// What a debugger of the host asked for with [`crate::Vcpu::set_host_debug`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebugExit {
@@ -95,6 +109,8 @@ pub enum Exit {
         /// Offset in the page included.
         gpa: u64,
     },
+    /// VMCALL or VMMCALL.
+    Hypercall(HypercallExit),
     /// A step or breakpoint of the host.
     Debug(DebugExit),
     /// [`crate::Kick::exit`] was called.
@@ -129,4 +145,6 @@ pub enum Pending {
     MmioWrite,
     /// [`MSR_ANSWER_LEN`] bytes.
     Msr,
+    /// [`HYPERCALL_ANSWER_LEN`] bytes: RAX.
+    Hypercall,
 }

@@ -26,12 +26,13 @@ pub use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, TableField};
 pub use cpu_interp::state::Shadow;
 pub use cpu_interp::xstate::XsaveError;
 pub use cpu_interp::{Features, FpuState, HostDebug, TscClock, host_tsc, host_tsc_khz};
-pub use cpu_interp::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs};
+pub use cpu_interp::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs, Quirks};
 pub use cpuid::{Personality, supported_cpuid, supported_cpuid_as};
 pub use error::{EntryFailure, MsrError, QueueFull, RegError};
 pub use events::{Events, InjectedInterrupt, QueuedException, Stage};
 pub use exit::{
-    DebugExit, Exit, IO_DATA_LEN, IoDirection, IoExit, MSR_ANSWER_LEN, MmioExit, MsrExit, Pending,
+    DebugExit, Exit, HYPERCALL_ANSWER_LEN, HypercallExit, IO_DATA_LEN, IoDirection, IoExit,
+    MSR_ANSWER_LEN, MmioExit, MsrExit, Pending,
 };
 pub use kick::Kick;
 pub use msr_lists::{feature_msrs, supported_msrs};

@@ -7,7 +7,7 @@ use cpu_mem::PhysMap;
 
 use crate::complete::Unfinished;
 use crate::events::Queue;
-use crate::{Counters, CpuidEntry, HostDebug, Kick, MsrRules};
+use crate::{Counters, CpuidEntry, HostDebug, Kick, MsrRules, Quirks};
 
 /// One virtual processor.
 pub struct Vcpu {
@@ -138,6 +138,11 @@ impl Vcpu {
     /// Replaces the rules for RDMSR and WRMSR; the host's own accesses are not touched by them.
     pub fn set_msr_rules(&mut self, rules: MsrRules) {
         self.cpu_mut().msr_rules = rules;
+    }
+
+    /// Sets where the processor differs from a bare one.
+    pub fn set_quirks(&mut self, quirks: Quirks) {
+        self.cpu_mut().quirks = quirks;
     }
 
     /// Changes the frequency of the clock. The guest's count jumps to what it were had the clock

@@ -19,6 +19,7 @@ use crate::msr_rules::{MsrAnswer, MsrReason, MsrRules, PlatformMsrs};
 use crate::native::Native;
 use crate::op::Op;
 use crate::ports::PortInput;
+use crate::quirks::Quirks;
 use crate::state::Arch;
 
 /// What the processor wants from the outside.
@@ -66,6 +67,8 @@ pub enum Request {
         /// Offset in the page included.
         gpa: u64,
     },
+    /// A call of the host; the instruction runs again with [`Cpu::hypercall_answer`].
+    Hypercall,
     /// A debugger of the host wants to know: #DB with its causes as bits of DR6, or #BP with RIP at
     /// the INT3.
     Debug {
@@ -122,6 +125,10 @@ pub struct Cpu {
     pub platform_msrs: PlatformMsrs,
     /// The answer from outside to the access that runs again.
     pub msr_answer: Option<MsrAnswer>,
+    /// The host's answer to the hypercall that runs again.
+    pub hypercall_answer: Option<u64>,
+    /// Where this processor differs from a bare one.
+    pub quirks: Quirks,
     /// What a debugger of the host asks for; set by [`Self::set_host_debug`].
     pub host_debug: HostDebug,
     /// A task switch has passed its commit point: a fault is raised in the new task, and nothing
@@ -157,6 +164,8 @@ impl Cpu {
             msr_rules: MsrRules::default(),
             platform_msrs: PlatformMsrs::default(),
             msr_answer: None,
+            hypercall_answer: None,
+            quirks: Quirks::default(),
             host_debug: HostDebug::default(),
             task_switched: false,
         };

@@ -20,12 +20,14 @@ use microv::abi::run::{
     MV_EXIT_FAILURE_LOST, MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_MSR_WRITE,
     MV_EXIT_UNKNOWN_EMULATION, mv_exit_debug_t, mv_exit_failure_t, mv_exit_interrupt_end_t,
     mv_exit_io_t, mv_exit_memory_fault_t, mv_exit_mmio_t, mv_exit_msr_t, mv_exit_reason_t_debug,
-    mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_interrupt,
-    mv_exit_reason_t_interrupt_end, mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io,
-    mv_exit_reason_t_memory_fault, mv_exit_reason_t_mmio, mv_exit_reason_t_msr,
-    mv_exit_reason_t_noted, mv_exit_reason_t_shutdown, mv_exit_reason_t_unknown, mv_exit_unknown_t,
+    mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_hypercall,
+    mv_exit_reason_t_interrupt, mv_exit_reason_t_interrupt_end, mv_exit_reason_t_interrupt_window,
+    mv_exit_reason_t_io, mv_exit_reason_t_memory_fault, mv_exit_reason_t_mmio,
+    mv_exit_reason_t_msr, mv_exit_reason_t_noted, mv_exit_reason_t_shutdown,
+    mv_exit_reason_t_unknown, mv_exit_unknown_t,
 };
 
+use crate::hypercall;
 use crate::ioeventfd::Space;
 use crate::run::ExitPage;
 use crate::run_area::{PIO_OFFSET, RunArea};
@@ -54,6 +56,8 @@ pub enum Outcome {
     Refused(c_int),
     /// Nobody but the door had to see it; the guest goes on.
     Done,
+    /// The same, with this answer to its hypercall.
+    Answered(u64),
     /// The processor was asked to leave; who asked decides.
     Interrupted,
 }
@@ -74,6 +78,7 @@ pub fn translate(
         mv_exit_reason_t_msr => Outcome::Client(msr(&page.details(), area)),
         mv_exit_reason_t_memory_fault => memory_fault(&page.details(), area),
         mv_exit_reason_t_noted => Outcome::Done,
+        mv_exit_reason_t_hypercall => Outcome::Answered(hypercall::answer(&page.details())),
         mv_exit_reason_t_debug => debug(&page.details(), area),
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),

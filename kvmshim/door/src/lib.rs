@@ -16,6 +16,7 @@ mod exit;
 pub mod ffi;
 mod fuse;
 mod gate;
+mod hypercall;
 pub mod ioctls;
 mod ioeventfd;
 mod irqfd;

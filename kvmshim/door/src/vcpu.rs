@@ -13,9 +13,10 @@ use kvm_bindings::{
     KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
 };
 use microv::abi::run::{
-    MV_EXIT_MSR_ANSWER_SIZE, MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW,
-    MV_RUN_RETURN_STATE_INTERRUPTIBLE, MV_RUN_RETURN_STATE_LINES_ENDED, MV_RUN_RETURN_STATE_NOTED,
-    MV_RUN_RETURN_STATE_SMM, mv_run_return_t,
+    MV_EXIT_HYPERCALL_ANSWER_SIZE, MV_EXIT_MSR_ANSWER_SIZE, MV_RUN_FLAG_COMPLETE_ONLY,
+    MV_RUN_FLAG_INTERRUPT_WINDOW, MV_RUN_RETURN_STATE_INTERRUPTIBLE,
+    MV_RUN_RETURN_STATE_LINES_ENDED, MV_RUN_RETURN_STATE_NOTED, MV_RUN_RETURN_STATE_SMM,
+    mv_run_return_t,
 };
 
 use crate::dirty_ring::DirtyRing;
@@ -243,6 +244,10 @@ impl Vcpu {
                 Ok(Outcome::Interrupted) if full => {
                     self.area.set_exit_reason(KVM_EXIT_DIRTY_RING_FULL);
                     return 0;
+                }
+                Ok(Outcome::Answered(value)) => {
+                    data[..8].copy_from_slice(&value.to_le_bytes());
+                    bytes = MV_EXIT_HYPERCALL_ANSWER_SIZE as usize;
                 }
                 // Not the client's; or a kick meant for a call that had ended already.
                 Ok(Outcome::Done | Outcome::Interrupted) => {}

@@ -90,6 +90,31 @@ def _x2apic_api(vm: Vm, flags: int) -> None:
     )
 
 
+def _disable_quirks(vm: Vm, disabled: int) -> None:
+    """KVM does not do these things; it does all others."""
+    quirks = sum(quirk for bit, quirk in _QUIRKS.items() if not disabled & bit)
+    vm_op.quirks_set(vm.vmid, quirks)
+
+
+def _disable_known_quirks(vm: Vm, disabled: int) -> None:
+    """The same, for clients that know which there are."""
+    if disabled & ~sum(_QUIRKS):
+        raise KvmError(errno.EINVAL, f"quirks {disabled:#x} are not known")
+    _disable_quirks(vm, disabled)
+
+
+_QUIRKS: Final = {
+    kvm.KVM_X86_QUIRK_LINT0_REENABLED: mv.MV_QUIRK_LINT0_OPEN,
+    # Nothing is cached, whatever CR0.CD says.
+    kvm.KVM_X86_QUIRK_CD_NW_CLEARED: 0,
+    kvm.KVM_X86_QUIRK_LAPIC_MMIO_HOLE: mv.MV_QUIRK_APIC_HOLE,
+    kvm.KVM_X86_QUIRK_OUT_7E_INC_RIP: mv.MV_QUIRK_OUT_7E_STEPS,
+    kvm.KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT: mv.MV_QUIRK_MWAIT_BY_TABLE,
+    kvm.KVM_X86_QUIRK_FIX_HYPERCALL_INSN: mv.MV_QUIRK_HYPERCALL_REPAIR,
+    kvm.KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS: mv.MV_QUIRK_MWAIT_NEVER_UNDEFINED,
+}
+"""What KVM_CAP_DISABLE_QUIRKS2 reports."""
+
 _MSR_REASONS: Final = {
     kvm.KVM_MSR_EXIT_REASON_INVAL: mv.MV_MSR_LEAVE_INVALID,
     kvm.KVM_MSR_EXIT_REASON_UNKNOWN: mv.MV_MSR_LEAVE_UNKNOWN,
@@ -97,6 +122,8 @@ _MSR_REASONS: Final = {
 }
 
 _ENABLE: Final[dict[int, Callable[[Vm, int], None]]] = {
+    kvm.KVM_CAP_DISABLE_QUIRKS: _disable_quirks,
+    kvm.KVM_CAP_DISABLE_QUIRKS2: _disable_known_quirks,
     kvm.KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: _manual_dirty_log,
     kvm.KVM_CAP_DIRTY_LOG_RING: dirty_ring.enable,
     kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: dirty_ring.enable,

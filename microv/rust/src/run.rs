@@ -8,18 +8,22 @@ use std::mem::offset_of;
 
 use cpu_defs::Reg;
 use cpu_defs::msr::IA32_APIC_BASE;
-use cpu_engine::{Exit, MSR_ANSWER_LEN, Pending};
+use cpu_engine::{Exit, HYPERCALL_ANSWER_LEN, MSR_ANSWER_LEN, Pending, Quirks};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::abi::list::mv_rdl_entry_t;
+use crate::abi::quirk::{
+    MV_QUIRK_HYPERCALL_REPAIR, MV_QUIRK_MWAIT_BY_TABLE, MV_QUIRK_MWAIT_NEVER_UNDEFINED,
+    MV_QUIRK_OUT_7E_STEPS,
+};
 use crate::abi::run as abi;
 use crate::abi::run::mv_run_t;
 use crate::call::Call;
 use crate::exit;
 use crate::irqchip::Irqchip;
 use crate::mp_state::MpState;
-use crate::object::Vs;
 use crate::object::vs::{Refusal, State};
+use crate::object::{Vm, Vs};
 use crate::op::{ids, vs};
 use crate::outcome::{Failure, OpResult};
 use crate::page::SharedPage;
@@ -57,6 +61,7 @@ pub fn run(call: &Call) -> OpResult {
     }
     // What the thread has noted for another VS was for nobody.
     drop(cpu_mem::take_noted());
+    vcpu.set_quirks(quirks(&vs.vp.vm));
     let stopped = execute(&vs, &mut state, &input);
     if let Some(Stopped::Exit(Exit::Interrupted)) = stopped
         && state.vcpu.pending().is_none()
@@ -70,7 +75,7 @@ pub fn run(call: &Call) -> OpResult {
         vs.vp.vm.lose();
     }
     Ok(match stopped {
-        Some(Stopped::Exit(exit)) => exit::report(page, &exit),
+        Some(Stopped::Exit(exit)) => exit::report(page, &exit, state.paravirt.allowed(&state.vcpu)),
         Some(Stopped::Ended(vector)) => exit::interrupt_end(page, vector),
         None => exit::invalid_state(page),
     })
@@ -95,6 +100,17 @@ fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
     }
     state.mp_state = MpState::Running;
     Some(Stopped::Exit(state.paravirt.run(&mut state.vcpu, window)))
+}
+
+fn quirks(vm: &Vm) -> Quirks {
+    let quirks = vm.quirks();
+    let has = |quirk: u64| quirks & quirk != 0;
+    Quirks {
+        repair_hypercall: has(MV_QUIRK_HYPERCALL_REPAIR),
+        mwait_never_undefined: has(MV_QUIRK_MWAIT_NEVER_UNDEFINED),
+        mwait_by_table: has(MV_QUIRK_MWAIT_BY_TABLE),
+        out_7e_steps: has(MV_QUIRK_OUT_7E_STEPS),
+    }
 }
 
 fn summary(vs: &Vs, state: &State) -> abi::mv_run_return_t {
@@ -138,6 +154,7 @@ impl Input {
         let wanted = match state.vcpu.pending() {
             Some(Pending::IoIn { bytes } | Pending::MmioRead { bytes }) => bytes,
             Some(Pending::Msr) => MSR_ANSWER_LEN,
+            Some(Pending::Hypercall) => HYPERCALL_ANSWER_LEN,
             Some(Pending::IoOut | Pending::MmioWrite) | None => 0,
         };
         // With a local APIC a start-up may come while it waits here.

@@ -64,6 +64,8 @@ pub struct Lapic {
     errors: u32,
     /// There is a local vector table entry for corrected machine checks.
     cmci: bool,
+    /// LINT0 of the bootstrap processor begins masked.
+    masks_lint0: bool,
 }
 
 impl Lapic {
@@ -78,10 +80,23 @@ impl Lapic {
             tsc_deadline: 0,
             errors: 0,
             cmci: false,
+            masks_lint0: false,
         };
         lapic.reset_registers();
         lapic.set(register::ID, id << 24);
         lapic
+    }
+
+    /// LINT0 of the bootstrap processor is masked now and after each INIT, as in hardware.
+    pub fn mask_lint0(&mut self) {
+        self.masks_lint0 = true;
+        self.set(register::LVT_LINT0, register::LVT_MASKED);
+    }
+
+    /// Whether [`Self::mask_lint0`] was called.
+    #[must_use]
+    pub fn masks_lint0(&self) -> bool {
+        self.masks_lint0
     }
 
     /// INIT: as after power-up, but the ID and IA32_APIC_BASE stay.
@@ -102,7 +117,7 @@ impl Lapic {
         for lvt in self.local_vector_table() {
             self.set(lvt, register::LVT_MASKED);
         }
-        if self.apic_base & base::BSP != 0 {
+        if self.apic_base & base::BSP != 0 && !self.masks_lint0 {
             // Virtual wire mode, as firmware leaves it for a kernel that has no driver for the APIC;
             // KVM starts so too (KVM_X86_QUIRK_LINT0_REENABLED).
             self.set(register::LVT_LINT0, EXT_INT);

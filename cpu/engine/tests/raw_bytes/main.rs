@@ -113,7 +113,9 @@ fn step(vcpu: &mut Vcpu, random: &mut Random, machine: &Machine) -> bool {
                 let data: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
                 exit = vcpu.complete(&data);
             }
-            Some(Pending::IoOut | Pending::MmioWrite | Pending::Msr) => exit = vcpu.complete(&[]),
+            Some(Pending::IoOut | Pending::MmioWrite | Pending::Msr | Pending::Hypercall) => {
+                exit = vcpu.complete(&[]);
+            }
             None => return !matches!(now, Exit::Shutdown | Exit::EmulationFailure { .. }),
         }
     }

@@ -2,7 +2,7 @@
 //! MFENCE, SFENCE, SERIALIZE, MONITOR, MWAIT, PAUSE and NOPs.
 //!
 //! There is no cache: a line is looked at with the permissions of a load, and nothing happens to
-//! it. MONITOR and MWAIT do nothing in ring 0, as KVM has it; MWAITX may end at once.
+//! it. MONITOR and MWAIT do nothing in ring 0, as KVM has it, unless they are taken away; MWAITX may end at once.
 
 use cpu_defs::{Gpr, SegReg};
 use cpu_mmu::{Access, AccessKind};
@@ -28,7 +28,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         | Mnemonic::Monitorx
         | Mnemonic::Mwaitx => |_, _| Ok(()),
         Mnemonic::Monitor | Mnemonic::Mwait => |cpu, _| {
-            if cpu.arch.cpl != 0 { ud() } else { Ok(()) }
+            if cpu.arch.cpl != 0 || !cpu.has_mwait() { ud() } else { Ok(()) }
         },
         Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb => look_at_line,
         Mnemonic::Clzero if op.rep != Rep::Once => undefined,

@@ -12,6 +12,7 @@ mod far;
 mod flags;
 mod frame;
 mod fxsave;
+mod hypercall;
 mod interrupt;
 mod invalidate;
 mod io;
@@ -80,6 +81,7 @@ const FAMILIES: &[fn(&Instruction, &mut Op) -> Option<Handler>] = &[
     syscall::select,
     segment_base::select,
     cache::select,
+    hypercall::select,
     bmi::select,
     random::select,
     crc::select,

@@ -1,14 +1,19 @@
-//! XGETBV, XSETBV, and what CPUID shows of control registers as they are now.
+//! XGETBV, XSETBV, and what CPUID shows of control registers and MSRs as they are now.
 //!
 //! SDM volume 2, "XGETBV", "XSETBV", "CPUID".
 
+use cpu_defs::msr::IA32_MISC_ENABLE;
 use cpu_defs::{CpuidBit, Gpr, cpuid_bit as bit, cr4, find_cpuid};
 use iced_x86::{Instruction, Mnemonic};
 
+use super::msr::Origin;
 use crate::cpu::Cpu;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, gp, ud};
 use crate::xstate::{compacted_len, is_xcr0, standard_len};
+
+/// In IA32_MISC_ENABLE.
+const MISC_ENABLE_MWAIT: u64 = 1 << 18;
 
 pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {
@@ -48,7 +53,32 @@ fn xsetbv(cpu: &mut Cpu, _: &Op) -> Done {
     Ok(())
 }
 
-/// CPUID: EAX, EBX, ECX and EDX of the table, with what follows CR4, XCR0 and IA32_XSS as they are.
+impl Cpu {
+    /// Whether IA32_MISC_ENABLE has them.
+    fn enables_mwait(&self) -> bool {
+        let value = self.msr_store.read(&self.features, IA32_MISC_ENABLE, Origin::Host);
+        value.is_ok_and(|value| value & MISC_ENABLE_MWAIT != 0)
+    }
+
+    /// Whether a value of IA32_MISC_ENABLE would announce MONITOR and MWAIT, or no longer, without
+    /// SSE3, which had them first.
+    pub(super) fn is_mwait_without_sse3(&self, value: u64) -> bool {
+        let changes = self.enables_mwait() != (value & MISC_ENABLE_MWAIT != 0);
+        !self.quirks.mwait_by_table && changes && !self.features.has(bit::SSE3)
+    }
+
+    /// Whether MONITOR and MWAIT are executed.
+    pub(super) fn has_mwait(&self) -> bool {
+        self.quirks.mwait_never_undefined
+            || if self.quirks.mwait_by_table {
+                self.features.has(bit::MONITOR)
+            } else {
+                self.enables_mwait()
+            }
+    }
+}
+
+/// CPUID: EAX, EBX, ECX and EDX of the table, with what follows CR4, XCR0 and MSRs as they are.
 pub(super) fn live_cpuid(cpu: &Cpu, function: u32, index: u32) -> [u32; 4] {
     let Some(entry) = find_cpuid(&cpu.cpuid, function, index) else {
         return [0; 4];
@@ -59,7 +89,13 @@ pub(super) fn live_cpuid(cpu: &Cpu, function: u32, index: u32) -> [u32; 4] {
         (word & !shown.mask()) | if set { shown.mask() } else { 0 }
     };
     match (function, index) {
-        (1, _) => ecx = follow(ecx, bit::OSXSAVE, bit::XSAVE, cr4::OSXSAVE),
+        (1, _) => {
+            ecx = follow(ecx, bit::OSXSAVE, bit::XSAVE, cr4::OSXSAVE);
+            if !cpu.quirks.mwait_by_table {
+                let shown = if cpu.enables_mwait() { bit::MONITOR.mask() } else { 0 };
+                ecx = (ecx & !bit::MONITOR.mask()) | shown;
+            }
+        }
         (7, 0) => ecx = follow(ecx, bit::OSPKE, bit::PKU, cr4::PKE),
         (0xD, 0) => ebx = standard_len(cpu.arch.xcr0) as u32,
         (0xD, 1) if entry.eax & (bit::XSAVEC.mask() | bit::XSAVES.mask()) != 0 => {

@@ -27,8 +27,7 @@ pub(super) fn announced(features: &Features, needs: Needs) -> bool {
         | Needs::MULTIBYTENOP
         | Needs::PAUSE
         | Needs::RDPMC => return true,
-        // KVM executes MONITOR and MWAIT as NOPs whether announced or not
-        // (KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS).
+        // Whether they are #UD is for the moment they are executed: see `Cpu::has_mwait`.
         Needs::MONITOR => return true,
         Needs::PREFETCHW => bit::PREFETCHW,
         Needs::HLE_or_RTM => return features.has(bit::HLE) || features.has(bit::RTM),

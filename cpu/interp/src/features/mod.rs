@@ -101,6 +101,8 @@ impl Features {
     #[must_use]
     pub fn have(&self, instruction: &Instruction) -> bool {
         let form = match instruction.code() {
+            // There is a host to call, however little of virtualization the guest has itself.
+            Code::Vmcall | Code::Vmmcall => return true,
             // With LOCK, CR0 means CR8.
             Code::Mov_r32_cr | Code::Mov_cr_r32 | Code::Mov_r64_cr | Code::Mov_cr_r64 => {
                 !instruction.has_lock_prefix() || self.has(bit::ALT_MOV_CR8)

@@ -70,6 +70,8 @@ super::define::constants! {
     MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL = 0x67;
     /// Extension. R11 VM, R12 nanoseconds, R13 the CLOCK_REALTIME of that moment, or 0 for now.
     MV_VM_OP_CLOCK_SET_IDX_VAL = 0x61;
+    /// Extension. R11 VM, R12 MV_QUIRK_*.
+    MV_VM_OP_QUIRKS_SET_IDX_VAL = 0x70;
     /// Extension. R11 VM; mv_vm_stats_t on the page.
     MV_VM_OP_STATS_GET_IDX_VAL = 0x80;
     /// Extension. As mmio_map, for pages that are mapped and are to be other memory.

@@ -16,6 +16,7 @@ pub mod map;
 pub mod mp_state;
 pub mod msr;
 mod python;
+pub mod quirk;
 pub mod reg;
 pub mod run;
 pub mod stats;
@@ -26,7 +27,7 @@ use define::{Constant, Layout};
 pub use python::python;
 
 /// All constants: (subject, rows).
-pub fn constants() -> [(&'static str, &'static [Constant]); 13] {
+pub fn constants() -> [(&'static str, &'static [Constant]); 14] {
     [
         ("RAX on entry, specification IDs", hypercall::TABLE),
         ("Hypercall indexes", index::TABLE),
@@ -38,6 +39,7 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 13] {
         ("mv_mp_state_t", mp_state::TABLE),
         ("run", run::TABLE),
         ("msr_leave_set, msr_filter_set", msr::TABLE),
+        ("quirks_set", quirk::TABLE),
         ("debug_set", debug::TABLE),
         ("event_get_all, event_set_all", event::TABLE),
         ("Interrupt controllers", irqchip::TABLE),

@@ -23,6 +23,9 @@ super::define::constants! {
     /// Extension. Many pages were written for the first time; dirty_log_take tells which.
     mv_exit_reason_t_noted = 0x81;
 
+    /// Extension. VMCALL or VMMCALL of the guest.
+    mv_exit_reason_t_hypercall = 0x44;
+
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;
     MV_RUN_MAX_IOMEM_SIZE = 0xEA0;
@@ -45,6 +48,11 @@ super::define::constants! {
     MV_EXIT_MSR_WRITE = 2;
     /// Bytes of iomem that answer an MSR exit: the value of a read, then 0, or not for #GP.
     MV_EXIT_MSR_ANSWER_SIZE = 16;
+
+    /// In `flags` of mv_exit_hypercall_t: the caller is in 64-bit mode.
+    MV_EXIT_HYPERCALL_LONG = 1 << 0;
+    /// Bytes of iomem that answer a hypercall: RAX.
+    MV_EXIT_HYPERCALL_ANSWER_SIZE = 8;
 
     MV_EXIT_IO_IN = 0;
     MV_EXIT_IO_OUT = 1;
@@ -137,6 +145,17 @@ super::define::layouts! {
         0x10 data: u64,
         /// MV_MSR_LEAVE_*.
         0x18 reason: u64,
+    }
+
+    mv_exit_hypercall_t, size 0x40 {
+        /// RAX, RBX, RCX, RDX, RSI; 32 bits of each outside 64-bit mode.
+        0x00 args: [u64; 5],
+        /// MV_EXIT_HYPERCALL_*.
+        0x28 flags: u64,
+        /// The caller's privilege level.
+        0x30 cpl: u64,
+        /// EAX of CPUID leaf 40000001H where paravirt_enforce is on, else all ones.
+        0x38 features: u64,
     }
 
     mv_exit_debug_t, size 0x20 {

@@ -35,6 +35,8 @@ pub struct Local<'a> {
     pub lapic: &'a mut Lapic,
     /// The VM's controllers.
     pub irqchip: &'a Irqchip,
+    /// MV_QUIRK_APIC_HOLE.
+    pub hole: bool,
     /// The VM's timer.
     pub pit: Option<&'a Arc<PitTimer>>,
     /// Where senders find its local APIC.
@@ -49,7 +51,10 @@ impl Local<'_> {
         if let Some(offset) = self.lapic_offset(gpa) {
             bytes.fill(0xFF);
             let inside = offset as usize % 4 + bytes.len() <= 4 && offset % 16 < 4;
-            if !self.lapic.x2apic() && inside {
+            if !self.listens() {
+                return self.hole;
+            }
+            if inside {
                 let value = self.lapic.read_mmio((offset >> 4) as u8, now_ns());
                 let from = offset as usize % 4;
                 bytes.copy_from_slice(&value.to_le_bytes()[from..from + bytes.len()]);
@@ -67,8 +72,11 @@ impl Local<'_> {
     pub fn write_memory(&mut self, gpa: u64, bytes: &[u8]) -> Access {
         if let Some(offset) = self.lapic_offset(gpa) {
             let aligned = offset.is_multiple_of(16);
+            if !self.listens() {
+                return if self.hole { Access::Done } else { Access::Elsewhere };
+            }
             return match <[u8; 4]>::try_from(bytes) {
-                Ok(word) if aligned && !self.lapic.x2apic() => {
+                Ok(word) if aligned => {
                     let value = u32::from_le_bytes(word);
                     let effect = self.lapic.write_mmio((offset >> 4) as u8, value, now_ns());
                     self.carry_out(effect)
@@ -87,8 +95,12 @@ impl Local<'_> {
 
     fn lapic_offset(&self, gpa: u64) -> Option<u64> {
         let page = self.lapic.apic_base() & !0xFFF;
-        let offset = gpa.checked_sub(page).filter(|offset| *offset < LAPIC_LEN)?;
-        self.lapic.enabled().then_some(offset)
+        gpa.checked_sub(page).filter(|offset| *offset < LAPIC_LEN)
+    }
+
+    /// Whether the local APIC's registers are memory.
+    fn listens(&self) -> bool {
+        self.lapic.enabled() && !self.lapic.x2apic()
     }
 
     /// Reads a port. False: no controller has it.

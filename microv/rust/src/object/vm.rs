@@ -9,6 +9,7 @@ use cpu_engine::{MsrFilter, MsrRules, TscClock};
 use super::members::Members;
 use super::memory::Memory;
 use super::presence::Presence;
+use crate::abi::quirk::MV_QUIRK_ALL;
 use crate::clock::Clock;
 use crate::irqchip::pit::PitTimer;
 use crate::irqchip::x2apic_format::X2apicFormat;
@@ -47,6 +48,8 @@ pub struct Vm {
     clock_changes: AtomicU64,
     /// Where the guest has its paravirtual wall clock.
     pub wall_clock: AtomicU64,
+    /// MV_QUIRK_*
+    quirks: AtomicU64,
     msr_rules: Mutex<MsrRules>,
     msr_filter: Mutex<MsrFilter>,
     flush_requests: AtomicU64,
@@ -74,6 +77,7 @@ impl Vm {
             clock: Mutex::default(),
             clock_changes: AtomicU64::new(0),
             wall_clock: AtomicU64::new(0),
+            quirks: AtomicU64::new(MV_QUIRK_ALL),
             msr_rules: Mutex::default(),
             msr_filter: Mutex::default(),
             flush_requests: AtomicU64::new(0),
@@ -219,6 +223,17 @@ impl Vm {
         change(&mut self.msr_rules.lock().unwrap_or_else(PoisonError::into_inner));
         self.msr_changes.fetch_add(1, Ordering::Release);
         self.vcpus().iter().for_each(|vcpu| vcpu.ask_for_exit());
+    }
+
+    /// MV_QUIRK_*
+    pub fn quirks(&self) -> u64 {
+        self.quirks.load(Ordering::Acquire)
+    }
+
+    /// Replaces MV_QUIRK_*. A vCPU that runs leaves, and follows them when it is run again.
+    pub fn set_quirks(&self, quirks: u64) {
+        self.quirks.store(quirks, Ordering::Release);
+        self.vcpus().iter().for_each(|vcpu| vcpu.kick.exit());
     }
 
     /// The rules, if they have changed since `seen`, which is set to now.

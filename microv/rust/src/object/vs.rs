@@ -16,6 +16,7 @@ use cpu_paravirt::msr;
 use super::Vp;
 use super::local_apic::{LocalApic, MsrRefused};
 use super::presence::{Presence, Present};
+use crate::abi::quirk::{MV_QUIRK_APIC_HOLE, MV_QUIRK_LINT0_OPEN};
 use crate::alarm::now_ns;
 use crate::clock::Clock;
 use crate::irqchip::local::Local;
@@ -90,11 +91,14 @@ impl Vs {
         )
         .with_smm_memory(Arc::clone(&vp.vm.memory.smm));
         vcpu.set_platform_msrs(platform_msrs(vp.vm.irqchip.get().is_some()));
-        let lapic = vp
-            .vm
-            .irqchip
-            .get()
-            .map(|_| LocalApic::new(0, vcpu.msr(IA32_APIC_BASE).unwrap_or(0), &presence));
+        let lapic = vp.vm.irqchip.get().map(|_| {
+            let apic_base = vcpu.msr(IA32_APIC_BASE).unwrap_or(0);
+            let mut local = LocalApic::new(0, apic_base, &presence);
+            if vp.vm.quirks() & MV_QUIRK_LINT0_OPEN == 0 {
+                local.lapic.mask_lint0();
+            }
+            local
+        });
         presence.tsc_khz.store(tsc.real_khz(), Ordering::Relaxed);
         vp.vm.add_vcpu(Arc::clone(&presence));
         let counters = vcpu.counters();
@@ -148,6 +152,7 @@ impl Vs {
         let local = Local {
             lapic,
             irqchip: vm.irqchip.get()?,
+            hole: vm.quirks() & MV_QUIRK_APIC_HOLE != 0,
             pit: vm.pit.get(),
             presence: &self.presence,
             vcpus,
@@ -255,7 +260,11 @@ impl State {
     /// Replaces the local APIC by one after power-up with this ID; false where there is none.
     pub fn set_apic_id(&mut self, id: u32) -> bool {
         let Some(local) = &mut self.lapic else { return false };
+        let masks_lint0 = local.lapic.masks_lint0();
         *local = LocalApic::new(id, local.lapic.apic_base(), &self.presence);
+        if masks_lint0 {
+            local.lapic.mask_lint0();
+        }
         true
     }
 

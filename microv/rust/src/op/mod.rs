@@ -11,6 +11,7 @@ pub mod ids;
 mod msr_rules;
 mod pages;
 pub mod pp;
+mod quirks;
 mod stats;
 pub mod vm;
 pub mod vp;

@@ -125,7 +125,7 @@ impl Paravirt {
     }
 
     /// Features that the guest may use.
-    fn allowed(&self, vcpu: &Vcpu) -> u32 {
+    pub fn allowed(&self, vcpu: &Vcpu) -> u32 {
         if self.enforce_cpuid { features::announced(vcpu.cpuid()) } else { u32::MAX }
     }
 

@@ -181,6 +181,9 @@ impl Cpu {
             _ if is_mc_ctl2(index) && value != 0 && !self.has_cmci() => {
                 return Err(MsrRefusal::Invalid);
             }
+            msr::IA32_MISC_ENABLE if self.is_mwait_without_sse3(value) => {
+                return Err(MsrRefusal::Invalid);
+            }
             _ => return self.msr_store.write(&self.features, index, value, origin),
         }
         Ok(())

@@ -197,7 +197,7 @@ fn find(features: &Features, index: u32, origin: Origin) -> Option<(&'static Row
 
 impl MsrStore {
     /// Reads an MSR of the table.
-    pub(super) fn read(
+    pub(in crate::exec) fn read(
         &self,
         features: &Features,
         index: u32,

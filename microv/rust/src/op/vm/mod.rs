@@ -10,7 +10,7 @@ use crate::call::Call;
 use crate::mdl::Direction;
 use crate::object::vm::MapClaim;
 use crate::object::{RetireError, Vm};
-use crate::op::{dirty_log, ids, msr_rules, pages, stats};
+use crate::op::{dirty_log, ids, msr_rules, pages, quirks, stats};
 use crate::outcome::{Failure, OpResult, Outcome};
 use crate::slots::{MapOperation, Progress};
 
@@ -32,6 +32,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_MSR_LEAVE_SET_IDX_VAL => msr_rules::leave_set(call),
         index::MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL => msr_rules::platform_info_set(call),
         index::MV_VM_OP_MSR_FILTER_SET_IDX_VAL => msr_rules::filter_set(call),
+        index::MV_VM_OP_QUIRKS_SET_IDX_VAL => quirks::set(call),
         index::MV_VM_OP_MMIO_REPLACE_IDX_VAL => map_or_unmap(call, Direction::Replace),
         index::MV_VM_OP_REFUSE_SET_IDX_VAL => pages::refuse_set(call),
         index::MV_VM_OP_POPULATE_IDX_VAL => pages::populate(call),
