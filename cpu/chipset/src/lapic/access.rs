@@ -7,7 +7,7 @@ use super::{Effect, Lapic, REGISTERS, Refused};
 
 /// Bits of the spurious-interrupt vector register.
 const SVR_WRITABLE: u32 = 0x3FF;
-/// Bits of the interrupt command register.
+/// Bits of the interrupt command register that x2APIC mode knows.
 const ICR_WRITABLE: u32 = 0xC_CFFF;
 /// Bytes of the saved image.
 pub const IMAGE_LEN: usize = REGISTERS * 16;
@@ -192,7 +192,7 @@ impl Lapic {
 
     /// Interrupt command: the message it sends.
     fn command(&mut self, value: u64) -> Effect {
-        let (low, high) = (value as u32 & ICR_WRITABLE, (value >> 32) as u32);
+        let (low, high) = (value as u32 & !register::ICR_BUSY, (value >> 32) as u32);
         self.set(register::ICR_LOW, low);
         self.set(register::ICR_HIGH, high);
         let mode = DeliveryMode::from_bits(low >> 8);
