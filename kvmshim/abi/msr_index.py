@@ -2,6 +2,7 @@
 
 from typing import Final
 
+MSR_IA32_TSC: Final = 0x10
 MSR_IA32_APICBASE: Final = 0x1B
 MSR_IA32_APICBASE_BSP: Final = 1 << 8
 X2APIC_ENABLE: Final = 1 << 10

@@ -85,6 +85,23 @@ class Slot:
         return self.space == space and self.gpa < gpa + size and gpa < self.gpa + self.size
 
 
+@dataclass(frozen=True, slots=True)
+class TscWrite:
+    """The last write of a vCPU's time-stamp counter by the client, or a new vCPU's begin."""
+
+    khz: int
+    offset: int
+    """What the counter is ahead of the host's, once that is scaled; mod 2^64."""
+    value: int
+    unmoved: int
+    """The host's counter at that moment, scaled."""
+
+    def is_near(self, value: int, unmoved: int) -> bool:
+        """Whether `value` is meant to be the same counter later, when the host's is `unmoved`."""
+        ahead = value - self.value - (unmoved - self.unmoved)
+        return value == 0 or abs(ahead) < self.khz * 1000
+
+
 @dataclass(eq=False, slots=True)
 class Vm:
     """One VM. `process` is the client that made it: KVM refuses every other one."""
@@ -116,6 +133,7 @@ class Vm:
     triple_fault_event: bool = False
     mmu_pages: int = 0
     """What KVM_SET_NR_MMU_PAGES was given."""
+    tsc_write: TscWrite | None = None
     tsc_khz: int = 0
     """Frequency of the time-stamp counter of new vCPUs; 0 is the host's."""
     files: int = 1

@@ -33,5 +33,5 @@ pub use state::{
     FCW, FOP, FPU_DP, FPU_IP, FSW, FTW, FpuState, LEGACY_LEN, MXCSR, MXCSR_INIT, MXCSR_LEGAL,
     MXCSR_MASK, XMM0,
 };
-pub use tsc::{host_tsc, host_tsc_khz, is_near};
+pub use tsc::{host_tsc, host_tsc_khz, host_tsc_ordered, is_near};
 pub use x87::{PointerForm, X87_LEN, X87Pointers};

@@ -1,7 +1,7 @@
 //! The host's time-stamp counter and its frequency.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::_rdtsc;
+use std::arch::x86_64::{_mm_lfence, _rdtsc};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,17 @@ const GLANCE_PPM: u64 = 1000;
 pub fn host_tsc() -> u64 {
     // SAFETY: every x86-64 processor has RDTSC; no operating system here takes it from user code.
     unsafe { _rdtsc() }
+}
+
+/// The count when every earlier load has its value: what one processor has read from another comes
+/// before what it reads here.
+#[must_use]
+pub fn host_tsc_ordered() -> u64 {
+    // SAFETY: every x86-64 processor has LFENCE and RDTSC, as in `host_tsc`.
+    unsafe {
+        _mm_lfence();
+        _rdtsc()
+    }
 }
 
 /// Ticks of the counter per millisecond; found out once, which takes a moment.

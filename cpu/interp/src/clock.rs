@@ -3,7 +3,7 @@
 //! SDM volume 3, "TSC Scaling"; APM volume 2, "TSC Ratio MSR". At the host's own frequency nothing is
 //! scaled, so that the guest's counter is the host's plus an offset, to the tick.
 
-use cpu_host::{host_tsc, host_tsc_khz, is_near};
+use cpu_host::{host_tsc, host_tsc_khz, host_tsc_ordered, is_near};
 
 /// Fraction bits of the ratio.
 const FRACTION: u32 = 48;
@@ -58,7 +58,7 @@ impl TscClock {
     /// The present count.
     #[must_use]
     pub fn now(&self) -> u64 {
-        self.at(host_tsc())
+        self.at(host_tsc_ordered())
     }
 
     /// The count at a count of the host's.

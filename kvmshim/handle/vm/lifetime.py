@@ -12,6 +12,7 @@ from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import limits
 from kvmshim.abi.msr_index import MSR_IA32_APICBASE, MSR_IA32_APICBASE_BSP
 from kvmshim.errors import KvmError
+from kvmshim.handle.tsc_match import begin_tsc
 from kvmshim.objects.system import System
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Irqchip, Vm
@@ -83,7 +84,9 @@ def _new_vcpu(vm: Vm, vcpu_id: int) -> Vcpu:
         vs_op.apic_id_set(vsid, vcpu_id)
         if boots:
             vs_op.mp_state_set(vsid, mv.mv_mp_state_t_running)
-    return Vcpu(vm, vcpu_id, vpid, vsid)
+    vcpu = Vcpu(vm, vcpu_id, vpid, vsid)
+    begin_tsc(vcpu)
+    return vcpu
 
 
 def _set_initial_state(vsid: int, *, boots: bool) -> None:
