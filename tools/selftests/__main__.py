@@ -70,6 +70,7 @@ def _results(entries: list[Entry], programs: Path, jobs: int) -> Iterator[table.
                 entry.arguments,
                 entry.limit_seconds,
                 logs / f"{entry.name}.txt",
+                cpu=entry.cpu,
             ): entry
             for entry in entries
         }

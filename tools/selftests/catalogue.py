@@ -20,9 +20,11 @@ class Entry:
     tier: int
     ci: bool
     arguments: list[str]
+    cpu: str
+    """The vendor that `kvmshim run` is told; empty for the host's."""
     expected: frozenset[Verdict]
     why: str
-    """Why it has arguments, skips or fails."""
+    """Why it has arguments or a vendor, skips or fails."""
     limit_seconds: float
 
     @property
@@ -46,13 +48,14 @@ def _entry(path: str, table: dict[str, Any]) -> Entry:
         table["tier"],
         table.get("ci", True),
         table.get("arguments", "").split(),
+        table.get("cpu", ""),
         expected,
         table.get("why", ""),
         table.get("seconds", _LIMIT_SECONDS),
     )
-    if (entry.arguments or expected != {Verdict.PASS}) and not entry.why:
+    if (entry.arguments or entry.cpu or expected != {Verdict.PASS}) and not entry.why:
         raise ValueError(f"{path} has no `why`")
-    unknown = table.keys() - {"tier", "ci", "arguments", "expect", "why", "seconds"}
+    unknown = table.keys() - {"tier", "ci", "arguments", "cpu", "expect", "why", "seconds"}
     if unknown:
         raise ValueError(f"{path} has unknown keys: {unknown}")
     return entry

@@ -38,22 +38,16 @@ class Outcome:
     seconds: float
 
 
-def run(program: Path, arguments: list[str], limit_seconds: float, log: Path) -> Outcome:
-    """Runs it with a /dev/kvm of its own; what it prints goes to `log`.
+def run(
+    program: Path, arguments: list[str], limit_seconds: float, log: Path, *, cpu: str = ""
+) -> Outcome:
+    """Runs it with a /dev/kvm of its own; what it prints goes to `log`. `cpu`: intel or amd.
 
     It and its children are a process group, of which nothing lives on after `limit_seconds`.
     """
-    guarded: list[Path | str] = [
-        _KVMSHIM,
-        "run",
-        "--",
-        sys.executable,
-        "-I",
-        "-S",
-        _GUARD,
-        program,
-        *arguments,
-    ]
+    options = ["--cpu", cpu] if cpu else []
+    guard: list[Path | str] = [sys.executable, "-I", "-S", _GUARD]
+    guarded = [_KVMSHIM, "run", *options, "--", *guard, program, *arguments]
     return watch(program.name, guarded, limit_seconds, log)
 
 

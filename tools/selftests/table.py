@@ -35,7 +35,7 @@ def markdown(rows: Iterable[Row]) -> str:
     lines = ["| tier | program | result | s | why |", "|---|---|---|---|---|"]
     for entry, outcome in sorted(rows, key=lambda row: (row[0].tier, row[0].name)):
         command = " ".join([entry.name, *entry.arguments])
-        plain = outcome.verdict is Verdict.PASS and not entry.arguments
+        plain = outcome.verdict is Verdict.PASS and not entry.arguments and not entry.cpu
         cells = [
             str(entry.tier),
             f"`{command}`",

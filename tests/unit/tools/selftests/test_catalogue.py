@@ -35,8 +35,20 @@ def test_several_results_may_be_expected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ['expect = "skip"', 'arguments = "-m 1"', 'expect = "sometimes"\nwhy = "?"', "tiers = 1"],
-    ids=["skip without why", "arguments without why", "unknown result", "unknown key"],
+    [
+        'expect = "skip"',
+        'cpu = "intel"',
+        'arguments = "-m 1"',
+        'expect = "sometimes"\nwhy = "?"',
+        "tiers = 1",
+    ],
+    ids=[
+        "skip without why",
+        "vendor without why",
+        "arguments without why",
+        "unknown result",
+        "unknown key",
+    ],
 )
 def test_entry_that_says_too_little_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(ValueError, match=r"no `why`|unknown keys|not a valid Verdict"):
