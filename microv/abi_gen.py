@@ -101,6 +101,7 @@ MV_VM_OP_LINES_ENDED_IDX_VAL: Final = 0x4B
 MV_VM_OP_X2APIC_FORMAT_SET_IDX_VAL: Final = 0x4C
 MV_VM_OP_DIRTY_LOG_NOTE_IDX_VAL: Final = 0x84
 MV_VM_OP_DIRTY_LOG_CLEAR_LIST_IDX_VAL: Final = 0x85
+MV_VM_OP_HYPERCALL_LEAVE_SET_IDX_VAL: Final = 0xC0
 MV_VP_OP_CREATE_VP_IDX_VAL: Final = 0x0
 MV_VP_OP_DESTROY_VP_IDX_VAL: Final = 0x1
 MV_VP_OP_VMID_IDX_VAL: Final = 0x2
@@ -344,6 +345,7 @@ MV_EXIT_MSR_READ: Final = 0x1
 MV_EXIT_MSR_WRITE: Final = 0x2
 MV_EXIT_MSR_ANSWER_SIZE: Final = 0x10
 MV_EXIT_HYPERCALL_LONG: Final = 0x1
+MV_HYPERCALL_LEAVE_MAP_GPA_RANGE: Final = 0x1000
 MV_EXIT_HYPERCALL_ANSWER_SIZE: Final = 0x8
 MV_EXIT_IO_IN: Final = 0x0
 MV_EXIT_IO_OUT: Final = 0x1
@@ -691,15 +693,13 @@ class mv_exit_hypercall_t(ctypes.LittleEndianStructure):
         ("args", ctypes.c_uint64 * 5),
         ("flags", ctypes.c_uint64),
         ("cpl", ctypes.c_uint64),
-        ("features", ctypes.c_uint64),
     )
     args: "ctypes.Array[ctypes.c_uint64]"
     flags: int
     cpl: int
-    features: int
 
 
-assert ctypes.sizeof(mv_exit_hypercall_t) == 0x40
+assert ctypes.sizeof(mv_exit_hypercall_t) == 0x38
 
 
 class mv_exit_debug_t(ctypes.LittleEndianStructure):

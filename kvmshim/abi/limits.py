@@ -39,3 +39,6 @@ KVMSHIM_CAP_IDENTITY: Final = 0x6B76736D
 
 KVM_MAX_IRQ_ROUTES: Final = 4096
 """Lines and entries of a routing table; what KVM_CAP_IRQ_ROUTING reports."""
+
+KVM_EXIT_HYPERCALL_VALID_MASK: Final = 1 << 12
+"""Of KVM_CAP_EXIT_HYPERCALL: KVM_HC_MAP_GPA_RANGE; `arch/x86/kvm/x86.c`."""

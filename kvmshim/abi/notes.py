@@ -65,6 +65,7 @@ ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: "the same for who orders the accesses",
     kvm.KVM_CAP_KVMCLOCK_CTRL: "KVM_KVMCLOCK_CTRL",
     kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: "guests get only what their CPUID has of KVM's own",
+    kvm.KVM_CAP_EXIT_HYPERCALL: "KVM_HC_MAP_GPA_RANGE leaves with KVM_EXIT_HYPERCALL",
     kvm.KVM_CAP_IRQCHIP: "KVM_CREATE_IRQCHIP: PIC, IOAPIC and local APICs",
     kvm.KVM_CAP_PIT: "KVM_CREATE_PIT",
     kvm.KVM_CAP_PIT2: "KVM_CREATE_PIT2",

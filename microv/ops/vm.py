@@ -218,3 +218,8 @@ def clock_set(vmid: int, ns: int, realtime: int = 0) -> None:
 def _for_portion(group_index: int, vmid: int, portion: list[Run]) -> None:
     shared_page().write(mdl.to_page(portion))
     with_handle(group_index, vmid, mv.MV_SELF_ID)
+
+
+def hypercall_leave_set(vmid: int, hypercalls: int) -> None:
+    """MV_HYPERCALL_LEAVE_*: what the root answers. INVALID_INPUT_REG2: an unknown flag."""
+    with_handle(_OP | mv.MV_VM_OP_HYPERCALL_LEAVE_SET_IDX_VAL, vmid, hypercalls)

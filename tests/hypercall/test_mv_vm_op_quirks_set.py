@@ -26,13 +26,13 @@ def native_and_other() -> tuple[bytes, bytes]:
 
 def test_call_leaves_with_its_arguments_and_is_answered() -> None:
     native, _ = native_and_other()
-    values = [0x1_0000_0000 | number for number in range(1, 6)]
+    values = [0x1_0000_0000 | number for number in range(101, 106)]
     with Guest(native + _HLT) as guest:
         exit_ = vs.run(guest.vsid, regs=list(zip(_ARGUMENTS, values, strict=True)))
         assert exit_.reason == mv.mv_exit_reason_t_hypercall
         assert isinstance(exit_.details, mv.mv_exit_hypercall_t)
         details = exit_.details
-        assert (list(details.args), details.flags, details.cpl) == ([1, 2, 3, 4, 5], 0, 0)
+        assert (list(details.args), details.flags, details.cpl) == ([101, 102, 103, 104, 105], 0, 0)
         assert vs.reg_get(guest.vsid, mv.mv_reg_t_rip) == CODE
         with pytest.raises(MvError, match="FAILURE_UNKNOWN"):
             vs.run(guest.vsid, iomem=bytes(4))

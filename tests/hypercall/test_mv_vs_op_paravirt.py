@@ -1,4 +1,4 @@
-"""mv_vs_op_guest_stopped, paravirt_enforce, wait_with (extensions)."""
+"""mv_vs_op_guest_stopped, paravirt_enforce, wait_with, and mv_vm_op_hypercall_leave_set."""
 
 import ctypes
 import threading
@@ -7,7 +7,7 @@ import pytest
 
 from microv import abi_gen as mv
 from microv.call import hypercall, process_handle
-from microv.ops import vs
+from microv.ops import vm, vs
 from microv.status import MvError
 from tests.hypercall.guest import CODE, Guest
 
@@ -51,3 +51,15 @@ def test_a_vs_that_is_none_is_refused(bad_vsid: int) -> None:
         vs.paravirt_enforce(bad_vsid, enforce=True)
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         vs.wait_with(bad_vsid, 0)
+
+
+def test_hypercalls_that_leave_are_known(vmid: int) -> None:
+    for hypercalls in (mv.MV_HYPERCALL_LEAVE_MAP_GPA_RANGE, 0):
+        vm.hypercall_leave_set(vmid, hypercalls)
+    with pytest.raises(MvError, match="INVALID_INPUT_REG2"):
+        vm.hypercall_leave_set(vmid, 1)
+
+
+def test_a_vm_that_is_none_is_refused(bad_vmid: int) -> None:
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vm.hypercall_leave_set(bad_vmid, 0)

@@ -44,6 +44,8 @@ pub enum Pending {
     MmioData(usize),
     /// Data and error of `kvm_run.msr`.
     MsrAnswer,
+    /// `kvm_run.hypercall.ret`.
+    HypercallAnswer,
 }
 
 const PAGE_SIZE: u64 = 4096;
@@ -78,7 +80,7 @@ pub fn translate(
         mv_exit_reason_t_msr => Outcome::Client(msr(&page.details(), area)),
         mv_exit_reason_t_memory_fault => memory_fault(&page.details(), area),
         mv_exit_reason_t_noted => Outcome::Done,
-        mv_exit_reason_t_hypercall => Outcome::Answered(hypercall::answer(&page.details())),
+        mv_exit_reason_t_hypercall => hypercall::answer(&page.details(), area),
         mv_exit_reason_t_debug => debug(&page.details(), area),
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),

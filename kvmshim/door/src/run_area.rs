@@ -193,6 +193,13 @@ impl RunArea {
         unsafe { (data.read_volatile(), error.read_volatile() != 0) }
     }
 
+    /// What the client answers to a hypercall.
+    pub fn hypercall_answer(&self) -> u64 {
+        let answer = at!(self, __bindgen_anon_1.hypercall.ret);
+        // SAFETY: see `at!`.
+        unsafe { answer.read_volatile() }
+    }
+
     /// Copies the first bytes of the page of port data.
     ///
     /// # Panics

@@ -286,6 +286,10 @@ impl Vcpu {
                 data[8] = refused.into();
                 MV_EXIT_MSR_ANSWER_SIZE as usize
             }
+            Pending::HypercallAnswer => {
+                data[..8].copy_from_slice(&self.area.hypercall_answer().to_le_bytes());
+                MV_EXIT_HYPERCALL_ANSWER_SIZE as usize
+            }
             Pending::MmioData(bytes) => {
                 data[..8].copy_from_slice(&self.area.mmio_data());
                 bytes

@@ -115,6 +115,14 @@ _QUIRKS: Final = {
 }
 """What KVM_CAP_DISABLE_QUIRKS2 reports."""
 
+
+def _exit_hypercall(vm: Vm, hypercalls: int) -> None:
+    """Hypercalls, by the bit of their number, that leave with KVM_EXIT_HYPERCALL."""
+    if hypercalls & ~limits.KVM_EXIT_HYPERCALL_VALID_MASK:
+        raise KvmError(errno.EINVAL, f"hypercalls {hypercalls:#x} are not the client's")
+    vm_op.hypercall_leave_set(vm.vmid, hypercalls)
+
+
 _MSR_REASONS: Final = {
     kvm.KVM_MSR_EXIT_REASON_INVAL: mv.MV_MSR_LEAVE_INVALID,
     kvm.KVM_MSR_EXIT_REASON_UNKNOWN: mv.MV_MSR_LEAVE_UNKNOWN,
@@ -132,6 +140,7 @@ _ENABLE: Final[dict[int, Callable[[Vm, int], None]]] = {
     kvm.KVM_CAP_SPLIT_IRQCHIP: _split_irqchip,
     kvm.KVM_CAP_X2APIC_API: _x2apic_api,
     kvm.KVM_CAP_MAX_VCPU_ID: _max_vcpu_id,
+    kvm.KVM_CAP_EXIT_HYPERCALL: _exit_hypercall,
     kvm.KVM_CAP_EXCEPTION_PAYLOAD: _exception_payload,
     kvm.KVM_CAP_X86_TRIPLE_FAULT_EVENT: _triple_fault_event,
 }

@@ -152,6 +152,7 @@ impl Processor<'_> {
         loop {
             self.take_signals();
             let halted = match *self.mp_state {
+                MpState::Wait if self.beside.local.presence.take_unhalted() => Halted::Woken,
                 MpState::Wait => self.vcpu.poll_halted(&mut self.beside),
                 MpState::Initial | MpState::Init => match self.vcpu.poll_halted(&mut self.beside) {
                     // Only INIT and start-up wake it, which are reasons to leave the poll.

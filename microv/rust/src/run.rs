@@ -75,7 +75,7 @@ pub fn run(call: &Call) -> OpResult {
         vs.vp.vm.lose();
     }
     Ok(match stopped {
-        Some(Stopped::Exit(exit)) => exit::report(page, &exit, state.paravirt.allowed(&state.vcpu)),
+        Some(Stopped::Exit(exit)) => exit::report(page, &exit),
         Some(Stopped::Ended(vector)) => exit::interrupt_end(page, vector),
         None => exit::invalid_state(page),
     })

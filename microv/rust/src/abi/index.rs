@@ -109,6 +109,8 @@ super::define::constants! {
     MV_VM_OP_DIRTY_LOG_NOTE_IDX_VAL = 0x84;
     /// Extension. R11 VM; mv_written_t on the page. As dirty_log_clear for pages anywhere.
     MV_VM_OP_DIRTY_LOG_CLEAR_LIST_IDX_VAL = 0x85;
+    /// Extension. R11 VM, R12 MV_HYPERCALL_LEAVE_*.
+    MV_VM_OP_HYPERCALL_LEAVE_SET_IDX_VAL = 0xC0;
 
     MV_VP_OP_CREATE_VP_IDX_VAL = 0x0;
     MV_VP_OP_DESTROY_VP_IDX_VAL = 0x1;

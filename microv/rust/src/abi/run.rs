@@ -51,6 +51,8 @@ super::define::constants! {
 
     /// In `flags` of mv_exit_hypercall_t: the caller is in 64-bit mode.
     MV_EXIT_HYPERCALL_LONG = 1 << 0;
+    /// Of hypercall_leave_set: KVM_HC_MAP_GPA_RANGE leaves; without, there is no such hypercall.
+    MV_HYPERCALL_LEAVE_MAP_GPA_RANGE = 1 << 12;
     /// Bytes of iomem that answer a hypercall: RAX.
     MV_EXIT_HYPERCALL_ANSWER_SIZE = 8;
 
@@ -147,15 +149,13 @@ super::define::layouts! {
         0x18 reason: u64,
     }
 
-    mv_exit_hypercall_t, size 0x40 {
+    mv_exit_hypercall_t, size 0x38 {
         /// RAX, RBX, RCX, RDX, RSI; 32 bits of each outside 64-bit mode.
         0x00 args: [u64; 5],
         /// MV_EXIT_HYPERCALL_*.
         0x28 flags: u64,
         /// The caller's privilege level.
         0x30 cpl: u64,
-        /// EAX of CPUID leaf 40000001H where paravirt_enforce is on, else all ones.
-        0x38 features: u64,
     }
 
     mv_exit_debug_t, size 0x20 {

@@ -7,12 +7,11 @@ use crate::outcome::Outcome;
 use crate::page::SharedPage;
 
 /// Reports the call. The next run brings MV_EXIT_HYPERCALL_ANSWER_SIZE bytes.
-pub fn report(page: &SharedPage, exit: &HypercallExit, features: u32) -> Outcome {
+pub fn report(page: &SharedPage, exit: &HypercallExit) -> Outcome {
     let layout = mv_exit_hypercall_t {
         args: exit.args,
         flags: if exit.long { MV_EXIT_HYPERCALL_LONG } else { 0 },
         cpl: exit.cpl.into(),
-        features: features.into(),
     };
     page.write(super::OFFSET, &layout);
     super::reason(mv_exit_reason_t_hypercall)

@@ -23,14 +23,14 @@ pub use interrupt_end::report as interrupt_end;
 /// Where the structure of an exit begins on the page, behind mv_run_return_t.
 const OFFSET: usize = abi::MV_RUN_RETURN_EXIT_OFFSET as usize;
 
-/// Puts the details of an exit on the page. `features`: which paravirtual ones the guest may use. Exits that are a reason and nothing else put none there.
-pub fn report(page: &SharedPage, exit: &Exit, features: u32) -> Outcome {
+/// Puts the details of an exit on the page. Exits that are a reason and nothing else put none there.
+pub fn report(page: &SharedPage, exit: &Exit) -> Outcome {
     match exit {
         Exit::Io(exit) => io::report(page, exit),
         Exit::Mmio(exit) => mmio::report(page, exit),
         Exit::Msr(exit) => msr::report(page, exit),
         Exit::Refused { gpa } => memory_fault::report(page, *gpa),
-        Exit::Hypercall(exit) => hypercall::report(page, exit, features),
+        Exit::Hypercall(exit) => hypercall::report(page, exit),
         Exit::Debug(exit) => debug::report(page, exit),
         Exit::EmulationFailure { bytes, len } => unknown::emulation(page, *bytes, *len),
         Exit::Noted => reason(abi::mv_exit_reason_t_noted),

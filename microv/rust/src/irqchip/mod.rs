@@ -205,6 +205,11 @@ impl Irqchip {
         self.arbiter.deliver(vcpus, None, message)
     }
 
+    /// Delivers a message to one processor.
+    pub fn send_to(&self, vcpu: &Arc<Presence>, message: &Message) -> Delivered {
+        self.arbiter.deliver(std::slice::from_ref(vcpu), Some(vcpu), message)
+    }
+
     /// Delivers a message of a local APIC.
     pub fn send_from(&self, vcpus: &[Arc<Presence>], sender: &Presence, message: &Message) {
         self.arbiter.deliver(vcpus, Some(sender), message);

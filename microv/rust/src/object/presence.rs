@@ -19,6 +19,8 @@ pub struct Presence {
     pub kick: Arc<Kick>,
     /// Its local APIC, where the VM has interrupt controllers.
     pub lapic: LapicPort,
+    /// Its next HLT ends at once.
+    unhalted: AtomicBool,
     /// Frequency of its time-stamp counter.
     pub tsc_khz: AtomicU32,
     present: AtomicBool,
@@ -41,6 +43,22 @@ impl Presence {
     pub fn notify(&self) {
         self.kick.look();
         self.wake();
+    }
+
+    /// Ends the vCPU's HLT, or its next one, whatever interrupts do.
+    pub fn unhalt(&self) {
+        self.unhalted.store(true, Ordering::Release);
+        self.notify();
+    }
+
+    /// Whether [`Self::unhalt`] was called since the last HLT ended.
+    pub fn is_unhalted(&self) -> bool {
+        self.unhalted.load(Ordering::Acquire)
+    }
+
+    /// A HLT ends.
+    pub fn take_unhalted(&self) -> bool {
+        self.is_unhalted() && self.unhalted.swap(false, Ordering::AcqRel)
     }
 
     /// Asks the vCPU to drop what it remembers of the page map; see [`Self::has_forgotten`].

@@ -48,6 +48,8 @@ pub struct Vm {
     clock_changes: AtomicU64,
     /// Where the guest has its paravirtual wall clock.
     pub wall_clock: AtomicU64,
+    /// MV_HYPERCALL_LEAVE_*
+    pub hypercalls_that_leave: AtomicU64,
     /// MV_QUIRK_*
     quirks: AtomicU64,
     msr_rules: Mutex<MsrRules>,
@@ -77,6 +79,7 @@ impl Vm {
             clock: Mutex::default(),
             clock_changes: AtomicU64::new(0),
             wall_clock: AtomicU64::new(0),
+            hypercalls_that_leave: AtomicU64::new(0),
             quirks: AtomicU64::new(MV_QUIRK_ALL),
             msr_rules: Mutex::default(),
             msr_filter: Mutex::default(),

@@ -249,6 +249,14 @@ impl State {
         }
     }
 
+    /// The activity state; a HLT that ends at once is none.
+    pub fn activity(&self) -> MpState {
+        match self.mp_state {
+            MpState::Wait if self.presence.is_unhalted() => MpState::Running,
+            state => state,
+        }
+    }
+
     /// Changes the frequency of the time-stamp counter.
     pub fn set_tsc_khz(&mut self, khz: u32) {
         self.vcpu.set_tsc_khz(khz);

@@ -60,3 +60,18 @@ impl Structure {
         self.page.store(at, odd.wrapping_add(1));
     }
 }
+
+/// Writes bytes that may cross pages; false where one of the pages is not there. Then those before it
+/// are written.
+pub fn copy_in(mem: &PhysMap, gpa: u64, mut bytes: &[u8]) -> bool {
+    let mut at = gpa;
+    while !bytes.is_empty() {
+        let rest = cpu_mem::PAGE_SIZE - (at % PAGE_SIZE) as usize;
+        let (now, later) = bytes.split_at(rest.min(bytes.len()));
+        let Some(memory) = Structure::at(mem, at, now.len()) else { return false };
+        memory.write(0, now);
+        at = at.wrapping_add(now.len() as u64);
+        bytes = later;
+    }
+    true
+}

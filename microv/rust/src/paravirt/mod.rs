@@ -5,6 +5,7 @@
 //! what CPUID announces nor by MSR filters. Memory that is not there is not written, and nobody is
 //! told, as in KVM.
 
+mod hypercall;
 mod memory;
 pub mod steal;
 mod time;
@@ -102,6 +103,10 @@ impl Paravirt {
                 self.publish_clock(vcpu);
                 Ok(next)
             }
+            Exit::Hypercall(call) => {
+                let answer = self.call(vcpu, &call).ok_or(exit)?;
+                Ok(vcpu.complete(&answer.to_le_bytes()))
+            }
             other => Err(other),
         }
     }
@@ -125,7 +130,7 @@ impl Paravirt {
     }
 
     /// Features that the guest may use.
-    pub fn allowed(&self, vcpu: &Vcpu) -> u32 {
+    fn allowed(&self, vcpu: &Vcpu) -> u32 {
         if self.enforce_cpuid { features::announced(vcpu.cpuid()) } else { u32::MAX }
     }
 

@@ -3,9 +3,12 @@
 mod irqchip;
 mod pit;
 
+use std::sync::atomic::Ordering;
+
 use crate::abi::id::{MV_ROOT_VMID, MV_SELF_ID};
 use crate::abi::index;
 use crate::abi::map::mv_mdl_t;
+use crate::abi::run::MV_HYPERCALL_LEAVE_MAP_GPA_RANGE;
 use crate::call::Call;
 use crate::mdl::Direction;
 use crate::object::vm::MapClaim;
@@ -50,6 +53,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_PIT_GET_IDX_VAL => pit::get(call),
         index::MV_VM_OP_PIT_SET_IDX_VAL => pit::set(call),
         index::MV_VM_OP_PIT_REINJECT_IDX_VAL => pit::reinject(call),
+        index::MV_VM_OP_HYPERCALL_LEAVE_SET_IDX_VAL => hypercall_leave_set(call),
         _ => Err(Failure::Unsupported),
     }
 }
@@ -125,6 +129,16 @@ fn clock_get(call: &Call) -> OpResult {
 /// R12 is the clock in ns at the CLOCK_REALTIME in R13, or now where that is 0 or still to come.
 fn clock_set(call: &Call) -> OpResult {
     ids::vm(call)?.change_clock(|clock| clock.set_at(call.regs.r12, call.regs.r13));
+    Ok(Outcome::Done)
+}
+
+/// R12 is MV_HYPERCALL_LEAVE_*.
+fn hypercall_leave_set(call: &Call) -> OpResult {
+    let vm = ids::vm(call)?;
+    if call.regs.r12 & !MV_HYPERCALL_LEAVE_MAP_GPA_RANGE != 0 {
+        return Err(Failure::Reg2);
+    }
+    vm.hypercalls_that_leave.store(call.regs.r12, Ordering::Relaxed);
     Ok(Outcome::Done)
 }
 

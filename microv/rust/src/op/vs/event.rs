@@ -21,7 +21,7 @@ pub fn mp_state_get(call: &Call) -> OpResult {
     if let Some(mut processor) = vs.processor(&mut state, &vcpus) {
         processor.accept_signals();
     }
-    Ok(Outcome::Value(state.mp_state.number()))
+    Ok(Outcome::Value(state.activity().number()))
 }
 
 /// R12 is mv_mp_state_t. Coming to `init` from another state resets the VS, unless it has a local APIC:
