@@ -177,8 +177,7 @@ class Injection:
 
     def _wait_at_system_call(self) -> None:
         while True:
-            stop = self._tracee.wait(block=True)
-            assert stop is not None
+            stop = self._tracee.next_stop()
             if stop.at_system_call:
                 return
             if stop.delivery == signal.SIGSTOP:

@@ -109,6 +109,22 @@ class Tracee:
         self.stopped = True
         return Stop(notice.si_status & 0xFF, notice.si_status >> 8)
 
+    def next_stop(self) -> Stop:
+        """Its next stop, waited for.
+
+        ThreadGoneError: it has ended. The wait does not block in the kernel: the end of a leader is
+        told only when its threads are reaped, and those may be this thread's to reap.
+        """
+        polls = 0
+        while (stop := self.wait(block=False)) is None:
+            polls += 1
+            if polls < _EAGER_POLLS:
+                continue
+            if ThreadStatus.of(self.tid).dead:
+                raise ThreadGoneError(self.tid)
+            time.sleep(_POLL_SECONDS)
+        return stop
+
     def _take_notice(self, flags: int) -> os.waitid_result | None:
         if not self.is_our_child:
             return os.waitid(os.P_PID, self.tid, flags | os.WEXITED)
