@@ -222,13 +222,18 @@ static int ignored_signal(char **arguments)
 static int stops(char **arguments)
 {
 	(void)arguments;
-	int status, sum = 0;
+	int status, sum = 0, seen[2];
+	CHECK(!pipe(seen));
 	pid_t child = fork();
 	if (child == 0) {
 		pthread_t thread;
+		char end;
+		CHECK(!close(seen[1]));
 		CHECK(!pthread_create(&thread, NULL, probe_often, &sum));
 		raise(SIGSTOP);
 		CHECK(!pthread_join(thread, NULL));
+		/* Its end would hide from the parent that it went on. */
+		CHECK(read(seen[0], &end, 1) == 0);
 		_exit(sum / ROUNDS + 40);
 	}
 	CHECK(waitpid(child, &status, WUNTRACED) == child);
@@ -236,6 +241,7 @@ static int stops(char **arguments)
 	CHECK(waitpid(child, &status, WNOHANG) == 0);
 	CHECK(!kill(child, SIGCONT));
 	CHECK(waitpid(child, &status, WCONTINUED) == child && WIFCONTINUED(status));
+	CHECK(!close(seen[1]));
 	say(end_of(child) - 40);
 	return 0;
 }
