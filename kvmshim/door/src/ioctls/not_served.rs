@@ -1,7 +1,7 @@
 //! The ioctls of `linux/kvm.h` that x86 has, or had, and that kvmshim does not answer.
 //!
 //! One that is answered moves to the table of [`super`]. Why each is here says
-//! `kvmshim/abi/not_served.py`.
+//! `kvmshim/abi/notes.py`.
 
 use kvm_bindings as kvm;
 
