@@ -21,9 +21,11 @@ $(STAMP): requirements.lock tools/setup.sh
 	tools/setup.sh $(PYTHON) $(VENV)
 	touch $@
 
+PROFILE ?= release
+
 .PHONY: build
-build: $(STAMP) ## Build the engine and install kvmshim into the environment
-	maturin develop --release --quiet >/dev/null
+build: $(STAMP) ## Build the engine and install kvmshim into the environment: PROFILE=checked builds faster and checks more
+	maturin develop --profile $(PROFILE) --quiet >/dev/null
 
 .PHONY: clients
 clients: $(STAMP) ## Compile the small KVM clients of the tests
