@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cpu_defs::CpuidBit;
 use cpu_interp::{Cpu, FpuState, Interp, TscClock};
 use cpu_mem::PhysMap;
 
@@ -91,6 +92,12 @@ impl Vcpu {
     #[must_use]
     pub fn cpuid(&self) -> &[CpuidEntry] {
         &self.cpu().cpuid
+    }
+
+    /// Whether CPUID shows this bit.
+    #[must_use]
+    pub fn announces(&self, bit: CpuidBit) -> bool {
+        self.cpu().features.has(bit)
     }
 
     /// The guest's time-stamp counter.

@@ -19,7 +19,7 @@ use cpu_engine::{
 use crate::alarm::{Alarm, now_ns};
 use crate::irqchip::local::{Access, Local};
 use crate::mp_state::MpState;
-use crate::object::local_apic::{APIC_BASE_LEGAL, IA32_TSC_DEADLINE, X2APIC_MSRS};
+use crate::object::local_apic::{ApicModes, IA32_TSC_DEADLINE, X2APIC_MSRS};
 use crate::paravirt::Paravirt;
 
 /// MSRs that the local APIC answers for.
@@ -340,8 +340,8 @@ impl Processor<'_> {
         match index {
             IA32_APIC_BASE => {
                 let old = self.beside.local.lapic.apic_base();
-                let legal = value & !APIC_BASE_LEGAL == 0;
-                if !legal || !apic_base_transition_is_legal(old, value) {
+                let exists = ApicModes::of(self.vcpu).have(value);
+                if !exists || !apic_base_transition_is_legal(old, value) {
                     return Err(Refused);
                 }
                 self.beside.local.lapic.set_apic_base(value);

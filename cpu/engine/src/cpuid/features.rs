@@ -39,6 +39,7 @@ const INTERPRETED: &[CpuidBit] = &[
     bit::AMD_SSBD,
     bit::SSB_NO,
     bit::CLFSH,
+    bit::X2APIC,
     bit::MOVBE,
     bit::POPCNT,
     bit::FSGSBASE,

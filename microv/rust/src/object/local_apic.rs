@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use cpu_chipset::lapic::Lapic;
 use cpu_chipset::lapic::register::{self, base};
+use cpu_defs::cpuid_bit;
 use cpu_defs::msr::IA32_APIC_BASE;
+use cpu_engine::Vcpu;
 
 use super::presence::Presence;
 use crate::alarm::Alarm;
@@ -14,7 +16,7 @@ pub const IA32_TSC_DEADLINE: u32 = 0x6E0;
 /// First and last MSR of x2APIC mode.
 pub const X2APIC_MSRS: std::ops::RangeInclusive<u32> = 0x800..=0x8FF;
 /// Bits of IA32_APIC_BASE that can be set: base below 2^45, enable, x2APIC, boot processor.
-pub const APIC_BASE_LEGAL: u64 = 0x1FFF_FFFF_FD00;
+const APIC_BASE_LEGAL: u64 = 0x1FFF_FFFF_FD00;
 
 /// A local APIC and the alarm of its timer.
 #[derive(Debug)]
@@ -23,6 +25,26 @@ pub struct LocalApic {
     pub lapic: Lapic,
     /// Wakes the VS when the timer wants to be looked at.
     pub alarm: Arc<Alarm>,
+}
+
+/// The modes that IA32_APIC_BASE can select for a processor.
+#[derive(Clone, Copy, Debug)]
+pub struct ApicModes {
+    /// CPUID shows x2APIC mode; without, its bit is reserved.
+    pub x2apic: bool,
+}
+
+impl ApicModes {
+    /// Of this processor.
+    pub fn of(vcpu: &Vcpu) -> ApicModes {
+        ApicModes { x2apic: vcpu.announces(cpuid_bit::X2APIC) }
+    }
+
+    /// Whether there is a mode with this value of IA32_APIC_BASE.
+    pub fn have(self, value: u64) -> bool {
+        let legal = if self.x2apic { APIC_BASE_LEGAL } else { APIC_BASE_LEGAL & !base::X2APIC };
+        value & !legal == 0 && value & (base::ENABLED | base::X2APIC) != base::X2APIC
+    }
 }
 
 /// The MSR does not exist, or cannot hold the value.
@@ -72,13 +94,11 @@ impl LocalApic {
         &mut self,
         index: u32,
         value: u64,
+        modes: ApicModes,
         presence: &Presence,
     ) -> Result<(), MsrRefused> {
         match index {
-            IA32_APIC_BASE if value & !APIC_BASE_LEGAL != 0 => return Err(MsrRefused),
-            IA32_APIC_BASE if value & (base::ENABLED | base::X2APIC) == base::X2APIC => {
-                return Err(MsrRefused);
-            }
+            IA32_APIC_BASE if !modes.have(value) => return Err(MsrRefused),
             IA32_APIC_BASE => self.lapic.set_apic_base(value),
             IA32_TSC_DEADLINE => self.lapic.set_tsc_deadline(value),
             _ => return Err(MsrRefused),

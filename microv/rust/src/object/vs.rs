@@ -14,7 +14,7 @@ use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
 use cpu_paravirt::msr;
 
 use super::Vp;
-use super::local_apic::{LocalApic, MsrRefused};
+use super::local_apic::{ApicModes, LocalApic, MsrRefused};
 use super::presence::{Presence, Present};
 use crate::abi::quirk::{MV_QUIRK_APIC_HOLE, MV_QUIRK_LINT0_OPEN};
 use crate::alarm::now_ns;
@@ -215,7 +215,9 @@ impl State {
     pub fn set_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefused> {
         match &mut self.lapic {
             _ if msr::is_paravirtual(index) => self.paravirt.set(index, value),
-            Some(local) if LocalApic::has_msr(index) => local.set_msr(index, value, &self.presence),
+            Some(local) if LocalApic::has_msr(index) => {
+                local.set_msr(index, value, ApicModes::of(&self.vcpu), &self.presence)
+            }
             local => {
                 self.vcpu.set_msr(index, value).map_err(|_| MsrRefused)?;
                 if let (Some(local), IA32_MCG_CAP) = (local, index) {
