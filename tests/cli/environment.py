@@ -11,18 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests import programs
+from tests.ordinary_user import DROP_ROOT
 from tests.server import ROOT
 
 KVMSHIM: Final = [sys.executable, "-m", "kvmshim"]
-
-ORDINARY_USER: Final = 1000
-DROP_ROOT: Final = [
-    "setpriv",
-    f"--reuid={ORDINARY_USER}",
-    f"--regid={ORDINARY_USER}",
-    "--clear-groups",
-    "--",
-]
 
 COVERED: Final = """
 set -e
@@ -100,8 +92,3 @@ def kvmshim(*arguments: str | Path, **options: Any) -> subprocess.CompletedProce
 def kvmshim_as_user(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`kvmshim ARGUMENTS` as an ordinary user who may use FUSE."""
     return execute(*DROP_ROOT, *KVMSHIM, *arguments, script=COVERED_WITH_PUBLIC_FUSE)
-
-
-def user_namespaces_work() -> bool:
-    """Whether an ordinary user may make a user namespace here."""
-    return execute(*DROP_ROOT, "unshare", "--user", "--map-root-user", "true").returncode == 0

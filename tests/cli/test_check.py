@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.cli.environment import DROP_ROOT, KVMSHIM, execute, kvmshim
+from tests.cli.environment import KVMSHIM, execute, kvmshim
+from tests.ordinary_user import DROP_ROOT, needs_readable_sources
 
 pytestmark = pytest.mark.usefixtures("guarded")
 
@@ -28,6 +29,7 @@ def test_root_may_run_here() -> None:
     assert result.returncode == 0, result.stdout
 
 
+@needs_readable_sources
 def test_user_without_fuse_is_told_and_advised() -> None:
     result = execute(*DROP_ROOT, *KVMSHIM, "check", script=PRIVATE_FUSE)
     assert result.returncode == 1

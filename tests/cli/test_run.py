@@ -16,15 +16,11 @@ from tests.cli.environment import (
     inside,
     kvmshim,
     kvmshim_as_user,
-    user_namespaces_work,
 )
+from tests.ordinary_user import needs_user_namespaces
 from tests.server import ROOT
 
 pytestmark = [pytest.mark.usefixtures("guarded", "clients"), pytest.mark.slow]
-
-needs_user_namespaces = pytest.mark.skipif(
-    not user_namespaces_work(), reason="ordinary users may not make user namespaces here"
-)
 
 WAIT_FOR_TERM = """
 import signal, sys

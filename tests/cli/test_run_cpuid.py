@@ -15,17 +15,13 @@ from tests.cli.environment import (
     inside,
     kvmshim,
     kvmshim_as_user,
-    user_namespaces_work,
 )
+from tests.ordinary_user import needs_user_namespaces
 from tests.server import ROOT, public_directory
 
 pytestmark = [pytest.mark.usefixtures("guarded", "bare_host"), pytest.mark.slow]
 
 SOURCE = Path(__file__).with_name("cpuid_probe.c")
-
-needs_user_namespaces = pytest.mark.skipif(
-    not user_namespaces_work(), reason="ordinary users may not make user namespaces here"
-)
 
 
 @dataclass(frozen=True)

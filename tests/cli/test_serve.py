@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests import programs
-from tests.cli.environment import DROP_ROOT, KVMSHIM, execute, kvmshim
+from tests.cli.environment import KVMSHIM, execute, kvmshim
 from tests.kvm import System
 from tests.leftovers import mounts_below
+from tests.ordinary_user import DROP_ROOT, needs_readable_sources
 from tests.server import Server, public_directory, serving, serving_in
 
 pytestmark = [pytest.mark.usefixtures("guarded"), pytest.mark.slow]
@@ -108,6 +109,7 @@ def test_directory_is_no_place_for_a_device(directory: Path) -> None:
     assert mounts_below(directory) == []
 
 
+@needs_readable_sources
 def test_ordinary_user_is_told_that_it_needs_root(directory: Path) -> None:
     result = execute(*DROP_ROOT, *KVMSHIM, "serve", "--fuse", directory / "kvm")
     assert (result.returncode, result.stdout) == (FAILURE, "")

@@ -10,6 +10,7 @@ import pytest
 
 from tests.door.doors import StandIn, run_client, served
 from tests.leftovers import mounts_below, processes_of_session, wait_until
+from tests.ordinary_user import needs_readable_sources
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +83,7 @@ def test_nothing_can_be_written(door: StandIn) -> None:
     assert facts == {"e": errno.EINVAL}
 
 
+@needs_readable_sources
 def test_other_user_cannot_open_it(door: StandIn) -> None:
     facts = run_client(
         "tell(e=errno_of(os.open, path, os.O_RDWR))",
@@ -93,6 +95,7 @@ def test_other_user_cannot_open_it(door: StandIn) -> None:
     assert facts == {"e": errno.EACCES}
 
 
+@needs_readable_sources
 @pytest.mark.parametrize(("group", "expected"), [(OTHER_UID, 0), (OTHER_UID + 1, errno.EACCES)])
 def test_group_may_open_it(folder: Path, group: int, expected: int) -> None:
     with served(folder / "kvm", "--group", str(OTHER_UID)) as door:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.environment import user_namespaces_work
 from tests.door.doors import PUBLIC_PYTHON, STAND_IN, client_argv, environment
+from tests.ordinary_user import needs_user_namespaces
 
 pytestmark = [
     pytest.mark.slow,
@@ -155,9 +155,7 @@ def fuse_for_all(tmp_path: Path) -> list[str]:
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
-@pytest.mark.skipif(
-    not user_namespaces_work(), reason="ordinary users may not make user namespaces here"
-)
+@needs_user_namespaces
 def test_ordinary_user_gets_a_device_in_a_user_namespace(fuse_for_all: list[str]) -> None:
     user = ["setpriv", f"--reuid={OTHER_UID}", f"--regid={OTHER_UID}", "--clear-groups"]
     facts = run_client_in(
