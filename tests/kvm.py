@@ -8,6 +8,7 @@ not repeat an interrupted call, all of which `fcntl.ioctl` does not.
 """
 
 import ctypes
+import errno
 import mmap
 import os
 from collections.abc import Iterable, Sequence
@@ -311,10 +312,10 @@ class Vm(Descriptor):
 
 
 class System(Descriptor):
-    """The device, opened read-write; proves at once that kvmshim serves it."""
+    """The device, opened read-write if not told; proves at once that kvmshim serves it."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    def __init__(self, path: Path, *, access: int = os.O_RDWR) -> None:
+        super().__init__(os.open(path, access | os.O_CLOEXEC))
         try:
             self.prove_identity(path)
         except BaseException:
@@ -335,6 +336,15 @@ class System(Descriptor):
         vm = Vm(self.ioctl(nr.KVM_CREATE_VM, machine_type), self.vcpu_mmap_size())
         self.owned.callback(vm.close)
         return vm
+
+    def msr_indexes(self) -> list[int]:
+        """KVM_GET_MSR_INDEX_LIST, with the room that it asks for."""
+        head = abi.kvm_msr_list(nmsrs=0)
+        with refused(errno.E2BIG):
+            self.ioctl(nr.KVM_GET_MSR_INDEX_LIST, head)
+        raw = table(head, [ctypes.c_uint32()] * head.nmsrs)
+        self.ioctl(nr.KVM_GET_MSR_INDEX_LIST, raw)
+        return list((ctypes.c_uint32 * head.nmsrs).from_buffer(raw, ctypes.sizeof(head)))
 
     def supported_cpuid(self) -> list[abi.kvm_cpuid_entry2]:
         raw = cpuid_table([abi.kvm_cpuid_entry2()] * 256)

@@ -7,15 +7,13 @@ import ctypes
 from dataclasses import dataclass
 from typing import Final
 
-from kvmshim.abi import ioctls_gen
-from kvmshim.abi.structs_gen import kvm_reinject_control
+from kvmshim.abi import ioctls_gen, limits
+from kvmshim.abi.structs_gen import kvm_cpuid2, kvm_cpuid_entry2, kvm_irqchip, kvm_reinject_control
 from kvmshim.dispatch import lists
 from kvmshim.dispatch.shapes import Shape
 from kvmshim.dispatch.table import TABLES
-from kvmshim.objects.system import System
-from kvmshim.objects.vcpu import Vcpu
-from kvmshim.objects.vm import Vm
-from tests.kvm import Descriptor, Region
+from kvmshim.objects import system, vcpu, vm
+from tests.kvm import PAGE_SIZE, Descriptor, Region, System
 from tests.machine import Machine
 
 WRITE: Final = 1
@@ -24,7 +22,7 @@ READ: Final = 2
 NAMES: Final = {
     number: name for name, number in vars(ioctls_gen).items() if name.startswith("KVM_")
 }
-KINDS: Final = {System: "system", Vm: "vm", Vcpu: "vcpu"}
+KINDS: Final = {system.System: "system", vm.Vm: "vm", vcpu.Vcpu: "vcpu"}
 
 WITHOUT_POINTER: Final = {"nothing", "ignores_argument", "number", "new_file"}
 """Shapes whose argument is a value, or nothing."""
@@ -89,12 +87,27 @@ STATE: Final = [
 ]
 """Ioctls that read a VM's or vCPU's state, which stands still while no vCPU runs."""
 
+IMAGES: Final = {row.label: row for row in STATE}
+
+NUMBERS_OF_STATE: Final = [
+    row for row in ROWS if row.shape_name == "number" and row.name.startswith("KVM_GET_")
+]
+"""Ioctls whose result is such state."""
+
+CHIPS: Final = 3
+"""Interrupt controllers that KVM_GET_IRQCHIP tells of."""
+
+TIME_STAMP_COUNTER: Final = 0x10
+"""The MSR that does not stand still."""
+
 
 class Targets:
     """The three kinds of file, made by one machine."""
 
-    def __init__(self, system: Descriptor, machine: Machine) -> None:
+    def __init__(self, system: System, machine: Machine) -> None:
+        self._machine = machine
         self._fds = {"system": system, "vm": machine.vm, "vcpu": machine.vcpu}
+        self._msrs = [msr for msr in system.msr_indexes() if msr != TIME_STAMP_COUNTER]
 
     def of(self, kind: str) -> Descriptor:
         """The descriptor of this kind."""
@@ -106,19 +119,47 @@ class Targets:
 
     def outcome(self, row: Row, argument: int) -> int:
         """The ioctl's result, or its errno as a negative number."""
-        try:
-            return self.call(row, argument)
-        except OSError as error:
-            return -(error.errno or 0)
+        return outcome(self.of(row.kind), row.number, argument)
 
-    def state(self) -> dict[str, tuple[int, bytes]]:
-        """All that can be read of the VM and the vCPU, by row: the outcome, and what is read."""
-        return {row.label: self.image(row) for row in STATE}
+    def state(self) -> dict[str, tuple[int, bytes] | int]:
+        """All that can be read of the VM and the vCPU, by the name of what is read."""
+        images = {row.label: self.image(row) for row in STATE}
+        numbers = {row.label: self.outcome(row, 0) for row in NUMBERS_OF_STATE}
+        chips = {f"chip {number}": self.chip(number) for number in range(CHIPS)}
+        msrs = dict(zip(map(hex, self._msrs), self._machine.vcpu.msrs(self._msrs), strict=True))
+        return images | numbers | chips | msrs | {"CPUID": self.cpuid()}
 
     def image(self, row: Row) -> tuple[int, bytes]:
-        """What a row of STATE reads."""
+        """What a row of STATE reads, behind its result."""
         image = ctypes.create_string_buffer(row.size)
         return self.outcome(row, ctypes.addressof(image)), image.raw
+
+    def image_for(self, row: Row) -> bytes:
+        """What may be given to an ioctl: what its GET tells, where it has one, else zeros."""
+        getter = IMAGES.get(row.label.replace("_SET_", "_GET_"))
+        return self.image(getter)[1] if getter else bytes(PAGE_SIZE)
+
+    def chip(self, number: int) -> tuple[int, bytes]:
+        """What KVM_GET_IRQCHIP tells of one chip."""
+        state = kvm_irqchip(chip_id=number)
+        vm = self._machine.vm
+        return outcome(vm, ioctls_gen.KVM_GET_IRQCHIP, ctypes.addressof(state)), bytes(state)
+
+    def cpuid(self) -> tuple[int, bytes]:
+        """What KVM_GET_CPUID2 tells."""
+        room = limits.KVM_MAX_CPUID_ENTRIES * ctypes.sizeof(kvm_cpuid_entry2)
+        leaves = ctypes.create_string_buffer(ctypes.sizeof(kvm_cpuid2) + room)
+        kvm_cpuid2.from_buffer(leaves).nent = limits.KVM_MAX_CPUID_ENTRIES
+        vcpu = self._machine.vcpu
+        return outcome(vcpu, ioctls_gen.KVM_GET_CPUID2, ctypes.addressof(leaves)), leaves.raw
+
+
+def outcome(descriptor: Descriptor, number: int, argument: int) -> int:
+    """An ioctl's result, or its errno as a negative number."""
+    try:
+        return descriptor.ioctl(number, argument)
+    except OSError as error:
+        return -(error.errno or 0)
 
 
 def half_mapped(hole: Region, size: int, mapped: int) -> int:

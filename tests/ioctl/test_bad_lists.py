@@ -9,11 +9,13 @@ import pytest
 from kvmshim.abi import ioctls_gen as nr
 from kvmshim.abi import limits
 from tests.ioctl.rows import POINTERS, Row, Targets
-from tests.kvm import PAGE_SIZE, Region, Vcpu, msr_table, refused
+from tests.kvm import PAGE_SIZE, Region, System, Vcpu, msr_table, refused
+from tests.machine import Machine
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
 HUGE = 0xFFFF_FFFF
+HALF = 1 << 31
 MSR_IA32_SYSENTER_CS = 0x174
 
 
@@ -33,9 +35,11 @@ class List:
     """The errno where entries cannot be read or written."""
     given: bool = False
     """Whether only the caller gives entries; else they are an answer."""
+    tells: bool = False
+    """Whether too little room is answered with the count that there is."""
 
 
-INDEXES = List(head=4, entry=4, longest=None)
+INDEXES = List(head=4, entry=4, longest=None, tells=True)
 MSRS = List(head=8, entry=16, longest=limits.MAX_IO_MSRS - 1, too_long=errno.E2BIG)
 LEAVES = List(head=8, entry=40, longest=None)
 
@@ -80,6 +84,7 @@ ROOMY = [row for row in ROWS if LISTS[row.label].longest is None]
 ANSWERING = [row for row in ROWS if not LISTS[row.label].given]
 
 every_list = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
+every_answer = pytest.mark.parametrize("row", ROOMY, ids=lambda row: row.label)
 
 
 def count_of(row: Row) -> int:
@@ -93,12 +98,24 @@ def place(memory: Region, offset: int, count: int) -> int:
     return memory.address + offset
 
 
+def number_of_entries(targets: Targets, memory: Region, row: Row) -> int:
+    """How many entries an ioctl answers with; leaves the memory zeroed."""
+    targets.call(row, place(memory, 0, limits.KVM_MAX_CPUID_ENTRIES))
+    there = count_at(memory)
+    memory.write(0, bytes(memory.size))
+    return there
+
+
+def count_at(memory: Region) -> int:
+    return int.from_bytes(memory.read(0, 4), "little")
+
+
 @pytest.mark.parametrize("row", BOUNDED, ids=lambda row: row.label)
-@pytest.mark.parametrize("count", ["one more", "huge"])
+@pytest.mark.parametrize("count", ["one more", "half", "huge"])
 def test_count_that_is_too_large(targets: Targets, memory: Region, row: Row, count: str) -> None:
     shape = LISTS[row.label]
     assert shape.longest is not None
-    counts = {"one more": shape.longest + 1, "huge": HUGE}
+    counts = {"one more": shape.longest + 1, "half": HALF, "huge": HUGE}
     with refused(shape.too_long):
         targets.call(row, place(memory, 0, counts[count]))
 
@@ -112,14 +129,36 @@ def test_count_is_refused_before_the_entries_are_read(
         targets.call(row, place(hole, hole.size // 2 - shape.head, HUGE))
 
 
-@pytest.mark.parametrize("row", ROOMY, ids=lambda row: row.label)
-def test_more_room_than_there_is_memory(targets: Targets, memory: Region, row: Row) -> None:
-    assert targets.call(row, place(memory, 0, HUGE)) == 0
+@pytest.mark.parametrize("count", [HALF, HUGE], ids=hex)
+@every_answer
+def test_more_room_than_there_is_memory(
+    targets: Targets, memory: Region, row: Row, count: int
+) -> None:
+    assert targets.call(row, place(memory, 0, count)) == 0
 
 
-@pytest.mark.parametrize("row", ANSWERING, ids=lambda row: row.label)
-def test_no_room_at_all(targets: Targets, memory: Region, row: Row) -> None:
-    assert targets.outcome(row, place(memory, 0, 0)) in {0, -errno.E2BIG}
+@every_answer
+def test_just_enough_room(targets: Targets, memory: Region, row: Row) -> None:
+    there = number_of_entries(targets, memory, row)
+    assert targets.call(row, place(memory, 0, there)) == 0
+    assert count_at(memory) == there
+
+
+@every_answer
+@pytest.mark.parametrize("room", ["none", "one too few"])
+def test_too_little_room(targets: Targets, memory: Region, row: Row, room: str) -> None:
+    there = number_of_entries(targets, memory, row)
+    count = {"none": 0, "one too few": there - 1}[room]
+    with refused(errno.E2BIG):
+        targets.call(row, place(memory, 0, count))
+    assert count_at(memory) == (there if LISTS[row.label].tells else count)
+    assert not any(memory.read(LISTS[row.label].head, memory.size // 2))
+
+
+@pytest.mark.parametrize("row", BOUNDED, ids=lambda row: row.label)
+def test_list_of_nothing_is_taken(system: System, memory: Region, row: Row) -> None:
+    targets = Targets(system, Machine.of(system, controllers=True))
+    assert targets.call(row, place(memory, 0, 0)) == 0
 
 
 @every_list

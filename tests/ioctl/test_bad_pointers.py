@@ -81,6 +81,13 @@ def test_answer_into_read_only_memory(targets: Targets, memory: Region, row: Row
         targets.call(row, memory.address)
 
 
+@every_answer
+def test_answer_whose_last_byte_is_read_only(targets: Targets, memory: Region, row: Row) -> None:
+    memory.protect(mmap.PROT_READ, offset=PAGE_SIZE, size=PAGE_SIZE)
+    with refused(errno.EFAULT):
+        targets.call(row, memory.address + PAGE_SIZE + 1 - row.size)
+
+
 def test_every_ioctl_that_answers_is_known() -> None:
     """A new shape that writes to the caller has to be named."""
     assert {row.shape_name for row in ANSWERING} <= ANSWERS

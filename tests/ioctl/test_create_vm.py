@@ -5,12 +5,11 @@ import fcntl
 import os
 import resource
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from kvmshim.abi.ioctls_gen import KVM_CREATE_VM
-from tests.kvm import System, Vcpu, Vm, ioctl, open_descriptors, refused
+from tests.kvm import System, Vcpu, Vm, open_descriptors, refused
 
 
 @pytest.fixture
@@ -46,14 +45,6 @@ def test_no_other_descriptor_is_left_in_the_caller(system: System) -> None:
     before = open_descriptors()
     vm = system.create_vm()
     assert open_descriptors() - before == {vm.fd}
-
-
-def test_device_opened_read_only_makes_vms(system: System, device_path: Path) -> None:
-    fd = os.open(device_path, os.O_RDONLY | os.O_CLOEXEC)
-    system.owned.callback(os.close, fd)
-    vm = ioctl(fd, KVM_CREATE_VM)
-    system.owned.callback(os.close, vm)
-    assert vm > fd
 
 
 @pytest.mark.parametrize("vm_type", [2, 3, 0xFFFF_FFFF, (1 << 64) - 1], ids=hex)
