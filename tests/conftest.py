@@ -13,6 +13,10 @@ from tests.server import serving
 TEST_SECONDS = 60
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", type=Path, help="a device that kvmshim serves already")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than a quarter of a second")
 
@@ -25,8 +29,13 @@ def guarded() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def device_path() -> Iterator[Path]:
-    """A FUSE file served by one kvmshim for the whole run, which must leave nothing behind."""
+def device_path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A FUSE file served by one kvmshim for the whole run, which must leave nothing behind; or what
+    --device names."""
+    given: Path | None = request.config.getoption("--device")
+    if given:
+        yield given
+        return
     with serving() as server:
         System(server.path).close()  # raises unless kvmshim answers
         yield server.path

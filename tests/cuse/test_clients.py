@@ -1,4 +1,4 @@
-"""Every client, dynamic and static, against /dev/kvm by CUSE in user-mode Linux."""
+"""Every client, dynamic and static, and bad input, against /dev/kvm by CUSE in user-mode Linux."""
 
 import json
 import sys
@@ -32,3 +32,8 @@ def test_server_says_that_it_is_ready_and_stops_cleanly(machine: Any) -> None:
 def test_client_prints_what_it_should_and_succeeds(machine: Any, name: str, linkage: str) -> None:
     status, printed, errors = machine["clients"][f"{name}{linkage}"]
     assert (status, printed) == (0, programs.expected_output(name)), errors
+
+
+def test_bad_input_is_refused_as_over_fuse(machine: Any) -> None:
+    status, printed, errors = machine["bad_input"]
+    assert status == 0, printed + errors
