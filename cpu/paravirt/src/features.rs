@@ -37,12 +37,16 @@ pub const CLOCKSOURCE_STABLE_BIT: u32 = 1 << 24;
 pub const SUPPORTED: u32 = CLOCKSOURCE
     | NOP_IO_DELAY
     | CLOCKSOURCE2
+    | ASYNC_PF
     | STEAL_TIME
+    | PV_EOI
     | PV_UNHALT
     | PV_TLB_FLUSH
+    | ASYNC_PF_VMEXIT
     | PV_SEND_IPI
     | POLL_CONTROL
     | PV_SCHED_YIELD
+    | ASYNC_PF_INT
     | CLOCKSOURCE_STABLE_BIT;
 
 const BASES: std::ops::Range<u32> = 0x4000_0000..0x4001_0000;

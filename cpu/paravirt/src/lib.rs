@@ -5,6 +5,7 @@
 //! it is known by its CPUID signature. Pure: who writes the structures, and when, is elsewhere.
 #![forbid(unsafe_code)]
 
+pub mod async_pf;
 pub mod clock;
 pub mod features;
 pub mod hypercall;

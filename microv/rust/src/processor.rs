@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cpu_chipset::lapic::register::base;
-use cpu_chipset::lapic::{Refused, Signals, TimerEnd, apic_base_transition_is_legal};
+use cpu_chipset::lapic::{
+    DeliveryMode, Destination, Message, Refused, Signals, TimerEnd, apic_base_transition_is_legal,
+};
 use cpu_defs::msr::IA32_APIC_BASE;
 use cpu_defs::{Reg, SegField, SegReg};
 use cpu_engine::{
@@ -21,6 +23,7 @@ use crate::irqchip::local::{Access, Local};
 use crate::mp_state::MpState;
 use crate::object::local_apic::{ApicModes, IA32_TSC_DEADLINE, X2APIC_MSRS};
 use crate::paravirt::Paravirt;
+use crate::paravirt::eoi::SparedEnd;
 
 /// MSRs that the local APIC answers for.
 #[must_use]
@@ -50,10 +53,13 @@ pub struct Beside<'a> {
     pub signals: Signals,
     /// When the guest's steal time is to be looked at, at the latest.
     pub steal_look: Option<Instant>,
+    /// Spares the guest the ends of interrupts.
+    pub spared: SparedEnd<'a>,
 }
 
 impl Controllers for Beside<'_> {
     fn look(&mut self, tsc: u64, smm: bool) -> Arrivals {
+        self.end_spared();
         self.local.look(tsc);
         self.alarm.set(self.next_look(tsc));
         let inbox = &self.local.presence.lapic.inbox;
@@ -80,11 +86,27 @@ impl Controllers for Beside<'_> {
     }
 
     fn acknowledge(&mut self) -> Option<u8> {
-        self.local.acknowledge()
+        let external = self.local.has_external();
+        let vector = self.local.acknowledge()?;
+        if self.spared.is_wanted()
+            && !external
+            && !self.local.lapic.has_requests()
+            && self.local.ends_unheard(vector)
+        {
+            self.spared.offer();
+        }
+        Some(vector)
     }
 }
 
 impl Beside<'_> {
+    /// Makes the local APIC what the guest takes it for: it was spared an end, which it may have made.
+    fn end_spared(&mut self) {
+        if self.spared.take_back() {
+            self.local.end_unheard();
+        }
+    }
+
     /// When the timer ends, on the alarms' clock.
     fn next_look(&self, tsc: u64) -> Option<u64> {
         match self.local.lapic.timer_end()? {
@@ -127,6 +149,7 @@ impl Processor<'_> {
                 return Stopped::Exit(exit);
             }
             *self.mp_state = MpState::Running;
+            self.tell_page_news();
             let exit = self.vcpu.run_with(window, &mut self.beside);
             match self.handle(exit) {
                 Handled::Inside if self.beside.local.irqchip.has_ended() => {
@@ -153,6 +176,7 @@ impl Processor<'_> {
             self.take_signals();
             let halted = match *self.mp_state {
                 MpState::Wait if self.beside.local.presence.take_unhalted() => Halted::Woken,
+                MpState::Wait if self.paravirt.has_page_news() => Halted::Woken,
                 MpState::Wait => self.vcpu.poll_halted(&mut self.beside),
                 MpState::Initial | MpState::Init => match self.vcpu.poll_halted(&mut self.beside) {
                     // Only INIT and start-up wake it, which are reasons to leave the poll.
@@ -182,6 +206,15 @@ impl Processor<'_> {
         }
     }
 
+    fn tell_page_news(&mut self) {
+        let open = self.beside.local.lapic.software_enabled();
+        if let Some(vector) = self.paravirt.tell_page_news(self.vcpu, open) {
+            let (destination, mode) = (Destination::Itself, DeliveryMode::Fixed);
+            let message = Message { destination, mode, vector, level: false, assert: true };
+            self.beside.local.presence.lapic.inbox.post(&message);
+        }
+    }
+
     fn has_window(&self) -> bool {
         self.vcpu.interruptible() && self.beside.accepts_external()
     }
@@ -205,6 +238,8 @@ impl Processor<'_> {
         if std::mem::take(&mut self.beside.signals.init) {
             self.vcpu.init_reset();
             self.beside.local.lapic.init();
+            self.paravirt.init();
+            self.beside.spared.set_msr(self.paravirt.pv_eoi());
             self.beside.local.publish();
             let is_boot = self.beside.local.lapic.apic_base() & base::BSP != 0;
             *self.mp_state = if is_boot { MpState::Running } else { MpState::Init };
@@ -232,7 +267,10 @@ impl Processor<'_> {
     }
 
     fn handle(&mut self, exit: Exit) -> Handled {
-        let exit = match self.paravirt.handle(self.vcpu, exit) {
+        self.beside.end_spared();
+        let answered = self.paravirt.handle(self.vcpu, exit);
+        self.beside.spared.set_msr(self.paravirt.pv_eoi());
+        let exit = match answered {
             Ok(None) => return Handled::Inside,
             Ok(Some(next)) => return self.handle(next),
             Err(other) => other,

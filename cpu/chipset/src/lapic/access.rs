@@ -180,7 +180,8 @@ impl Lapic {
         self.count = Count::start(value, self.divisor(), mode == TimerMode::Periodic, now_ns);
     }
 
-    fn end_of_interrupt(&mut self) -> Effect {
+    /// Ends the interrupt in service with the highest priority, as a write of the EOI register does.
+    pub fn end_of_interrupt(&mut self) -> Effect {
         let mut isr = self.vectors(register::ISR);
         let Some(vector) = isr.highest() else { return Effect::None };
         isr.remove(vector);

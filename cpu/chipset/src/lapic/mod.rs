@@ -295,6 +295,18 @@ impl Lapic {
         Some(vector)
     }
 
+    /// Whether any vector is requested, open to it or not.
+    #[must_use]
+    pub fn has_requests(&self) -> bool {
+        self.vectors(register::IRR) != Vectors::default()
+    }
+
+    /// Whether a vector came level-triggered, so that an I/O APIC may wait for its end.
+    #[must_use]
+    pub fn is_level(&self, vector: u8) -> bool {
+        self.vectors(register::TMR).contains(vector)
+    }
+
     /// Whether the 8259A's INTR reaches the processor: through LINT0 as ExtINT, or past a disabled
     /// APIC.
     #[must_use]

@@ -161,6 +161,19 @@ impl Local<'_> {
         }
     }
 
+    /// Ends the interrupt in service with the highest priority, for whose end nobody waits.
+    pub fn end_unheard(&mut self) {
+        let effect = self.lapic.end_of_interrupt();
+        self.carry_out(effect);
+    }
+
+    /// Whether nobody waits for the end of a vector in service.
+    #[must_use]
+    pub fn ends_unheard(&self, vector: u8) -> bool {
+        let ticks = self.pit.is_some() && self.irqchip.has_edge(GSI, vector);
+        !self.lapic.is_level(vector) && !ticks
+    }
+
     fn end_of_interrupt(&mut self, vector: u8, level: bool) -> Access {
         if level {
             self.irqchip.end_of_interrupt(self.vcpus, vector);
@@ -203,7 +216,9 @@ impl Local<'_> {
         self.has_external() || self.lapic.pending().is_some()
     }
 
-    fn has_external(&self) -> bool {
+    /// Whether the next interrupt is the 8259A's.
+    #[must_use]
+    pub fn has_external(&self) -> bool {
         self.irqchip.pic_output() && self.lapic.accepts_external()
     }
 

@@ -21,6 +21,7 @@ use crate::alarm::now_ns;
 use crate::clock::Clock;
 use crate::irqchip::local::Local;
 use crate::mp_state::MpState;
+use crate::paravirt::eoi::SparedEnd;
 use crate::paravirt::{Paravirt, platform_msrs};
 use crate::processor::{Beside, Processor};
 
@@ -163,6 +164,7 @@ impl Vs {
             tsc_khz: *tsc_khz,
             signals: Signals::default(),
             steal_look: paravirt.next_look(),
+            spared: SparedEnd::new(&vm.memory.normal, paravirt.pv_eoi()),
         };
         Some(Processor { vcpu, mp_state, paravirt, beside })
     }

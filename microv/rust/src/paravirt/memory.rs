@@ -1,7 +1,7 @@
 //! Structures in guest memory that the guest reads while they are written: a version, odd meanwhile,
 //! is before and behind the change.
 
-use cpu_mem::{HostPage, PhysMap};
+use cpu_mem::{HostPage, PageFlags, PhysMap};
 use cpu_paravirt::clock::version_while_written;
 
 const PAGE_SIZE: u64 = cpu_mem::PAGE_SIZE as u64;
@@ -21,12 +21,24 @@ impl Structure {
             return None;
         }
         let page = mem.page_to_write(gpa)?;
-        let writable = page.flags().contains(cpu_mem::PageFlags::WRITE);
+        let writable = page.flags().contains(PageFlags::WRITE);
         writable.then_some(Structure { page, offset })
+    }
+
+    /// Whether there are `size` bytes at `gpa` that can be written. Writes nothing.
+    pub fn exists(mem: &PhysMap, gpa: u64, size: usize) -> bool {
+        let fits = (gpa % PAGE_SIZE) as usize + size <= cpu_mem::PAGE_SIZE;
+        let writable = |page: HostPage| page.flags().contains(PageFlags::WRITE);
+        fits && mem.page(gpa).is_some_and(writable)
     }
 
     /// A byte.
     pub fn byte(&self, offset: usize) -> u8 {
+        self.page.load(self.offset + offset)
+    }
+
+    /// 32 bits.
+    pub fn u32(&self, offset: usize) -> u32 {
         self.page.load(self.offset + offset)
     }
 

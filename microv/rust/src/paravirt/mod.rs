@@ -5,6 +5,8 @@
 //! what CPUID announces nor by MSR filters. Memory that is not there is not written, and nobody is
 //! told, as in KVM.
 
+mod async_pf;
+pub mod eoi;
 mod hypercall;
 mod memory;
 pub mod steal;
@@ -14,12 +16,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cpu_defs::msr::{IA32_TSC, IA32_TSC_ADJUST};
+use cpu_defs::{Reg, cr0};
 use cpu_engine::{Exit, MsrAnswer, MsrExit, MsrReason, PlatformMsrs, Vcpu};
 use cpu_paravirt::{features, msr};
 
 use crate::object::Vm;
 use crate::object::local_apic::MsrRefused;
 use crate::processor;
+use async_pf::AsyncPf;
+use memory::Structure;
 use steal::Waits;
 use time::Published;
 
@@ -34,8 +39,7 @@ pub struct Paravirt {
     pub was_stopped: bool,
     system_time: u64,
     poll_control: u64,
-    async_pf_en: u64,
-    async_pf_int: u64,
+    async_pf: AsyncPf,
     steal_time: u64,
     waits: Waits,
     pv_eoi: u64,
@@ -62,13 +66,38 @@ impl Paravirt {
             was_stopped: false,
             system_time: 0,
             poll_control: 1,
-            async_pf_en: 0,
-            async_pf_int: 0,
+            async_pf: AsyncPf::default(),
             steal_time: 0,
             waits: Waits::default(),
             pv_eoi: 0,
             published: None,
         }
+    }
+
+    /// INIT: the guest has told nothing yet.
+    pub fn init(&mut self) {
+        self.system_time = 0;
+        self.published = None;
+        self.steal_time = 0;
+        self.pv_eoi = 0;
+        self.async_pf = AsyncPf::default();
+    }
+
+    /// MSR_KVM_PV_EOI_EN.
+    pub fn pv_eoi(&self) -> u64 {
+        self.pv_eoi
+    }
+
+    /// Whether the guest is to be told something of its pages, which ends HLT.
+    pub fn has_page_news(&self) -> bool {
+        self.async_pf.waits()
+    }
+
+    /// Tells the guest what there is of its pages: the vector of the interrupt that does. `open`: its
+    /// local APIC is enabled.
+    pub fn tell_page_news(&mut self, vcpu: &Vcpu, open: bool) -> Option<u8> {
+        let paging = vcpu.reg(Reg::Cr0) & cr0::PG != 0;
+        self.async_pf.tell(&self.vm.memory.normal, paging, open)
     }
 
     /// The guest has a clock.
@@ -139,8 +168,8 @@ impl Paravirt {
         match index {
             msr::WALL_CLOCK | msr::WALL_CLOCK_NEW => self.vm.wall_clock.load(Ordering::Relaxed),
             msr::SYSTEM_TIME | msr::SYSTEM_TIME_NEW => self.system_time,
-            msr::ASYNC_PF_EN => self.async_pf_en,
-            msr::ASYNC_PF_INT => self.async_pf_int,
+            msr::ASYNC_PF_EN => self.async_pf.enable(),
+            msr::ASYNC_PF_INT => self.async_pf.interrupt(),
             msr::STEAL_TIME => self.steal_time,
             msr::PV_EOI_EN => self.pv_eoi,
             msr::POLL_CONTROL => self.poll_control,
@@ -166,16 +195,28 @@ impl Paravirt {
                 self.system_time = value;
                 self.published = None;
             }
-            msr::ASYNC_PF_EN => self.async_pf_en = value,
-            msr::ASYNC_PF_INT => self.async_pf_int = value,
+            msr::ASYNC_PF_EN => self.async_pf.set_enable(&self.vm.memory.normal, value)?,
+            msr::ASYNC_PF_INT => self.async_pf.set_interrupt(value),
+            msr::ASYNC_PF_ACK => self.async_pf.acknowledge(value),
             msr::STEAL_TIME => {
                 self.steal_time = value;
                 self.waits.begin();
             }
-            msr::PV_EOI_EN => self.pv_eoi = value,
+            msr::PV_EOI_EN => self.set_pv_eoi(value)?,
             msr::POLL_CONTROL => self.poll_control = value,
             _ => {}
         }
+        Ok(())
+    }
+}
+
+impl Paravirt {
+    fn set_pv_eoi(&mut self, value: u64) -> Result<(), MsrRefused> {
+        let (enabled, gpa) = (value & msr::ENABLED != 0, value & !msr::ENABLED);
+        if enabled && !Structure::exists(&self.vm.memory.normal, gpa, size_of::<u8>()) {
+            return Err(MsrRefused);
+        }
+        self.pv_eoi = value;
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ pub fn mp_state_set(call: &Call) -> OpResult {
         let vector = u8::try_from(call.regs.r13).map_err(|_| Failure::Reg3)?;
         if new == MpState::Init && state.mp_state != MpState::Init && state.lapic.is_none() {
             state.vcpu.init_reset();
+            state.paravirt.init();
         }
         state.mp_state = new;
         if new == MpState::Sipi && state.lapic.is_some() {
