@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests.cli.environment import COVERED_WITH_PUBLIC_FUSE, inside
 from tests.door.doors import PUBLIC_PYTHON, STAND_IN, client_argv, environment
-from tests.ordinary_user import needs_user_namespaces
+from tests.ordinary_user import DROP_ROOT, ORDINARY_USER, needs_user_namespaces
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.access("/dev/fuse", os.W_OK), reason="/dev/fuse is needed"),
 ]
-
-OTHER_UID = 12345
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +29,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_client_in(*prefix: str, script: str) -> dict[str, Any]:
+def run_client_in(*prefix: str | Path, script: str) -> dict[str, Any]:
     """What a client saw that looks for `/dev/kvm` under `prefix... kvmshim run`."""
     done = subprocess.run(
         [*prefix, PUBLIC_PYTHON, *STAND_IN[1:], "run", *client_argv(script, "/dev/kvm")],
@@ -142,25 +141,10 @@ def test_command_inherits_no_descriptor_of_ours() -> None:
     assert "socket" not in done.stdout
 
 
-@pytest.fixture
-def fuse_for_all(tmp_path: Path) -> list[str]:
-    """A command prefix under which everybody may open /dev/fuse, and nothing else changes."""
-    node = tmp_path / "fuse"
-    script = (
-        f"mknod -m 666 {node} c 10 229 && mount --bind {node} /dev/fuse && rm {node} && cd / "
-        f'&& exec "$@"'
-    )
-    if os.geteuid() != 0:
-        pytest.skip("needs root to become somebody else")
-    return ["unshare", "--mount", "sh", "-c", script, "sh"]
-
-
 @needs_user_namespaces
-def test_ordinary_user_gets_a_device_in_a_user_namespace(fuse_for_all: list[str]) -> None:
-    user = ["setpriv", f"--reuid={OTHER_UID}", f"--regid={OTHER_UID}", "--clear-groups"]
+def test_ordinary_user_gets_a_device_in_a_user_namespace() -> None:
     facts = run_client_in(
-        *fuse_for_all,
-        *user,
+        *inside(COVERED_WITH_PUBLIC_FUSE, DROP_ROOT),
         script="""
 fd = os.open(path, os.O_RDWR)
 vm = fcntl.ioctl(fd, Number.NEW_VM)
@@ -169,7 +153,8 @@ tell(ids=[os.getuid(), os.getgid()], owner=os.stat(path).st_uid,
      mark=bytes(mmap.mmap(vcpu, RUN_SIZE)[:len(RUN_MARK)]) == RUN_MARK)
 """,
     )
-    assert facts == {"ids": [OTHER_UID, OTHER_UID], "owner": OTHER_UID, "mark": True}
+    user = ORDINARY_USER
+    assert facts == {"ids": [user, user], "owner": user, "mark": True}
 
 
 def test_dev_without_a_kvm_gets_one_and_keeps_the_rest(tmp_path: Path) -> None:
