@@ -1,6 +1,8 @@
 """MSR_KVM_STEAL_TIME: waiting for a CPU, and flushes asked of processors that do not run."""
 
+import errno
 import os
+import signal
 import struct
 import threading
 import time
@@ -10,13 +12,16 @@ import pytest
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.ioctls_gen import KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_SIGNAL_MSI
 from kvmshim.abi.structs_gen import kvm_lapic_state, kvm_msi
-from tests.kvm import System, Vcpu
+from tests.kvm import System, Vcpu, refused
 from tests.machine import DATA, RAM_SIZE, Machine, Mode
 from tests.paravirt import ENABLED, FEATURES_LEAF, STEAL_TIME
 
 PREEMPTED = 1
 FLUSH = 2
 VERSION, FLAGS, PREEMPTED_AT = DATA + 8, DATA + 12, DATA + 16
+
+LOOK_SECONDS = 0.01
+"""After which the server looks at the steal time of a guest that runs."""
 
 
 @pytest.fixture
@@ -118,6 +123,22 @@ def test_a_processor_that_sleeps_looks_preempted(system: System) -> None:
     assert machine.peek(PREEMPTED_AT, 1) == 0
     assert seen == [2]
     assert machine.peek(VERSION) == 4
+
+
+def test_a_signal_ends_a_halt_that_outlasted_the_look_at_steal_time(system: System) -> None:
+    """A guest that halts for good while its steal time should be looked at every 10 ms."""
+    machine = Machine.of(system, controllers=True)
+    machine.load("cli; hlt", Mode.LONG)
+    machine.vcpu.set_msrs([(STEAL_TIME, DATA | ENABLED)])
+    previous = signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
+    kill = [threading.get_ident(), signal.SIGUSR1]
+    timer = threading.Timer(3 * LOOK_SECONDS, signal.pthread_kill, kill)
+    timer.start()
+    with refused(errno.EINTR):
+        machine.vcpu.run()
+    timer.join()
+    signal.signal(signal.SIGUSR1, previous)
+    assert machine.peek(PREEMPTED_AT, 1) == PREEMPTED
 
 
 def test_a_flush_that_was_asked_for_is_done(counted: Machine) -> None:

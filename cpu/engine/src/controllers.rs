@@ -7,7 +7,7 @@ pub struct Arrivals {
     pub nmi: bool,
     /// A system management interrupt.
     pub smi: bool,
-    /// Something that the caller of `run` has to act on first: it returns `Exit::Interrupted`.
+    /// Something that the caller of `run` has to act on first: it returns `Exit::Arrived`.
     pub leave: bool,
 }
 

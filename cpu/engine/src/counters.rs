@@ -56,7 +56,7 @@ impl Counters {
             Exit::Io(_) => self.add(Count::Io),
             Exit::Mmio(_) => self.add(Count::Mmio),
             Exit::Hlt => self.add(Count::Halt),
-            Exit::Interrupted => self.add(Count::Interrupted),
+            Exit::Interrupted | Exit::Arrived => self.add(Count::Interrupted),
             Exit::InterruptWindow => self.add(Count::Window),
             Exit::EmulationFailure { .. } => self.add(Count::Failed),
             _ => {}

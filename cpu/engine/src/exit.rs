@@ -115,6 +115,8 @@ pub enum Exit {
     Debug(DebugExit),
     /// [`crate::Kick::exit`] was called.
     Interrupted,
+    /// The controllers have something that the caller has to act on before the guest goes on.
+    Arrived,
     /// The guest can take an interrupt and the caller had asked to know.
     InterruptWindow,
     /// The instruction at RIP cannot be executed here. Nothing was changed.

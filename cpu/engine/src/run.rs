@@ -12,8 +12,10 @@ pub enum Halted {
     Woken,
     /// Waits on.
     Asleep,
-    /// Was asked to leave, by a kick or by what arrived.
+    /// Was asked to leave by a kick.
     Left,
+    /// The controllers have something that the caller has to act on first.
+    Arrived,
 }
 
 impl Vcpu {
@@ -58,7 +60,10 @@ impl Vcpu {
         loop {
             if kick.any() {
                 self.flush_if_asked();
-                if kick.take_look() && self.look_at(controllers) || kick.take_exit() {
+                if kick.take_look() && self.look_at(controllers) {
+                    return Exit::Arrived;
+                }
+                if kick.take_exit() {
                     return Exit::Interrupted;
                 }
             }
@@ -88,7 +93,10 @@ impl Vcpu {
         let kick = self.kick.clone();
         if kick.any() {
             self.flush_if_asked();
-            if kick.take_look() && self.look_at(controllers) || kick.take_exit() {
+            if kick.take_look() && self.look_at(controllers) {
+                return Halted::Arrived;
+            }
+            if kick.take_exit() {
                 return Halted::Left;
             }
         }

@@ -192,7 +192,7 @@ impl Processor<'_> {
                     }
                     return None;
                 }
-                Halted::Left if self.has_signals() || self.look_at_steal_time() => {}
+                Halted::Arrived => self.look_at_steal_time(),
                 Halted::Left => return Some(Exit::Interrupted),
                 Halted::Asleep if window && self.has_window() => {
                     return Some(Exit::InterruptWindow);
@@ -220,17 +220,11 @@ impl Processor<'_> {
     }
 
     /// Writes the guest's steal time if that is due.
-    fn look_at_steal_time(&mut self) -> bool {
-        let due = self.beside.wants_steal_look();
-        if due {
+    fn look_at_steal_time(&mut self) {
+        if self.beside.wants_steal_look() {
             self.paravirt.end_preemption(self.vcpu);
             self.beside.steal_look = self.paravirt.next_look();
         }
-        due
-    }
-
-    fn has_signals(&self) -> bool {
-        self.beside.signals.init || self.beside.signals.start_up.is_some()
     }
 
     /// INIT resets, and an application processor waits for its start-up then.
@@ -280,7 +274,10 @@ impl Processor<'_> {
                 *self.mp_state = MpState::Wait;
                 Handled::Inside
             }
-            Exit::Interrupted if self.has_signals() || self.look_at_steal_time() => Handled::Inside,
+            Exit::Arrived => {
+                self.look_at_steal_time();
+                Handled::Inside
+            }
             Exit::Mmio(access) => self.memory(access),
             Exit::Io(access) => self.port(access),
             Exit::Msr(access) if access.reason == MsrReason::Platform => self.msr(access),

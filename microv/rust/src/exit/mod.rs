@@ -37,7 +37,7 @@ pub fn report(page: &SharedPage, exit: &Exit) -> Outcome {
         Exit::Hlt => reason(abi::mv_exit_reason_t_hlt),
         Exit::Shutdown => reason(abi::mv_exit_reason_t_shutdown),
         Exit::Lost => lost(page),
-        Exit::Interrupted => reason(abi::mv_exit_reason_t_interrupt),
+        Exit::Interrupted | Exit::Arrived => reason(abi::mv_exit_reason_t_interrupt),
         Exit::InterruptWindow => reason(abi::mv_exit_reason_t_interrupt_window),
     }
 }
