@@ -160,6 +160,8 @@ MV_VS_OP_LAPIC_SET_ALL_IDX_VAL: Final = 0x44
 MV_VS_OP_GUEST_STOPPED_IDX_VAL: Final = 0xC0
 MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL: Final = 0xC1
 MV_VS_OP_WAIT_WITH_IDX_VAL: Final = 0xC2
+MV_VS_OP_VAPIC_SET_IDX_VAL: Final = 0xC3
+MV_VS_OP_TPR_REPORT_SET_IDX_VAL: Final = 0xC4
 
 # mv_status_t
 MV_STATUS_SUCCESS: Final = 0x0
@@ -331,6 +333,7 @@ mv_exit_reason_t_memory_fault: Final = 0x80
 mv_exit_reason_t_interrupt_end: Final = 0x41
 mv_exit_reason_t_noted: Final = 0x81
 mv_exit_reason_t_hypercall: Final = 0x44
+mv_exit_reason_t_tpr_access: Final = 0xC0
 MV_RUN_MAX_REG_ENTRIES: Final = 0xA
 MV_RUN_MAX_MSR_ENTRIES: Final = 0xA
 MV_RUN_MAX_IOMEM_SIZE: Final = 0xEA0
@@ -350,6 +353,8 @@ MV_EXIT_HYPERCALL_ANSWER_SIZE: Final = 0x8
 MV_EXIT_IO_IN: Final = 0x0
 MV_EXIT_IO_OUT: Final = 0x1
 MV_EXIT_IO_MAX_DATA: Final = 0x400
+MV_EXIT_TPR_ACCESS_READ: Final = 0x1
+MV_EXIT_TPR_ACCESS_WRITE: Final = 0x2
 MV_EXIT_MMIO_READ: Final = 0x1
 MV_EXIT_MMIO_WRITE: Final = 0x2
 MV_EXIT_MMIO_EXECUTE: Final = 0x4
@@ -651,6 +656,19 @@ class mv_exit_interrupt_end_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_exit_interrupt_end_t) == 0x8
+
+
+class mv_exit_tpr_access_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("rip", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+    )
+    rip: int
+    flags: int
+
+
+assert ctypes.sizeof(mv_exit_tpr_access_t) == 0x10
 
 
 class mv_exit_unknown_t(ctypes.LittleEndianStructure):

@@ -215,6 +215,10 @@ class Vcpu(Descriptor):
         return abi.kvm_run_msr.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 
     @property
+    def tpr_access(self) -> abi.kvm_run_tpr_access:
+        return abi.kvm_run_tpr_access.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
+
+    @property
     def memory_fault(self) -> abi.kvm_run_memory_fault:
         return abi.kvm_run_memory_fault.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 

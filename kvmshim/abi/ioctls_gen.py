@@ -102,6 +102,7 @@ KVM_GET_XSAVE: Final = 0x9000AEA4
 KVM_SET_XSAVE: Final = 0x5000AEA5
 KVM_GET_XCRS: Final = 0x8188AEA6
 KVM_SET_XCRS: Final = 0x4188AEA7
+KVM_TPR_ACCESS_REPORTING: Final = 0xC028AE92
 KVM_SET_VAPIC_ADDR: Final = 0x4008AE93
 KVM_SMI: Final = 0xAEB7
 KVM_KVMCLOCK_CTRL: Final = 0xAEAD
@@ -137,7 +138,6 @@ KVM_XEN_HVM_SET_ATTR: Final = 0x4048AEC9
 KVM_XEN_HVM_EVTCHN_SEND: Final = 0x400CAED0
 
 # not served: vcpu
-KVM_TPR_ACCESS_REPORTING: Final = 0xC028AE92
 KVM_GET_ONE_REG: Final = 0x4010AEAB
 KVM_SET_ONE_REG: Final = 0x4010AEAC
 KVM_GET_REG_LIST: Final = 0xC008AEB0
@@ -229,6 +229,7 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_SET_XSAVE": ("vcpu",),
     "KVM_GET_XCRS": ("vcpu",),
     "KVM_SET_XCRS": ("vcpu",),
+    "KVM_TPR_ACCESS_REPORTING": ("vcpu",),
     "KVM_SET_VAPIC_ADDR": ("vcpu",),
     "KVM_SMI": ("vcpu",),
     "KVM_KVMCLOCK_CTRL": ("vcpu",),
@@ -255,7 +256,6 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_XEN_HVM_GET_ATTR": ("vm",),
     "KVM_XEN_HVM_SET_ATTR": ("vm",),
     "KVM_XEN_HVM_EVTCHN_SEND": ("vm",),
-    "KVM_TPR_ACCESS_REPORTING": ("vcpu",),
     "KVM_GET_ONE_REG": ("vcpu",),
     "KVM_SET_ONE_REG": ("vcpu",),
     "KVM_GET_REG_LIST": ("vcpu",),

@@ -63,6 +63,7 @@ ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_COALESCED_PIO: "the same for ports",
     kvm.KVM_CAP_DIRTY_LOG_RING: "bytes of the largest dirty ring; KVM_RESET_DIRTY_RINGS",
     kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: "the same for who orders the accesses",
+    kvm.KVM_CAP_VAPIC: "KVM_TPR_ACCESS_REPORTING, KVM_SET_VAPIC_ADDR",
     kvm.KVM_CAP_KVMCLOCK_CTRL: "KVM_KVMCLOCK_CTRL",
     kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: "guests get only what their CPUID has of KVM's own",
     kvm.KVM_CAP_EXIT_HYPERCALL: "KVM_HC_MAP_GPA_RANGE leaves with KVM_EXIT_HYPERCALL",
@@ -103,7 +104,6 @@ _HARDWARE: Final = "nothing to control: no hardware is behind it"
 _SOON: Final = "not yet"
 
 NOT_ANNOUNCED: Final[dict[int, str]] = {
-    kvm.KVM_CAP_VAPIC: "no task priority is patched into guests",
     kvm.KVM_CAP_PV_MMU: "gone from Linux",
     kvm.KVM_CAP_SYNC_MMU: "a slot is the memory that was there when it was set",
     kvm.KVM_CAP_PCI_SEGMENT: "no device assignment",
@@ -158,7 +158,6 @@ NOT_SERVED: Final[dict[str, str]] = {
     "KVM_SET_PMU_EVENT_FILTER": _PMU,
     "KVM_GET_NESTED_STATE": _NESTED,
     "KVM_SET_NESTED_STATE": _NESTED,
-    "KVM_TPR_ACCESS_REPORTING": "no task priority is patched into guests",
     "KVM_GET_ONE_REG": _NOT_X86,
     "KVM_SET_ONE_REG": _NOT_X86,
     "KVM_GET_REG_LIST": _NOT_X86,

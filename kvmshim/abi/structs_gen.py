@@ -546,6 +546,24 @@ class kvm_clock_data(Structure):
 assert sizeof(kvm_clock_data) == 48
 
 
+class kvm_tpr_access_ctl(Structure):
+    """`struct kvm_tpr_access_ctl`, 40 bytes."""
+
+    enabled: int
+    flags: int
+    reserved: Array[c_uint32]
+
+    _pack_ = 1
+    _fields_ = (
+        ("enabled", c_uint32),
+        ("flags", c_uint32),
+        ("reserved", c_uint32 * 8),
+    )
+
+
+assert sizeof(kvm_tpr_access_ctl) == 40
+
+
 class kvm_enable_cap(Structure):
     """`struct kvm_enable_cap`, 104 bytes."""
 
@@ -1568,6 +1586,24 @@ class kvm_run_msr(Structure):
 
 
 assert sizeof(kvm_run_msr) == 24
+
+
+class kvm_run_tpr_access(Structure):
+    """`struct kvm_run_tpr_access`, 16 bytes."""
+
+    rip: int
+    is_write: int
+    pad: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("rip", c_uint64),
+        ("is_write", c_uint32),
+        ("pad", c_uint32),
+    )
+
+
+assert sizeof(kvm_run_tpr_access) == 16
 
 
 class kvm_run_memory_fault(Structure):

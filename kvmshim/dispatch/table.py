@@ -40,6 +40,7 @@ from kvmshim.abi.structs_gen import (
     kvm_reinject_control,
     kvm_sregs,
     kvm_sregs2,
+    kvm_tpr_access_ctl,
     kvm_translation,
     kvm_userspace_memory_region,
     kvm_userspace_memory_region2,
@@ -209,6 +210,9 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_SET_FPU: shapes.takes(kvm_fpu, fpu.handle_vcpu_set_fpu),
     kvm.KVM_GET_LAPIC: shapes.gives(lapic.handle_vcpu_get_lapic),
     kvm.KVM_SET_LAPIC: shapes.takes(kvm_lapic_state, lapic.handle_vcpu_set_lapic),
+    kvm.KVM_TPR_ACCESS_REPORTING: shapes.exchanges(
+        kvm_tpr_access_ctl, vapic.handle_vcpu_tpr_access_reporting
+    ),
     kvm.KVM_SET_VAPIC_ADDR: shapes.takes(c_uint64, vapic.handle_vcpu_set_vapic_addr),
     kvm.KVM_SET_CPUID: lists.takes_cpuid(cpuid.handle_vcpu_set_cpuid, kvm_cpuid_entry),
     kvm.KVM_SET_CPUID2: lists.takes_cpuid(cpuid.handle_vcpu_set_cpuid2),

@@ -369,6 +369,17 @@ def paravirt_enforce(vsid: int, *, enforce: bool) -> None:
     with_handle(_OP | mv.MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL, vsid, enforce)
 
 
+def vapic_set(vsid: int, gpa: int) -> None:
+    """The guest has its task priority at `gpa`, until INIT; 0 is no place. INVALID_INPUT_REG2: no
+    memory there that can be written; FAILURE_UNKNOWN: there is no local APIC."""
+    with_handle(_OP | mv.MV_VS_OP_VAPIC_SET_IDX_VAL, vsid, gpa)
+
+
+def tpr_report_set(vsid: int, *, report: bool) -> None:
+    """Whether the VS leaves when it has accessed the task priority of its local APIC."""
+    with_handle(_OP | mv.MV_VS_OP_TPR_REPORT_SET_IDX_VAL, vsid, report)
+
+
 def apic_id_set(vsid: int, apic_id: int) -> None:
     """Gives the local APIC an ID and the state after power-up. FAILURE_UNKNOWN: there is none."""
     with_handle(_OP | mv.MV_VS_OP_APIC_ID_SET_IDX_VAL, vsid, apic_id)

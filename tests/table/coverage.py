@@ -61,6 +61,7 @@ PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_DIRTY_LOG_RING: "ioctl/test_dirty_ring.py",
     kvm.KVM_CAP_DIRTY_LOG_RING_ACQ_REL: "ioctl/test_dirty_ring.py",
     kvm.KVM_CAP_KVMCLOCK_CTRL: "ioctl/test_kvmclock.py",
+    kvm.KVM_CAP_VAPIC: "ioctl/test_vapic.py",
     kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: "ioctl/test_paravirt_msrs.py",
     kvm.KVM_CAP_EXIT_HYPERCALL: "ioctl/test_hypercalls.py",
     kvm.KVM_CAP_IRQCHIP: "ioctl/test_irqchip.py",

@@ -41,6 +41,16 @@ impl Vcpu {
         })
     }
 
+    /// RIP of the instruction that exited for a port, memory or MSR access and is not complete: that
+    /// of the processor is behind a write to memory.
+    #[must_use]
+    pub fn accessing_rip(&self) -> u64 {
+        match self.unfinished {
+            Some(Unfinished::MmioWrite) => self.cpu().attention_rip,
+            _ => self.cpu().arch.rip(),
+        }
+    }
+
     /// Finishes the instruction that exited. `data` answers a read (missing bytes are zero, more
     /// are ignored). Some: it needs this exit as well. Nothing else is executed.
     pub fn complete(&mut self, data: &[u8]) -> Option<Exit> {

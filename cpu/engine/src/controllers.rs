@@ -9,6 +9,8 @@ pub struct Arrivals {
     pub smi: bool,
     /// Something that the caller of `run` has to act on first: it returns `Exit::Arrived`.
     pub leave: bool,
+    /// What the task priority has been made from outside, as CR8 shows it.
+    pub cr8: Option<u8>,
 }
 
 /// Interrupt controllers. Called by the thread that runs the processor.

@@ -112,6 +112,9 @@ impl Vcpu {
         if arrived.smi {
             self.inject_smi();
         }
+        if let Some(cr8) = arrived.cr8 {
+            self.cpu_mut().arch.cr8 = u64::from(cr8 & 0xF);
+        }
         arrived.leave
     }
 

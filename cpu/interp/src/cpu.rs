@@ -106,6 +106,8 @@ pub struct Cpu {
     /// Leave the block after this instruction: a request waits, code was overwritten, or an
     /// interrupt may be possible now.
     pub attention: bool,
+    /// RIP of the instruction behind which a block was left so, when that happened last.
+    pub attention_rip: u64,
     /// Set with `attention`, or with [`crate::Stop::Exit`].
     pub request: Option<Request>,
     /// An interrupt waits for RFLAGS.IF, so a change of it needs attention.
@@ -155,6 +157,7 @@ impl Cpu {
             msr_store: MsrStore::default(),
             ports: PortInput::default(),
             attention: false,
+            attention_rip: 0,
             request: None,
             watch_interrupt_flag: false,
             epoch: 0,

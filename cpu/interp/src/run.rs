@@ -230,6 +230,7 @@ fn execute(cpu: &mut Cpu, ops: &[Op]) -> Done {
             return Err(stop);
         }
         if cpu.attention {
+            cpu.attention_rip = start;
             break;
         }
     }

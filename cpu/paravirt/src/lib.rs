@@ -11,3 +11,4 @@ pub mod features;
 pub mod hypercall;
 pub mod msr;
 pub mod steal;
+pub mod vapic;

@@ -8,8 +8,8 @@ use std::ffi::c_int;
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO,
     KVM_EXIT_IO_IN, KVM_EXIT_IO_OUT, KVM_EXIT_IOAPIC_EOI, KVM_EXIT_IRQ_WINDOW_OPEN,
-    KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_X86_RDMSR,
-    KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION,
+    KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_TPR_ACCESS,
+    KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION,
     KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
     KVM_MEMORY_EXIT_FLAG_PRIVATE, KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL,
     KVM_MSR_EXIT_REASON_UNKNOWN, kvm_run__bindgen_ty_1,
@@ -18,13 +18,13 @@ use kvm_bindings::{
 use microv::abi::msr::{MV_MSR_LEAVE_INVALID, MV_MSR_LEAVE_UNKNOWN};
 use microv::abi::run::{
     MV_EXIT_FAILURE_LOST, MV_EXIT_IO_IN, MV_EXIT_MMIO_WRITE, MV_EXIT_MSR_WRITE,
-    MV_EXIT_UNKNOWN_EMULATION, mv_exit_debug_t, mv_exit_failure_t, mv_exit_interrupt_end_t,
-    mv_exit_io_t, mv_exit_memory_fault_t, mv_exit_mmio_t, mv_exit_msr_t, mv_exit_reason_t_debug,
-    mv_exit_reason_t_failure, mv_exit_reason_t_hlt, mv_exit_reason_t_hypercall,
-    mv_exit_reason_t_interrupt, mv_exit_reason_t_interrupt_end, mv_exit_reason_t_interrupt_window,
-    mv_exit_reason_t_io, mv_exit_reason_t_memory_fault, mv_exit_reason_t_mmio,
-    mv_exit_reason_t_msr, mv_exit_reason_t_noted, mv_exit_reason_t_shutdown,
-    mv_exit_reason_t_unknown, mv_exit_unknown_t,
+    MV_EXIT_TPR_ACCESS_WRITE, MV_EXIT_UNKNOWN_EMULATION, mv_exit_debug_t, mv_exit_failure_t,
+    mv_exit_interrupt_end_t, mv_exit_io_t, mv_exit_memory_fault_t, mv_exit_mmio_t, mv_exit_msr_t,
+    mv_exit_reason_t_debug, mv_exit_reason_t_failure, mv_exit_reason_t_hlt,
+    mv_exit_reason_t_hypercall, mv_exit_reason_t_interrupt, mv_exit_reason_t_interrupt_end,
+    mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io, mv_exit_reason_t_memory_fault,
+    mv_exit_reason_t_mmio, mv_exit_reason_t_msr, mv_exit_reason_t_noted, mv_exit_reason_t_shutdown,
+    mv_exit_reason_t_tpr_access, mv_exit_reason_t_unknown, mv_exit_tpr_access_t, mv_exit_unknown_t,
 };
 
 use crate::hypercall;
@@ -86,6 +86,7 @@ pub fn translate(
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),
         mv_exit_reason_t_interrupt => Outcome::Interrupted,
         mv_exit_reason_t_interrupt_end => interrupt_end(&page.details(), area),
+        mv_exit_reason_t_tpr_access => tpr_access(&page.details(), area),
         mv_exit_reason_t_failure => failure(&page.details(), area),
         mv_exit_reason_t_unknown => unknown(&page.details(), area),
         other => unexpected(other, area),
@@ -144,6 +145,14 @@ fn interrupt_end(exit: &mv_exit_interrupt_end_t, area: &RunArea) -> Outcome {
     let mut details = kvm_run__bindgen_ty_1::default();
     details.eoi.vector = exit.vector as u8;
     area.set_exit(KVM_EXIT_IOAPIC_EOI, details);
+    Outcome::Client(Pending::Nothing)
+}
+
+fn tpr_access(exit: &mv_exit_tpr_access_t, area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.tpr_access.rip = exit.rip;
+    details.tpr_access.is_write = (exit.flags & MV_EXIT_TPR_ACCESS_WRITE != 0).into();
+    area.set_exit(KVM_EXIT_TPR_ACCESS, details);
     Outcome::Client(Pending::Nothing)
 }
 

@@ -128,6 +128,7 @@ ioctls! {
         KVM_SET_XSAVE = KVMIO 0xa5, WRITE, kvm::kvm_xsave;
         KVM_GET_XCRS = KVMIO 0xa6, READ, kvm::kvm_xcrs;
         KVM_SET_XCRS = KVMIO 0xa7, WRITE, kvm::kvm_xcrs;
+        KVM_TPR_ACCESS_REPORTING = KVMIO 0x92, READ | WRITE, kvm::kvm_tpr_access_ctl;
         KVM_SET_VAPIC_ADDR = KVMIO 0x93, WRITE, kvm::kvm_vapic_addr;
         KVM_SMI = KVMIO 0xb7, NONE;
         KVM_KVMCLOCK_CTRL = KVMIO 0xad, NONE;

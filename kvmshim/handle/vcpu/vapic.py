@@ -1,27 +1,38 @@
-"""KVM_SET_VAPIC_ADDR: where a guest that its client has patched would find its task priority.
+"""KVM_TPR_ACCESS_REPORTING, KVM_SET_VAPIC_ADDR: task priorities of guests that are patched.
 
-`Documentation/virt/kvm/api.rst`. A client patches the instructions that KVM_EXIT_TPR_ACCESS tells
-it of. None are told here (KVM_CAP_VAPIC is 0), so nobody reads the place and it is not written;
-but clients with a local APIC in the engine set it all the same, to 0 at each reset.
+`Documentation/virt/kvm/api.rst`. KVM_EXIT_TPR_ACCESS tells a client which instructions of its
+guest access the task-priority register. It replaces them by code that uses a word of memory, and
+says where that is.
 """
 
 import errno
-from ctypes import c_uint32, c_uint64, sizeof
+from ctypes import c_uint64
 
+from kvmshim.abi.structs_gen import kvm_tpr_access_ctl
 from kvmshim.errors import KvmError
 from kvmshim.objects.vcpu import Vcpu
-from kvmshim.objects.vm import Irqchip
+from microv.ops import vs as vs_op
+from microv.status import MvError
+
+
+def handle_vcpu_tpr_access_reporting(vcpu: Vcpu, control: kvm_tpr_access_ctl) -> kvm_tpr_access_ctl:
+    """KVM_TPR_ACCESS_REPORTING: whether KVM_RUN leaves with KVM_EXIT_TPR_ACCESS behind an
+    instruction that accesses the register. Without a local APIC in the engine none does.
+
+    Errors: EINVAL (a flag).
+    """
+    if control.flags:
+        raise KvmError(errno.EINVAL, f"flags {control.flags:#x}")
+    vs_op.tpr_report_set(vcpu.vsid, report=bool(control.enabled))
+    return control
 
 
 def handle_vcpu_set_vapic_addr(vcpu: Vcpu, address: c_uint64) -> None:
-    """KVM_SET_VAPIC_ADDR; 0 is no place.
+    """KVM_SET_VAPIC_ADDR: where the guest has its task priority, until INIT; 0 is no place.
 
-    Errors: EINVAL (no local APIC in the engine; no memory there).
+    Errors: EINVAL (no local APIC in the engine; no memory there that can be written).
     """
-    if vcpu.vm.irqchip is Irqchip.NONE:
-        raise KvmError(errno.EINVAL, "the vCPU has no local APIC")
-    gpa = address.value
-    with vcpu.vm.lock:
-        backed = any(slot.overlaps(0, gpa, sizeof(c_uint32)) for slot in vcpu.vm.slots.values())
-    if gpa and not backed:
-        raise KvmError(errno.EINVAL, f"there is no memory at {gpa:#x}")
+    try:
+        vs_op.vapic_set(vcpu.vsid, address.value)
+    except MvError as error:
+        raise KvmError(errno.EINVAL, f"no task priority can be at {address.value:#x}") from error

@@ -9,6 +9,7 @@
 
 pub mod abi;
 mod alarm;
+mod beside;
 mod call;
 mod cdl;
 mod clock;

@@ -4,26 +4,24 @@
 //! SDM volume 3, "MP Initialization Protocol" (INIT, start-up), "HLT".
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cpu_chipset::lapic::register::base;
+use cpu_chipset::lapic::register::{self, base};
 use cpu_chipset::lapic::{
-    DeliveryMode, Destination, Message, Refused, Signals, TimerEnd, apic_base_transition_is_legal,
+    DeliveryMode, Destination, Message, Refused, apic_base_transition_is_legal,
 };
 use cpu_defs::msr::IA32_APIC_BASE;
 use cpu_defs::{Reg, SegField, SegReg};
 use cpu_engine::{
-    Arrivals, Controllers, Exit, Halted, IoDirection, IoExit, MmioExit, MsrAnswer, MsrExit,
-    MsrReason, Vcpu,
+    Controllers, Exit, Halted, IoDirection, IoExit, MmioExit, MsrAnswer, MsrExit, MsrReason, Vcpu,
 };
 
-use crate::alarm::{Alarm, now_ns};
-use crate::irqchip::local::{Access, Local};
+use crate::beside::Beside;
+use crate::irqchip::local::Access;
 use crate::mp_state::MpState;
 use crate::object::local_apic::{ApicModes, IA32_TSC_DEADLINE, X2APIC_MSRS};
 use crate::paravirt::Paravirt;
-use crate::paravirt::eoi::SparedEnd;
+use crate::paravirt::vapic::TprAccess;
 
 /// MSRs that the local APIC answers for.
 #[must_use]
@@ -39,93 +37,8 @@ pub enum Stopped {
     Exit(Exit),
     /// An interrupt with this vector ended, for which the root's I/O APIC waits.
     Ended(u8),
-}
-
-/// The controllers beside a VS, as the engine asks them.
-pub struct Beside<'a> {
-    /// Local APIC and devices.
-    pub local: Local<'a>,
-    /// Wakes the VS when its timer wants to be looked at.
-    pub alarm: &'a Arc<Alarm>,
-    /// TSC frequency.
-    pub tsc_khz: u32,
-    /// INIT or start-up that has come.
-    pub signals: Signals,
-    /// When the guest's steal time is to be looked at, at the latest.
-    pub steal_look: Option<Instant>,
-    /// Spares the guest the ends of interrupts.
-    pub spared: SparedEnd<'a>,
-}
-
-impl Controllers for Beside<'_> {
-    fn look(&mut self, tsc: u64, smm: bool) -> Arrivals {
-        self.end_spared();
-        self.local.look(tsc);
-        self.alarm.set(self.next_look(tsc));
-        let inbox = &self.local.presence.lapic.inbox;
-        let arrived = if smm { inbox.take_signals_but_init() } else { inbox.take_signals() };
-        self.signals.init |= arrived.init;
-        self.signals.start_up = match arrived.init {
-            true => arrived.start_up,
-            false => arrived.start_up.or(self.signals.start_up),
-        };
-        let signalled = self.signals.init || self.signals.start_up.is_some();
-        let leave = signalled || self.wants_steal_look();
-        Arrivals { nmi: arrived.nmi, smi: arrived.smi, leave }
-    }
-
-    fn accepts_external(&self) -> bool {
-        self.local.lapic.accepts_external()
-    }
-
-    fn has_interrupt(&mut self, cr8: u8) -> bool {
-        if self.local.lapic.cr8() != cr8 {
-            self.local.lapic.set_cr8(cr8);
-        }
-        self.local.has_interrupt()
-    }
-
-    fn acknowledge(&mut self) -> Option<u8> {
-        let external = self.local.has_external();
-        let vector = self.local.acknowledge()?;
-        if self.spared.is_wanted()
-            && !external
-            && !self.local.lapic.has_requests()
-            && self.local.ends_unheard(vector)
-        {
-            self.spared.offer();
-        }
-        Some(vector)
-    }
-}
-
-impl Beside<'_> {
-    /// Makes the local APIC what the guest takes it for: it was spared an end, which it may have made.
-    fn end_spared(&mut self) {
-        if self.spared.take_back() {
-            self.local.end_unheard();
-        }
-    }
-
-    /// When the timer ends, on the alarms' clock.
-    fn next_look(&self, tsc: u64) -> Option<u64> {
-        match self.local.lapic.timer_end()? {
-            TimerEnd::Time(ns) => Some(ns),
-            TimerEnd::Tsc(deadline) => {
-                let ticks = u128::from(deadline.saturating_sub(tsc));
-                let ns = (ticks * 1_000_000).div_ceil(u128::from(self.tsc_khz.max(1)));
-                u64::try_from(u128::from(now_ns()) + ns).ok()
-            }
-        }
-    }
-
-    fn wants_steal_look(&self) -> bool {
-        self.steal_look.is_some_and(|at| Instant::now() >= at)
-    }
-
-    fn rearm(&self, vcpu: &Vcpu) {
-        self.alarm.set(self.next_look(vcpu.tsc()));
-    }
+    /// The guest has accessed the task-priority register, which the root wants to know.
+    TaskPriority(TprAccess),
 }
 
 /// A VS and its controllers.
@@ -144,12 +57,22 @@ impl Processor<'_> {
     /// Executes until the root has something to do. `window`: also as soon as the guest could take
     /// an interrupt of the root's.
     pub fn run(&mut self, window: bool) -> Stopped {
+        let stopped = self.run_inside(window);
+        self.beside.vapic.leave();
+        stopped
+    }
+
+    fn run_inside(&mut self, window: bool) -> Stopped {
         loop {
+            if let Some(access) = self.beside.vapic.take_access() {
+                return Stopped::TaskPriority(access);
+            }
             if let Some(exit) = self.wait(window) {
                 return Stopped::Exit(exit);
             }
             *self.mp_state = MpState::Running;
             self.tell_page_news();
+            self.show_task_priority();
             let exit = self.vcpu.run_with(window, &mut self.beside);
             match self.handle(exit) {
                 Handled::Inside if self.beside.local.irqchip.has_ended() => {
@@ -206,6 +129,16 @@ impl Processor<'_> {
         }
     }
 
+    fn show_task_priority(&mut self) {
+        if self.beside.vapic.is_placed() {
+            let cr8 = self.vcpu.reg(Reg::Cr8) as u8;
+            if self.beside.local.lapic.cr8() != cr8 {
+                self.beside.local.lapic.set_cr8(cr8);
+            }
+            self.beside.show_task_priority();
+        }
+    }
+
     fn tell_page_news(&mut self) {
         let open = self.beside.local.lapic.software_enabled();
         if let Some(vector) = self.paravirt.tell_page_news(self.vcpu, open) {
@@ -232,6 +165,7 @@ impl Processor<'_> {
         if std::mem::take(&mut self.beside.signals.init) {
             self.vcpu.init_reset();
             self.beside.local.lapic.init();
+            self.beside.vapic.init();
             self.paravirt.init();
             self.beside.spared.set_msr(self.paravirt.pv_eoi());
             self.beside.local.publish();
@@ -262,6 +196,9 @@ impl Processor<'_> {
 
     fn handle(&mut self, exit: Exit) -> Handled {
         self.beside.end_spared();
+        if let Some(cr8) = self.beside.take_task_priority() {
+            self.set_cr8(cr8);
+        }
         let answered = self.paravirt.handle(self.vcpu, exit);
         self.beside.spared.set_msr(self.paravirt.pv_eoi());
         let exit = match answered {
@@ -287,6 +224,10 @@ impl Processor<'_> {
 
     fn memory(&mut self, access: MmioExit) -> Handled {
         let len = usize::from(access.len);
+        let write = access.write;
+        if self.beside.vapic.tells() && self.beside.local.is_task_priority(access.gpa, len, write) {
+            self.beside.vapic.note(TprAccess { rip: self.vcpu.accessing_rip(), write });
+        }
         if !access.write {
             let mut bytes = [0; 8];
             if !self.beside.local.read_memory(access.gpa, &mut bytes[..len]) {
@@ -321,10 +262,8 @@ impl Processor<'_> {
 
     /// The write may have changed the task priority or the timer.
     fn after_write(&mut self, ended: Option<u8>) -> Handled {
-        let cr8 = u64::from(self.beside.local.lapic.cr8());
-        // CR8 takes any value of four bits.
-        let taken = self.vcpu.set_reg(Reg::Cr8, cr8);
-        debug_assert!(taken.is_ok());
+        self.set_cr8(self.beside.local.lapic.cr8());
+        self.beside.show_task_priority();
         self.beside.rearm(self.vcpu);
         match (self.vcpu.complete(&[]), ended) {
             // No register of a local APIC crosses a page, so the end is never lost here.
@@ -332,6 +271,12 @@ impl Processor<'_> {
             (None, Some(vector)) => Handled::Ended(vector),
             (None, None) => Handled::Inside,
         }
+    }
+
+    fn set_cr8(&mut self, cr8: u8) {
+        // CR8 takes any value of four bits.
+        let taken = self.vcpu.set_reg(Reg::Cr8, cr8.into());
+        debug_assert!(taken.is_ok());
     }
 
     fn complete(&mut self, data: &[u8]) -> Handled {
@@ -352,6 +297,15 @@ impl Processor<'_> {
                 0
             }),
         };
+        let is_tpr = access.index == X2APIC_MSRS.start() + u32::from(register::TPR);
+        if is_tpr && answer.is_ok() {
+            self.set_cr8(self.beside.local.lapic.cr8());
+            self.beside.show_task_priority();
+            if self.beside.vapic.tells() {
+                let rip = self.vcpu.accessing_rip();
+                self.beside.vapic.note(TprAccess { rip, write: access.value.is_some() });
+            }
+        }
         self.beside.rearm(self.vcpu);
         let answer = answer.map_or(MsrAnswer::Refused, MsrAnswer::Value);
         match (self.vcpu.complete_msr(answer), ended) {

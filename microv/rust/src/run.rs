@@ -77,6 +77,7 @@ pub fn run(call: &Call) -> OpResult {
     Ok(match stopped {
         Some(Stopped::Exit(exit)) => exit::report(page, &exit),
         Some(Stopped::Ended(vector)) => exit::interrupt_end(page, vector),
+        Some(Stopped::TaskPriority(access)) => exit::tpr_access(page, access),
         None => exit::invalid_state(page),
     })
 }

@@ -157,6 +157,7 @@ layouts! {
     }
     "kvm_sync_regs" = kvm::kvm_sync_regs { regs sregs events }
     "kvm_clock_data" = kvm::kvm_clock_data { clock flags pad0 realtime host_tsc pad }
+    "kvm_tpr_access_ctl" = kvm::kvm_tpr_access_ctl { enabled flags reserved }
     "kvm_enable_cap" = kvm::kvm_enable_cap { cap flags args pad }
     "kvm_dirty_log" = kvm::kvm_dirty_log { slot padding1 __bindgen_anon_1: dirty_bitmap }
     "kvm_clear_dirty_log" = kvm::kvm_clear_dirty_log {
@@ -235,6 +236,7 @@ layouts! {
     }
     "kvm_run_debug" = kvm::kvm_debug_exit_arch { exception pad pc dr6 dr7 }
     "kvm_run_msr" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_23 { error pad reason index data }
+    "kvm_run_tpr_access" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_9 { rip is_write pad }
     "kvm_run_memory_fault" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_27 { flags gpa size }
     "kvm_run_internal" = kvm::kvm_run__bindgen_ty_1__bindgen_ty_13 { suberror ndata data }
 }

@@ -316,6 +316,23 @@ impl Lapic {
         !self.enabled() || (lint0 & register::LVT_MASKED == 0 && external)
     }
 
+    /// The highest vector in service, and the highest that is requested.
+    #[must_use]
+    pub fn highest(&self) -> (Option<u8>, Option<u8>) {
+        (self.vectors(register::ISR).highest(), self.vectors(register::IRR).highest())
+    }
+
+    /// The task-priority register.
+    #[must_use]
+    pub fn task_priority(&self) -> u8 {
+        self.get(register::TPR) as u8
+    }
+
+    /// Sets the task-priority register.
+    pub fn set_task_priority(&mut self, value: u8) {
+        self.set(register::TPR, value.into());
+    }
+
     /// Task priority as CR8 shows it.
     #[must_use]
     pub fn cr8(&self) -> u8 {

@@ -32,7 +32,6 @@ ioctls! {
         KVM_XEN_HVM_EVTCHN_SEND = KVMIO 0xd0, WRITE, kvm::kvm_irq_routing_xen_evtchn;
     }
     "vcpu" {
-        KVM_TPR_ACCESS_REPORTING = KVMIO 0x92, READ | WRITE, kvm::kvm_tpr_access_ctl;
         KVM_GET_ONE_REG = KVMIO 0xab, WRITE, kvm::kvm_one_reg;
         KVM_SET_ONE_REG = KVMIO 0xac, WRITE, kvm::kvm_one_reg;
         KVM_GET_REG_LIST = KVMIO 0xb0, READ | WRITE, kvm::kvm_reg_list;

@@ -187,4 +187,9 @@ super::define::constants! {
     MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL = 0xC1;
     /// Extension. R11 VS, R12 a thread of the host, or 0: when it waits for a CPU the guest does.
     MV_VS_OP_WAIT_WITH_IDX_VAL = 0xC2;
+    /// Extension. R11 VS with a local APIC, R12 where its guest has its task priority, until INIT; or 0.
+    MV_VS_OP_VAPIC_SET_IDX_VAL = 0xC3;
+    /// Extension. R11 VS, R12 1 where it leaves when it has accessed the task priority of its local
+    /// APIC, else 0.
+    MV_VS_OP_TPR_REPORT_SET_IDX_VAL = 0xC4;
 }

@@ -26,6 +26,9 @@ super::define::constants! {
     /// Extension. VMCALL or VMMCALL of the guest.
     mv_exit_reason_t_hypercall = 0x44;
 
+    /// Extension. An access of the local APIC's task priority that tpr_report_set tells.
+    mv_exit_reason_t_tpr_access = 0xC0;
+
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;
     MV_RUN_MAX_IOMEM_SIZE = 0xEA0;
@@ -59,6 +62,10 @@ super::define::constants! {
     MV_EXIT_IO_IN = 0;
     MV_EXIT_IO_OUT = 1;
     MV_EXIT_IO_MAX_DATA = 1024;
+
+    MV_EXIT_TPR_ACCESS_READ = 1;
+    /// The instruction may have read as well.
+    MV_EXIT_TPR_ACCESS_WRITE = 2;
 
     MV_EXIT_MMIO_READ = 1;
     MV_EXIT_MMIO_WRITE = 2;
@@ -130,6 +137,13 @@ super::define::layouts! {
 
     mv_exit_interrupt_end_t, size 0x8 {
         0x00 vector: u64,
+    }
+
+    mv_exit_tpr_access_t, size 0x10 {
+        /// RIP of the instruction, which is complete.
+        0x00 rip: u64,
+        /// MV_EXIT_TPR_ACCESS_*
+        0x08 flags: u64,
     }
 
     mv_exit_unknown_t, size 0x20 {

@@ -8,6 +8,7 @@ mod io;
 mod memory_fault;
 mod mmio;
 mod msr;
+mod tpr_access;
 mod unknown;
 
 use cpu_engine::Exit;
@@ -19,6 +20,7 @@ use crate::page::SharedPage;
 
 pub use failure::{invalid_state, lost, poisoned};
 pub use interrupt_end::report as interrupt_end;
+pub use tpr_access::report as tpr_access;
 
 /// Where the structure of an exit begins on the page, behind mv_run_return_t.
 const OFFSET: usize = abi::MV_RUN_RETURN_EXIT_OFFSET as usize;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cpu_chipset::lapic::{DeliveryMode, Effect, Lapic, Refused};
+use cpu_chipset::lapic::{DeliveryMode, Effect, Lapic, Refused, register};
 
 use super::Irqchip;
 use super::pit::{GSI, PitTimer};
@@ -96,6 +96,15 @@ impl Local<'_> {
     fn lapic_offset(&self, gpa: u64) -> Option<u64> {
         let page = self.lapic.apic_base() & !0xFFF;
         gpa.checked_sub(page).filter(|offset| *offset < LAPIC_LEN)
+    }
+
+    /// Whether an access of memory is one of the task-priority register.
+    #[must_use]
+    pub fn is_task_priority(&self, gpa: u64, len: usize, write: bool) -> bool {
+        let first = u64::from(register::TPR) << 4;
+        let at = self.lapic_offset(gpa).and_then(|offset| offset.checked_sub(first));
+        let fits = |at: u64| if write { at == 0 && len == 4 } else { at + len as u64 <= 4 };
+        self.listens() && at.is_some_and(fits)
     }
 
     /// Whether the local APIC's registers are memory.

@@ -18,12 +18,14 @@ use super::local_apic::{ApicModes, LocalApic, MsrRefused};
 use super::presence::{Presence, Present};
 use crate::abi::quirk::{MV_QUIRK_APIC_HOLE, MV_QUIRK_LINT0_OPEN};
 use crate::alarm::now_ns;
+use crate::beside::Beside;
 use crate::clock::Clock;
 use crate::irqchip::local::Local;
 use crate::mp_state::MpState;
 use crate::paravirt::eoi::SparedEnd;
+use crate::paravirt::vapic::Vapic;
 use crate::paravirt::{Paravirt, platform_msrs};
-use crate::processor::{Beside, Processor};
+use crate::processor::Processor;
 
 /// A VS of a guest VP.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub struct State {
     pub clock: Clock,
     /// The paravirtual interface.
     pub paravirt: Paravirt,
+    /// Its task priority, where the root patches the guest.
+    pub vapic: Vapic,
     /// The local APIC, where the VM has interrupt controllers.
     pub lapic: Option<LocalApic>,
     presence: Arc<Presence>,
@@ -106,6 +110,7 @@ impl Vs {
         let state = State {
             vcpu,
             paravirt: Paravirt::new(Arc::clone(&vp.vm)),
+            vapic: Vapic::default(),
             lapic,
             presence: Arc::clone(&presence),
             mp_state: MpState::Initial,
@@ -148,7 +153,7 @@ impl Vs {
         vcpus: &'a [Arc<Presence>],
     ) -> Option<Processor<'a>> {
         let vm = &self.vp.vm;
-        let State { vcpu, mp_state, paravirt, lapic, tsc_khz, .. } = state;
+        let State { vcpu, mp_state, paravirt, vapic, lapic, tsc_khz, .. } = state;
         let LocalApic { lapic, alarm } = lapic.as_mut()?;
         let local = Local {
             lapic,
@@ -165,6 +170,8 @@ impl Vs {
             signals: Signals::default(),
             steal_look: paravirt.next_look(),
             spared: SparedEnd::new(&vm.memory.normal, paravirt.pv_eoi()),
+            vapic,
+            mem: &vm.memory.normal,
         };
         Some(Processor { vcpu, mp_state, paravirt, beside })
     }

@@ -87,3 +87,20 @@ pub fn copy_in(mem: &PhysMap, gpa: u64, mut bytes: &[u8]) -> bool {
     }
     true
 }
+
+/// Reads bytes that may cross pages; false where one of the pages is not there.
+pub fn copy_out(mem: &PhysMap, gpa: u64, bytes: &mut [u8]) -> bool {
+    let mut at = gpa;
+    for byte in bytes {
+        let Some(page) = mem.page(at) else { return false };
+        *byte = page.load((at % PAGE_SIZE) as usize);
+        at = at.wrapping_add(1);
+    }
+    true
+}
+
+/// Whether there are `size` bytes, which may cross pages, that can be written. Writes nothing.
+pub fn exists(mem: &PhysMap, gpa: u64, size: usize) -> bool {
+    let all = 0..size as u64;
+    all.into_iter().all(|at| Structure::exists(mem, gpa.wrapping_add(at), 1))
+}

@@ -11,6 +11,7 @@ mod hypercall;
 mod memory;
 pub mod steal;
 mod time;
+pub mod vapic;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

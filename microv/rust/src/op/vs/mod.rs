@@ -12,6 +12,7 @@ pub mod msr;
 mod paravirt;
 pub mod reg;
 mod translate;
+mod vapic;
 mod xsave;
 
 use crate::abi::index as idx;
@@ -71,6 +72,8 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_GUEST_STOPPED_IDX_VAL => paravirt::guest_stopped(call),
         idx::MV_VS_OP_WAIT_WITH_IDX_VAL => paravirt::wait_with(call),
         idx::MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL => paravirt::enforce(call),
+        idx::MV_VS_OP_VAPIC_SET_IDX_VAL => vapic::set(call),
+        idx::MV_VS_OP_TPR_REPORT_SET_IDX_VAL => vapic::set_report(call),
         _ => Err(Failure::Unsupported),
     }
 }
