@@ -13,15 +13,15 @@ import errno
 import mmap
 import os
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from kvmshim.client import fds, inject
 from kvmshim.client.inject import Injection
-from kvmshim.client.maps import Mapping, MappingState, parse_smaps
+from kvmshim.client.maps import PAGE, Mapping, MappingState, parse_smaps
 from kvmshim.client.page_copy import PageCopy
 from kvmshim.client.process import Process
-from kvmshim.client.shared import Backing
+from kvmshim.client.shared import AdoptedFile, Backing, Origin
 from kvmshim.errors import KvmError
 
 MEMFD_NAME: Final = "kvmshim-ram"
@@ -40,32 +40,53 @@ _ADVICE: Final = {  # VmFlags: madvise(2)
 }
 
 
-def adopt(process: Process, injection: Injection, parts: list[Mapping]) -> Backing:
-    """Exchanges each of `parts`, which ascend, for a stretch of one new memfd; returns that."""
-    start, end = parts[0].start, parts[-1].end
-    states = parse_smaps(process.read("smaps").decode(errors="replace"), start, end)
-    chosen = [_checked(part, _state_of(part, states)) for part in parts]
-    backing = Backing(os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC))
-    os.ftruncate(backing.fd, sum(part.size for part, _ in chosen))
+@dataclass(frozen=True, slots=True)
+class Private:
+    """Memory of the client's that nobody else sees."""
+
+    part: Mapping
+    file: Backing | None
+    """Where its pages come from, as long as the client has not written them."""
+
+
+def adopt(process: Process, injection: Injection, memory: list[Private]) -> AdoptedFile:
+    """Exchanges each piece of `memory`, which ascend, for a stretch of one new memfd; returns
+    that."""
+    start, end = memory[0].part.start, memory[-1].part.end
+    states = mapping_states(process, start, end)
+    chosen = [(_checked(it.part, state_of(it.part, states)), it.file) for it in memory]
+    fd = os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC)
+    origins: list[Origin] = []
+    adopted = AdoptedFile(fd, origins)
+    os.ftruncate(fd, sum(part.size for (part, _), _ in chosen))
     offset = 0
-    for part, state in chosen:
+    for (part, state), file in chosen:
+        origin = file if state.page_size == PAGE else None
         if part.inode or state.populated:
-            PageCopy(process, part, backing.fd, offset).run()
+            PageCopy(process, part, fd, offset, origin).run()
+        if origin is not None:
+            origins.append(Origin(origin, part.offset, offset, part.size))
         offset += part.size
-    number = fds.give(process, injection, backing.fd, cloexec=True)
+    number = fds.give(process, injection, fd, cloexec=True)
     try:
         offset = 0
-        for part, state in chosen:
-            _exchange(injection, part, state, number, offset)
+        for (part, state), _ in chosen:
+            exchange(injection, part, state, mmap.MAP_SHARED, number, offset)
             offset += part.size
     except OSError as error:
         raise KvmError(error.errno or errno.ENOMEM, "cannot map the client's memory") from error
     finally:
         injection.call(inject.SYS_CLOSE, number)
-    return backing
+    return adopted
 
 
-def _state_of(part: Mapping, states: dict[int, MappingState]) -> MappingState:
+def mapping_states(process: Process, start: int, end: int) -> dict[int, MappingState]:
+    """What smaps says about the mappings in [start, end), by their start."""
+    return parse_smaps(process.read("smaps").decode(errors="replace"), start, end)
+
+
+def state_of(part: Mapping, states: dict[int, MappingState]) -> MappingState:
+    """The state of the mapping that `part` is of."""
     return states[max(start for start in states if start <= part.start)]
 
 
@@ -80,10 +101,11 @@ def _checked(part: Mapping, state: MappingState) -> tuple[Mapping, MappingState]
     return whole, state
 
 
-def _exchange(
-    injection: Injection, part: Mapping, state: MappingState, number: int, offset: int
+def exchange(
+    injection: Injection, part: Mapping, state: MappingState, kind: int, number: int, offset: int
 ) -> None:
-    flags = mmap.MAP_SHARED | _MAP_FIXED | (_MAP_NORESERVE if "nr" in state.flags else 0)
+    """Maps the client's fd `number` over `part`, MAP_SHARED or MAP_PRIVATE as `kind` says."""
+    flags = kind | _MAP_FIXED | (_MAP_NORESERVE if "nr" in state.flags else 0)
     injection.call(inject.SYS_MMAP, part.start, part.size, part.protection, flags, number, offset)
     for word, advice in _ADVICE.items():
         if word in state.flags:

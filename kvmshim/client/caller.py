@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from kvmshim.client import fds, mapping_filter
-from kvmshim.client.adopt import adopt
+from kvmshim.client.adopt import Private, adopt
+from kvmshim.client.give_back import give_back
 from kvmshim.client.inject import Injection
 from kvmshim.client.process import Process
 from kvmshim.client.ptrace_ffi import get_registers, set_registers
@@ -106,26 +107,36 @@ class StoppedCaller:
         thread does not stop.
         """
 
-        def exchange(tracees: Tracees) -> None:
+        def exchange(tracees: Tracees) -> list[SharedRange] | None:
             others = tracees.stop_all(in_flight)
             try:
                 with self._files.exchanging:
                     self._files.trim()
+                    self._give_back()
                     self._adopt_lacking(address, size)
+                    return self._files.ranges(address, size)
             finally:
                 tracees.release_all(others)
 
-        ranges = self._files.ranges(address, size)
-        if ranges is None:
-            self._tracer.run(exchange)
+        with self._files.exchanging:
             ranges = self._files.ranges(address, size)
+        if ranges is None:
+            ranges = self._tracer.run(exchange)
         if ranges is None:
             raise KvmError(errno.EAGAIN, f"{address:#x} was mapped anew meanwhile")
         return ranges
 
+    def _give_back(self) -> None:
+        unused = self._files.unused_copies()
+        if unused:
+            with Injection(self._process, self._held()) as injection:
+                for copy in unused:
+                    give_back(self._process, injection, copy)
+            self._files.trim()
+
     def _adopt_lacking(self, address: int, size: int) -> None:
         lacking = [
-            mapping.clipped(address, address + size)
+            Private(mapping.clipped(address, address + size), self._files.origin_of(mapping))
             for mapping in self._files.whole_mappings(address, size)
             if self._files.backing_of(mapping) is None
         ]

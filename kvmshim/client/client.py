@@ -97,7 +97,8 @@ class Client:
 
     def shared(self, address: int, size: int) -> list[SharedRange] | None:
         """What `StoppedCaller.share` would return, if nobody has to be stopped for it."""
-        return self._files.ranges(address, size)
+        with self._files.exchanging:
+            return self._files.ranges(address, size)
 
     def refuse(self, device: int) -> None:
         """Files of this st_dev are served by us and can never be guest memory."""

@@ -12,6 +12,7 @@ class MappedRanges:
     def __init__(self, ranges: list[SharedRange]) -> None:
         """`ranges` without holes, as `Client.shared` returns them. A range that the client cannot
         write cannot be written here either. OSError: no room, or a sealed file."""
+        self._ranges = ranges
         self.size = sum(part.size for part in ranges)
         self.address = mmap_ffi.reserve(self.size)
         self._unmap = weakref.finalize(self, mmap_ffi.unmap, self.address, self.size)
@@ -23,3 +24,4 @@ class MappedRanges:
     def close(self) -> None:
         """Unmaps it; may be called again."""
         self._unmap()
+        self._ranges = []

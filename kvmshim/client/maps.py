@@ -17,7 +17,9 @@ _ADDRESSES: Final = 1 << 64
 _FLAGS: Final = "VmFlags:"
 _POPULATION: Final = frozenset({"Rss:", "Swap:", "Shared_Hugetlb:", "Private_Hugetlb:"})
 _PRESENT_OR_SWAPPED: Final = 0xC0
+_OF_FILE: Final = 0x20
 _MARK: Final = bytes(1 if top & _PRESENT_OR_SWAPPED else 0 for top in range(256))
+_OWN_MARK: Final = bytes(mark if not top & _OF_FILE else 0 for top, mark in enumerate(_MARK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,17 @@ def present_runs(pagemap: bytes) -> Iterator[tuple[int, int]]:
 
     `pagemap` is the part of /proc/PID/pagemap for the pages in question, whole entries.
     """
-    marks = pagemap[_PAGEMAP_ENTRY - 1 :: _PAGEMAP_ENTRY].translate(_MARK)
+    return _runs(pagemap, _MARK)
+
+
+def own_runs(pagemap: bytes) -> Iterator[tuple[int, int]]:
+    """The same of the pages that are not those of the file behind them: written through a private
+    mapping."""
+    return _runs(pagemap, _OWN_MARK)
+
+
+def _runs(pagemap: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
+    marks = pagemap[_PAGEMAP_ENTRY - 1 :: _PAGEMAP_ENTRY].translate(mark)
     first = marks.find(1)
     while first >= 0:
         end = marks.find(0, first)

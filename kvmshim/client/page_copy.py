@@ -2,7 +2,8 @@
 
 Only pages that have contents are read and only pages that are not zero are written, so that a
 large untouched range costs the reading of its pagemap (8 bytes a page) and the file stays sparse.
-Pages that cannot be read (beyond the end of a mapped file, guard pages) become holes.
+Pages that cannot be read (beyond the end of a mapped file, guard pages) become holes. What a
+private mapping shows of its file is copied from the file, in the kernel.
 """
 
 import errno
@@ -10,8 +11,9 @@ import os
 from typing import Final
 
 from kvmshim.client import ptrace_ffi as ptrace
-from kvmshim.client.maps import PAGE, Mapping, present_runs
+from kvmshim.client.maps import PAGE, Mapping, own_runs, present_runs
 from kvmshim.client.process import Process
+from kvmshim.client.shared import Backing
 
 _BUFFER: Final = 256 * PAGE
 _UNREADABLE: Final = frozenset({errno.EFAULT, errno.EIO})
@@ -21,8 +23,12 @@ _ANONYMOUS_HUGETLB: Final = "/anon_hugepage (deleted)"
 class PageCopy:
     """Copies one mapping to `offset` of the file `fd`."""
 
-    def __init__(self, process: Process, part: Mapping, fd: int, offset: int) -> None:
+    def __init__(
+        self, process: Process, part: Mapping, fd: int, offset: int, file: Backing | None
+    ) -> None:
+        """`file` is that of a private mapping."""
         self._process = process
+        self._file = file
         self._part = part
         self._fd = fd
         self._shift = offset - part.start
@@ -30,13 +36,39 @@ class PageCopy:
 
     def run(self) -> None:
         """OSError: no room in the file, or the client is gone."""
-        for first, count in self._stretches():
+        copied = self._file is not None and self._copy_file(self._file)
+        for first, count in self._own_stretches() if copied else self._stretches():
             start = self._part.start + first * PAGE
             end = start + count * PAGE
             while start < end:
                 size = min(_BUFFER, end - start)
-                self._write(start, self._read(start, size))
+                self._read(start, size)
+                if copied:
+                    self._write_all(memoryview(self._buffer)[:size], start)
+                else:
+                    self._write(start, size)
                 start += size
+
+    def _copy_file(self, file: Backing) -> bool:
+        """False: nothing is copied, for the file is of a kind that the kernel cannot copy."""
+        done = 0
+        os.lseek(self._fd, self._part.start + self._shift, os.SEEK_SET)
+        try:
+            while done < self._part.size:
+                rest = self._part.size - done
+                count = os.sendfile(self._fd, file.fd, self._part.offset + done, rest)
+                if count == 0:
+                    break  # the mapping goes on behind the end of the file
+                done += count
+        except OSError as error:
+            if error.errno != errno.EINVAL or done:
+                raise
+            return False
+        return True
+
+    def _own_stretches(self) -> list[tuple[int, int]]:
+        """(first page, number of pages) of what the client has written."""
+        return list(own_runs(self._process.read_pagemap(self._part.start, self._part.size)))
 
     def _stretches(self) -> list[tuple[int, int]]:
         """(first page, number of pages) of what may have contents."""
@@ -45,7 +77,7 @@ class PageCopy:
             return [(0, part.size // PAGE)]  # a page not in memory is in the file
         return list(present_runs(self._process.read_pagemap(part.start, part.size)))
 
-    def _read(self, address: int, size: int) -> int:
+    def _read(self, address: int, size: int) -> None:
         """Fills the buffer; where a page cannot be read, with zeros."""
         done = 0
         while done < size:
@@ -56,7 +88,6 @@ class PageCopy:
                     raise
                 self._buffer[done : done + PAGE] = bytes(PAGE)
                 done += PAGE
-        return size
 
     def _read_some(self, address: int, start: int, end: int) -> int:
         tgid = self._process.tgid

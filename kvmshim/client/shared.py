@@ -2,16 +2,19 @@
 
 Two kinds of file: those that the client mapped itself (memfd, shm, hugetlbfs, shared anonymous
 memory) and those that `adopt` put under its private memory. The latter are kept here while the
-client maps them, for a server without CAP_SYS_ADMIN has no other way to reach them again.
+client maps them, for a server without CAP_SYS_ADMIN has no other way to reach them again;
+`give_back` takes those away that are copies of files and that nobody uses.
 """
 
 import errno
 import fcntl
+import mmap
 import os
 import stat
 import threading
 import weakref
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from kvmshim.client import ptrace_ffi as ptrace
 from kvmshim.client.maps import Mapping, covers, mapped_files, parse_maps
@@ -20,11 +23,51 @@ from kvmshim.errors import KvmError
 
 
 class Backing:
-    """A file behind client memory; owns its fd."""
+    """A file behind client memory; owns its fd, unless somebody else does."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, owner: "Backing | None" = None) -> None:
         self.fd = fd
-        weakref.finalize(self, os.close, fd)
+        self._owner = owner
+        if owner is None:
+            weakref.finalize(self, os.close, fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The file of a private mapping of which there is a copy in a file of ours."""
+
+    file: Backing
+    file_offset: int
+    offset: int  # of the copy
+    size: int
+
+
+class AdoptedFile:
+    """A file of ours under memory of the client's."""
+
+    def __init__(self, fd: int, origins: Sequence[Origin]) -> None:
+        self.kept = Backing(fd)
+        self.origins = origins
+        self._lent: weakref.ref[Backing] | None = None
+
+    def lend(self) -> Backing:
+        """The file for who uses the memory: one object as long as somebody does."""
+        lent = self._lent() if self._lent else None
+        if lent is None:
+            lent = Backing(self.kept.fd, self.kept)
+            self._lent = weakref.ref(lent)
+        return lent
+
+    @property
+    def in_use(self) -> bool:
+        """Somebody holds what `lend` returned."""
+        return self._lent is not None and self._lent() is not None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """(st_dev, st_ino)."""
+        status = os.fstat(self.kept.fd)
+        return status.st_dev, status.st_ino
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +92,23 @@ class SharedFiles:
 
     process: Process
     exchanging: threading.Lock = field(default_factory=threading.Lock)
-    """Held while memory is exchanged; whoever writes to the client meanwhile takes it."""
+    """Held while memory is exchanged; whoever writes to the client or looks at it meanwhile takes
+    it."""
 
-    _adopted: dict[tuple[int, int], Backing] = field(default_factory=dict)
+    _adopted: dict[tuple[int, int], AdoptedFile] = field(default_factory=dict)
     _refused: frozenset[int] = frozenset()
 
     def refuse(self, device: int) -> None:
         """Files of this st_dev are served by us; opening one here, we would wait for ourselves."""
         self._refused |= {device}
 
-    def adopted(self, backing: Backing) -> None:
+    def adopted(self, file: AdoptedFile) -> None:
         """A file of ours that the client maps from now on; under `exchanging`."""
-        status = os.fstat(backing.fd)
-        self._adopted[status.st_dev, status.st_ino] = backing
+        self._adopted[file.key] = file
+
+    def unused_copies(self) -> list[AdoptedFile]:
+        """Files of ours that are copies of others and that nobody uses; under `exchanging`."""
+        return [file for file in self._adopted.values() if file.origins and not file.in_use]
 
     def trim(self) -> None:
         """Drops the files of ours that the client unmapped; under `exchanging`. Their memory lives
@@ -74,7 +121,8 @@ class SharedFiles:
         self._adopted.clear()
 
     def ranges(self, address: int, size: int) -> list[SharedRange] | None:
-        """The files behind [address, address+size), by address; None: part of it has none.
+        """The files behind [address, address+size), by address; None: part of it has none. Under
+        `exchanging`.
 
         EFAULT: part of it is not mapped. EINVAL: part of it is a file that we serve.
         """
@@ -106,8 +154,15 @@ class SharedFiles:
         if not mapping.shared:
             return None
         adopted = self._adopted.get((mapping.device, mapping.inode))
-        if adopted is not None:
-            return adopted
+        return self._file_of(mapping) if adopted is None else adopted.lend()
+
+    def origin_of(self, mapping: Mapping) -> Backing | None:
+        """The file of a whole private mapping, to read; None: it has none, or it cannot be had."""
+        if mapping.shared or not mapping.inode:
+            return None
+        return self._file_of(replace(mapping, protection=mmap.PROT_READ))
+
+    def _file_of(self, mapping: Mapping) -> Backing | None:
         fd = self._open_map_file(mapping)
         if fd is None:
             fd = self._take_same_file(mapping)
