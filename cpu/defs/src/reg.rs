@@ -23,6 +23,28 @@ pub enum Gpr {
     R15 = 15,
 }
 
+impl Gpr {
+    /// All general-purpose registers in numeric order.
+    pub const ALL: [Gpr; 16] = [
+        Gpr::Rax,
+        Gpr::Rcx,
+        Gpr::Rdx,
+        Gpr::Rbx,
+        Gpr::Rsp,
+        Gpr::Rbp,
+        Gpr::Rsi,
+        Gpr::Rdi,
+        Gpr::R8,
+        Gpr::R9,
+        Gpr::R10,
+        Gpr::R11,
+        Gpr::R12,
+        Gpr::R13,
+        Gpr::R14,
+        Gpr::R15,
+    ];
+}
+
 /// Segment register; the first six are numbered as in the Sreg field of ModRM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -50,6 +72,10 @@ impl SegReg {
         SegReg::Ldtr,
         SegReg::Tr,
     ];
+
+    /// Those that the Sreg field of ModRM names, in its order.
+    pub const SREG: [SegReg; 6] =
+        [SegReg::Es, SegReg::Cs, SegReg::Ss, SegReg::Ds, SegReg::Fs, SegReg::Gs];
 }
 
 /// Part of a segment register.

@@ -215,18 +215,7 @@ fn try_one(guest: &mut Guest, mode: Mode, seed: u64, registers: &[Reg], initial:
         guest.set(reg, value);
     }
     guest.vcpu.set_events(&Events::default());
-    for gpr in [
-        Gpr::Rax,
-        Gpr::Rcx,
-        Gpr::Rdx,
-        Gpr::Rbx,
-        Gpr::Rsp,
-        Gpr::Rbp,
-        Gpr::Rsi,
-        Gpr::Rdi,
-        Gpr::R8,
-        Gpr::R9,
-    ] {
+    for gpr in Gpr::ALL.into_iter().take(10) {
         let value = operand(random, mode);
         guest.set_gpr(gpr, value);
     }

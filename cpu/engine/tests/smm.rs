@@ -36,7 +36,7 @@ fn without_long_mode(guest: &mut Guest) {
 
 /// A value of its own for every register that is saved and can have any value.
 fn fill_registers(guest: &mut Guest) {
-    for (number, gpr) in (0..).zip(GENERAL) {
+    for (number, gpr) in (0..).zip(Gpr::ALL) {
         guest.set_gpr(gpr, 0x1111_1111_0000_0000 * (number % 15) + 0xAAAA_0000 + number);
     }
     for (number, reg) in (0..).zip(SegReg::ALL) {
@@ -54,25 +54,6 @@ fn fill_registers(guest: &mut Guest) {
     guest.set(Reg::Rflags, 0x4_6AD7);
     guest.set(Reg::Rip, 0x1234);
 }
-
-const GENERAL: [Gpr; 16] = [
-    Gpr::Rax,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rbx,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-];
 
 /// An area of zeros, with values of so many bytes put at offsets from SMBASE.
 fn area(values: &[(usize, usize, u64)]) -> [u8; 512] {
@@ -111,7 +92,7 @@ fn the_area_of_amd64_has_the_layout_of_the_manual() {
         (0xFE84, 4, 0x702),
         (0xFE88, 8, 0x7000_0002),
     ];
-    for (number, gpr) in GENERAL.into_iter().enumerate() {
+    for (number, gpr) in Gpr::ALL.into_iter().enumerate() {
         values.push((0xFFF8 - 8 * number, 8, guest.gpr(gpr)));
     }
     for (at, reg) in [
@@ -156,7 +137,7 @@ fn the_area_without_long_mode_has_the_layout_of_the_manual() {
         (0xFFF8, 4, 0),
         (0xFFFC, 4, 0x11),
     ];
-    for (number, gpr) in GENERAL[..8].iter().enumerate() {
+    for (number, gpr) in Gpr::ALL[..8].iter().enumerate() {
         values.push((0xFFD0 + 4 * number, 4, guest.gpr(*gpr)));
     }
     for (at, selector, reg) in [

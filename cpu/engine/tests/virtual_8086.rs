@@ -64,7 +64,7 @@ fn v86(enabled: u64, flags: u64, program: impl FnOnce(&mut CodeAssembler)) -> Gu
     guest.load(DOS_HANDLER, &[0xCF]);
     guest.set(Reg::Cr4, enabled);
     guest.set(Reg::Rflags, 2 | VM | flags);
-    for reg in [SegReg::Es, SegReg::Cs, SegReg::Ss, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
+    for reg in SegReg::SREG {
         guest.set_segment(reg, SEGMENT, 0xF3);
     }
     guest.set(Reg::Rip, 0);

@@ -24,18 +24,6 @@ const GPRS: [Gpr; 16] = [
     Gpr::Rsp,
 ];
 
-/// Segment registers in the order of mv_reg_t, from es on.
-const SEGMENTS: [SegReg; 8] = [
-    SegReg::Es,
-    SegReg::Cs,
-    SegReg::Ss,
-    SegReg::Ds,
-    SegReg::Fs,
-    SegReg::Gs,
-    SegReg::Ldtr,
-    SegReg::Tr,
-];
-
 /// Fields of a segment register in the order of mv_reg_t.
 const FIELDS: [SegField; 4] =
     [SegField::Selector, SegField::Attrib, SegField::Limit, SegField::Base];
@@ -49,8 +37,9 @@ pub fn register(number: u64) -> Option<Reg> {
         abi::mv_reg_t_rip => Reg::Rip,
         abi::mv_reg_t_rflags => Reg::Rflags,
         abi::mv_reg_t_es_selector..=abi::mv_reg_t_tr_base => {
+            // The list has them in their order in ModRM, then LDTR and TR.
             let place = (number - abi::mv_reg_t_es_selector) as usize;
-            Reg::Segment(SEGMENTS[place / FIELDS.len()], FIELDS[place % FIELDS.len()])
+            Reg::Segment(SegReg::ALL[place / FIELDS.len()], FIELDS[place % FIELDS.len()])
         }
         abi::mv_reg_t_gdtr_limit => Reg::Gdtr(TableField::Limit),
         abi::mv_reg_t_gdtr_base => Reg::Gdtr(TableField::Base),

@@ -51,27 +51,6 @@ const GDT_LIMIT: u64 = 127;
 /// Instructions after which a case is given up. The longest string instruction is shorter.
 const MAX_STEPS: u32 = 100_000;
 
-const GPRS: [Gpr; 16] = [
-    Gpr::Rax,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rbx,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-];
-const SEGMENTS: [SegReg; 6] =
-    [SegReg::Es, SegReg::Cs, SegReg::Ss, SegReg::Ds, SegReg::Fs, SegReg::Gs];
-
 /// The engine with its guest.
 pub struct Engine {
     vcpu: Vcpu,
@@ -202,14 +181,14 @@ impl Engine {
 
     fn load(&mut self, case: &Case) {
         for (number, selector) in case.seg.into_iter().enumerate() {
-            self.load_segment(SEGMENTS[number], selector);
+            self.load_segment(SegReg::SREG[number], selector);
         }
         if case.bits == 64 {
             self.set(Reg::Segment(SegReg::Fs, SegField::Base), case.fs_base);
             self.set(Reg::Segment(SegReg::Gs, SegField::Base), case.gs_base);
         }
         for (number, value) in case.gpr.into_iter().enumerate() {
-            self.set(Reg::Gpr(GPRS[number]), value);
+            self.set(Reg::Gpr(Gpr::ALL[number]), value);
         }
         self.set(Reg::Rip, case.rip);
         self.set(Reg::Rflags, case.rflags);
@@ -237,10 +216,10 @@ impl Engine {
     }
 
     fn record(&mut self, case: &Case, outcome: &mut Outcome) {
-        for (number, gpr) in GPRS.into_iter().enumerate() {
+        for (number, gpr) in Gpr::ALL.into_iter().enumerate() {
             outcome.gpr[number] = self.vcpu.reg(Reg::Gpr(gpr));
         }
-        for (number, reg) in SEGMENTS.into_iter().enumerate() {
+        for (number, reg) in SegReg::SREG.into_iter().enumerate() {
             outcome.seg[number] = self.vcpu.reg(Reg::Segment(reg, SegField::Selector)) as u16;
         }
         outcome.rip = self.vcpu.reg(Reg::Rip);

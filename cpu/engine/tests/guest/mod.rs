@@ -177,11 +177,11 @@ impl Guest {
 
 /// Registers that make up the state of a processor in a test program.
 pub fn state_registers() -> Vec<Reg> {
-    let gprs = [Gpr::Rax, Gpr::Rcx, Gpr::Rdx, Gpr::Rbx, Gpr::Rsp, Gpr::Rbp, Gpr::Rsi, Gpr::Rdi];
     let fields = [SegField::Selector, SegField::Attrib, SegField::Limit, SegField::Base];
     let segments = SegReg::ALL.into_iter().flat_map(|reg| fields.map(|f| Reg::Segment(reg, f)));
     let control = [Reg::Cr0, Reg::Cr3, Reg::Cr4, Reg::Rip, Reg::Rflags];
-    control.into_iter().chain(gprs.map(Reg::Gpr)).chain(segments).collect()
+    let gprs = Gpr::ALL.into_iter().take(8).map(Reg::Gpr);
+    control.into_iter().chain(gprs).chain(segments).collect()
 }
 
 /// First paging structure of [`Guest::long_mode`].

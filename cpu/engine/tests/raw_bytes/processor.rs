@@ -34,24 +34,6 @@ pub const MODES: [Mode; 9] = [
     Mode::FiveLevels,
 ];
 
-const GPRS: [Gpr; 16] = [
-    Gpr::Rax,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rbx,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-];
 const EFER: u32 = 0xC000_0080;
 
 /// A register may refuse a value; that is an answer, too.
@@ -85,7 +67,7 @@ pub fn in_mode(machine: &Machine, mode: Mode, random: &mut Random) -> Vcpu {
     let _ = vcpu.set_msr(EFER, efer);
     let _ = vcpu.set_reg(Reg::Xcr0, random.pick(&[0xE7, 7, 3, 1]));
     set_segments(&mut vcpu, mode, random);
-    for gpr in GPRS {
+    for gpr in Gpr::ALL {
         set(&mut vcpu, Reg::Gpr(gpr), random.value());
     }
     set(&mut vcpu, Reg::Gpr(Gpr::Rsp), random.below(RAM) & !7);
@@ -194,7 +176,7 @@ fn any_register(random: &mut Random) -> Reg {
     let fields = [SegField::Selector, SegField::Attrib, SegField::Limit, SegField::Base];
     let segment = Reg::Segment(random.pick(&SegReg::ALL), random.pick(&fields));
     let table = random.pick(&[TableField::Base, TableField::Limit]);
-    let gpr = random.pick(&GPRS);
+    let gpr = random.pick(&Gpr::ALL);
     random.pick(&[
         Reg::Gpr(gpr),
         Reg::Rip,

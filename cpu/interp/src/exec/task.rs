@@ -9,7 +9,7 @@
 use cpu_defs::{SegReg, attrib, attrib::system_type, cr0, dr6, dr7, rflags, vector};
 
 use super::frame::with_ext;
-use super::tss::{Format, Image, SEGMENTS};
+use super::tss::{Format, Image};
 use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
 use crate::state::{Segment, Shadow};
@@ -161,7 +161,7 @@ impl Cpu {
         }
         self.load_task_ldt(image.ldt, ext)?;
         if v86 {
-            for reg in SEGMENTS {
+            for reg in SegReg::SREG {
                 self.load_segment(reg as u8, image.selector(reg))?;
             }
             return Ok(());
@@ -180,7 +180,7 @@ impl Cpu {
 
     /// The selectors of the new task; nothing can be done with them until they are qualified.
     fn forget_segments(&mut self, image: &Image, level: u8) {
-        for reg in SEGMENTS {
+        for reg in SegReg::SREG {
             let old = &mut self.arch.seg[reg as usize];
             *old = Segment { selector: image.selector(reg), unusable: true, ..*old };
         }

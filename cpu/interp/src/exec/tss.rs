@@ -6,10 +6,6 @@ use crate::cpu::Cpu;
 use crate::state::Segment;
 use crate::stop::{Done, Stop};
 
-/// Segment registers in a TSS, in their order; a 16-bit one has the first four.
-pub(super) const SEGMENTS: [SegReg; 6] =
-    [SegReg::Es, SegReg::Cs, SegReg::Ss, SegReg::Ds, SegReg::Fs, SegReg::Gs];
-
 /// What a task switch loads.
 pub(super) struct Image {
     /// None in a 16-bit TSS.
@@ -18,7 +14,7 @@ pub(super) struct Image {
     pub flags: u64,
     /// In the order of [`cpu_defs::Gpr`].
     pub gprs: [u64; 8],
-    /// In the order of [`SEGMENTS`].
+    /// In the order of [`SegReg::SREG`].
     selectors: [u16; 6],
     pub ldt: u16,
     /// The T flag: #DB before the first instruction.
@@ -27,7 +23,10 @@ pub(super) struct Image {
 
 impl Image {
     pub(super) fn selector(&self, reg: SegReg) -> u16 {
-        SEGMENTS.iter().position(|&other| other == reg).map_or(0, |number| self.selectors[number])
+        SegReg::SREG
+            .iter()
+            .position(|&other| other == reg)
+            .map_or(0, |number| self.selectors[number])
     }
 }
 
@@ -130,7 +129,7 @@ impl Format {
         let at = |offset: u64| base.wrapping_add(offset);
         let gprs: [u64; 8] = std::array::from_fn(|number| cpu.arch.slots[number]);
         let words = [cpu.arch.rip(), flags].into_iter().chain(gprs);
-        let selectors = SEGMENTS.map(|reg| cpu.arch.segment(reg).selector);
+        let selectors = SegReg::SREG.map(|reg| cpu.arch.segment(reg).selector);
         if self == Format::Short {
             for (offset, word) in (short::IP..).step_by(2).zip(words) {
                 cpu.write_system(at(offset), word as u16)?;

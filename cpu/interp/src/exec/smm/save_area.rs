@@ -19,25 +19,6 @@ const LEN: usize = 0x200;
 const REVISION: u64 = 0x2_0000;
 const REVISION_64: u64 = 0x64;
 
-const GENERAL: [Gpr; 16] = [
-    Gpr::Rax,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rbx,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-];
-
 /// Where a field is, and its length in bytes.
 #[derive(Clone, Copy)]
 struct Field(usize, usize);
@@ -191,7 +172,7 @@ impl SaveArea {
     /// Takes the registers over.
     pub(super) fn save(&mut self, arch: &Arch) {
         let layout = self.layout;
-        for (number, gpr) in GENERAL[..layout.gprs].iter().enumerate() {
+        for (number, gpr) in Gpr::ALL[..layout.gprs].iter().enumerate() {
             self.put(layout.gpr(number), arch.gpr(*gpr));
         }
         let revision = REVISION | if layout.efer.is_some() { REVISION_64 } else { 0 };
@@ -229,7 +210,7 @@ impl SaveArea {
     /// None: DR6 or DR7 cannot have their values. Other registers are not checked.
     pub(super) fn load(&self, arch: &Arch) -> Option<Arch> {
         let (layout, mut new) = (self.layout, *arch);
-        for (number, gpr) in GENERAL[..layout.gprs].iter().enumerate() {
+        for (number, gpr) in Gpr::ALL[..layout.gprs].iter().enumerate() {
             new.set_gpr(*gpr, self.get(layout.gpr(number)));
         }
         let (dr6, dr7) = (self.get(layout.dr6), self.get(layout.dr7));
