@@ -254,11 +254,11 @@ fn mmio_exit(access: MmioAccess, write: bool) -> Exit {
 fn host_answer(data: &[u8]) -> MsrAnswer {
     let mut answer = [0; MSR_ANSWER_LEN];
     copy_prefix(&mut answer, data);
-    let (value, refused) = answer.split_at(8);
-    if refused.iter().any(|byte| *byte != 0) {
+    let answer = u128::from_le_bytes(answer);
+    if answer >> u64::BITS != 0 {
         return MsrAnswer::Fault;
     }
-    MsrAnswer::Value(value.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    MsrAnswer::Value(answer as u64)
 }
 
 fn copy_prefix(to: &mut [u8], from: &[u8]) {
