@@ -3,7 +3,7 @@
 //! A read leaves with RIP at the instruction, which runs again with the answer. REP INS asks for
 //! as many elements as fit the page and one exit. OUTS leaves after each element, already counted.
 
-use cpu_defs::{Gpr, SegReg, attrib::system_type, rflags};
+use cpu_defs::{Gpr, rflags};
 use cpu_mem::PAGE_SIZE;
 use iced_x86::{Code, Instruction, Mnemonic};
 
@@ -17,10 +17,6 @@ use crate::stop::{Done, Stop, gp};
 
 /// Most bytes that one exit carries.
 const BATCH_BYTES: u64 = 1024;
-/// Offset of the I/O map base in a 32-bit and 64-bit TSS.
-const TSS_IO_MAP_BASE: u64 = 0x66;
-/// Smallest limit of a TSS that has the field.
-const TSS_MIN_LIMIT: u32 = 0x67;
 
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {
@@ -132,13 +128,7 @@ fn check_port(cpu: &mut Cpu, port: u16, size: u8) -> Done {
     if !cpu.mode.protected || by_level {
         return Ok(());
     }
-    let tr = *cpu.arch.segment(SegReg::Tr);
-    let kind = (tr.attrib & 0xF) as u8;
-    let wide = matches!(kind, system_type::TSS_AVAILABLE | system_type::TSS_BUSY);
-    if !wide || tr.unusable || tr.limit < TSS_MIN_LIMIT {
-        return gp(0);
-    }
-    let map: u16 = cpu.read_system(tr.base.wrapping_add(TSS_IO_MAP_BASE))?;
+    let (tr, map) = cpu.io_map()?;
     let at = u32::from(map) + u32::from(port / 8);
     if at + 1 > tr.limit {
         return gp(0);

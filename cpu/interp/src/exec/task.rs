@@ -83,7 +83,7 @@ impl Cpu {
     fn switch_task(&mut self, task: Task, how: Switch, ext: u32, error_code: Option<u32>) -> Done {
         let segment = task.descriptor.segment(task.selector);
         let format = Format::of(&segment);
-        if segment.limit < format.last() {
+        if segment.limit < format.last {
             return Err(selector_fault(vector::TS, task.selector, ext));
         }
         let old = *self.arch.segment(SegReg::Tr);
@@ -97,7 +97,7 @@ impl Cpu {
         self.task_switched = true;
         self.enter_task(&image, how, ext)?;
         if let Some(code) = error_code {
-            self.push_sized(format.word(), u64::from(code)).map_err(|stop| with_ext(stop, ext))?;
+            self.push_sized(format.word, u64::from(code)).map_err(|stop| with_ext(stop, ext))?;
         }
         self.enter_code(image.rip).map_err(|stop| with_ext(stop, ext))?;
         if image.trap {

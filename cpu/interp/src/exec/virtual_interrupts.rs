@@ -5,15 +5,11 @@
 //! "Protected-Mode Virtual Interrupts". VIF stands for IF where IOPL denies it; an interrupt that
 //! the monitor holds back (VIP) makes setting it #GP(0).
 
-use cpu_defs::{SegReg, attrib::system_type, cr4, rflags};
+use cpu_defs::{SegReg, cr4, rflags};
 
 use crate::cpu::Cpu;
 use crate::stop::{Done, Stop, gp};
 
-/// Offset of the I/O map base in a 32-bit TSS. The interrupt redirection bitmap ends there.
-const TSS_IO_MAP_BASE: u64 = 0x66;
-/// Smallest limit of a TSS that has the field.
-const TSS_MIN_LIMIT: u32 = 0x67;
 /// Bytes of the interrupt redirection bitmap.
 const REDIRECTION_BYTES: u32 = 32;
 
@@ -86,13 +82,8 @@ impl Cpu {
         if self.arch.cr4 & cr4::VME == 0 {
             return Ok(false);
         }
-        let tr = *self.arch.segment(SegReg::Tr);
-        let kind = (tr.attrib & 0xF) as u8;
-        let wide = matches!(kind, system_type::TSS_AVAILABLE | system_type::TSS_BUSY);
-        if !wide || tr.unusable || tr.limit < TSS_MIN_LIMIT {
-            return gp(0);
-        }
-        let end: u16 = self.read_system(tr.base.wrapping_add(TSS_IO_MAP_BASE))?;
+        // The interrupt redirection bitmap ends where the I/O map begins.
+        let (tr, end) = self.io_map()?;
         let at = (u32::from(end) + u32::from(vector / 8)).checked_sub(REDIRECTION_BYTES);
         let Some(at) = at.filter(|&at| at <= tr.limit) else {
             return gp(0);
