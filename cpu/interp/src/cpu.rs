@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cpu_defs::{CpuidEntry, SegReg, cpuid_bit, rflags};
+use cpu_defs::{CpuidEntry, Gpr, SegReg, cpuid_bit, rflags};
 use cpu_host::FpuState;
 use cpu_mem::PhysMap;
 use cpu_mmu::{ControlRegisters, Paging, Pdptes, is_canonical};
@@ -281,6 +281,22 @@ impl Cpu {
     #[inline(always)]
     pub(crate) fn set<T: Int>(&mut self, number: u8, value: T) {
         T::set(&mut self.arch.slots, number, value);
+    }
+
+    /// A number in the lower halves of two registers.
+    pub(crate) fn pair(&self, high: Gpr, low: Gpr) -> u64 {
+        u64::from(self.get::<u32>(high as u8)) << 32 | u64::from(self.get::<u32>(low as u8))
+    }
+
+    /// EDX:EAX.
+    pub(crate) fn edx_eax(&self) -> u64 {
+        self.pair(Gpr::Rdx, Gpr::Rax)
+    }
+
+    /// Writes EDX:EAX; the upper halves of both registers become zero.
+    pub(crate) fn set_edx_eax(&mut self, value: u64) {
+        self.set(Gpr::Rax as u8, value as u32);
+        self.set(Gpr::Rdx as u8, (value >> 32) as u32);
     }
 
     /// Offset of the memory operand in its segment.

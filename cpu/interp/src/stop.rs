@@ -1,6 +1,6 @@
 //! Why an instruction did not complete.
 
-use cpu_defs::Exception;
+use cpu_defs::{Exception, vector};
 
 /// An instruction that ends so has changed nothing (string instructions: nothing of the present
 /// iteration), and RIP is put back to its start.
@@ -30,6 +30,12 @@ pub type Done = Result<(), Stop>;
 #[cold]
 pub(crate) fn gp<T>(error_code: u32) -> Result<T, Stop> {
     Err(Stop::Fault(Exception::gp(error_code)))
+}
+
+/// #NM.
+#[cold]
+pub(crate) fn nm<T>() -> Result<T, Stop> {
+    Err(Stop::Fault(Exception::plain(vector::NM)))
 }
 
 /// #UD.

@@ -210,19 +210,15 @@ fn cmpxchg<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 }
 
 fn cmpxchg8b(cpu: &mut Cpu, op: &Op) -> Done {
-    let pair = |cpu: &Cpu, high: Gpr, low: Gpr| {
-        u64::from(cpu.get::<u32>(high as u8)) << 32 | u64::from(cpu.get::<u32>(low as u8))
-    };
-    let expected = pair(cpu, Gpr::Rdx, Gpr::Rax);
-    let new = pair(cpu, Gpr::Rcx, Gpr::Rbx);
+    let expected = cpu.edx_eax();
+    let new = cpu.pair(Gpr::Rcx, Gpr::Rbx);
     let mut seen = expected;
     cpu.modify(op.seg, cpu.offset(op), op.lock, |old: u64| {
         seen = old;
         if old == expected { new } else { old }
     })?;
     if seen != expected {
-        cpu.set(Gpr::Rax as u8, seen as u32);
-        cpu.set(Gpr::Rdx as u8, (seen >> 32) as u32);
+        cpu.set_edx_eax(seen);
     }
     set_zero_flag(cpu, seen == expected);
     Ok(())

@@ -3,11 +3,12 @@
 //! SDM volume 2, "FXSAVE", "FXRSTOR"; APM volume 2, "Fast FXSAVE and FXRSTOR". XMM registers and MXCSR
 //! are saved whether CR4.OSFXSR is set or not. Bytes 511:416 are left alone.
 
-use cpu_defs::{Exception, cr0, efer, vector};
+use cpu_defs::efer;
 use cpu_host::{LEGACY_LEN, MXCSR, MXCSR_LEGAL, PointerForm};
 use cpu_mmu::AccessKind;
 use iced_x86::{Instruction, Mnemonic};
 
+use super::x87::check_available;
 use crate::cpu::Cpu;
 use crate::long_operand::LongSpan;
 use crate::op::{Handler, Op};
@@ -34,9 +35,7 @@ pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
 /// The translated 512 bytes of the operand, which must be aligned to 16. Where alignment is checked,
 /// its first piece raises #AC before that.
 fn translate(cpu: &mut Cpu, op: &Op, kind: AccessKind) -> Result<LongSpan, Stop> {
-    if cpu.arch.cr0 & (cr0::EM | cr0::TS) != 0 {
-        return Err(Stop::Fault(Exception::plain(vector::NM)));
-    }
+    check_available(cpu)?;
     let gla = cpu.first_piece(op, PIECE, AccessKind::Read)?;
     if !gla.is_multiple_of(ALIGNMENT) {
         cpu.check_canonical(op.seg, gla, PIECE)?;

@@ -23,7 +23,8 @@ pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     })
 }
 
-fn check_osxsave(cpu: &Cpu) -> Done {
+/// #UD where the operating system has not enabled XSAVE.
+pub(super) fn check_osxsave(cpu: &Cpu) -> Done {
     if cpu.arch.cr4 & cr4::OSXSAVE == 0 { ud() } else { Ok(()) }
 }
 
@@ -34,15 +35,13 @@ fn xgetbv(cpu: &mut Cpu, _: &Op) -> Done {
         1 if cpu.features.has(bit::XGETBV_ECX1) => cpu.arch.xcr0 & cpu.xinuse_with_mxcsr(),
         _ => return gp(0),
     };
-    cpu.set(Gpr::Rax as u8, value as u32);
-    cpu.set(Gpr::Rdx as u8, (value >> 32) as u32);
+    cpu.set_edx_eax(value);
     Ok(())
 }
 
 fn xsetbv(cpu: &mut Cpu, _: &Op) -> Done {
     check_osxsave(cpu)?;
-    let (low, high) = (cpu.get::<u32>(Gpr::Rax as u8), cpu.get::<u32>(Gpr::Rdx as u8));
-    let value = u64::from(low) | u64::from(high) << 32;
+    let value = cpu.edx_eax();
     let legal = cpu.arch.cpl == 0
         && cpu.get::<u32>(Gpr::Rcx as u8) == 0
         && is_xcr0(value, cpu.features.xcr0);

@@ -2,18 +2,19 @@
 //!
 //! SDM volume 1, "Managing State Using the XSAVE Feature Set". Laws: as on AMD's processors, the whole
 //! area up to the last requested component is translated before a byte is stored or a register
-//! changes, needed or not; bytes between the components are left alone. The init optimisation goes by the registers' contents; there is no modified
-//! optimisation.
+//! changes, needed or not; bytes between the components are left alone. The init optimisation goes by
+//! the registers' contents; there is no modified optimisation.
 
-use cpu_defs::{Exception, Gpr, cr0, cr4, vector};
 use cpu_host::{MXCSR, MXCSR_INIT, MXCSR_LEGAL, PointerForm};
 use cpu_mmu::AccessKind;
 use iced_x86::{Instruction, Mnemonic};
 
+use super::vector::available::task_switched;
+use super::xcr::check_osxsave;
 use crate::cpu::Cpu;
 use crate::long_operand::LongSpan;
 use crate::op::{Handler, Op};
-use crate::stop::{Done, Stop, gp, ud};
+use crate::stop::{Done, Stop, gp};
 use crate::xstate::{
     Area, COMPACTED, Form, HEADER, HEADER_LEN, Image, MXCSR_RANGE, bit, compacted_len, numbers,
     standard_len,
@@ -26,10 +27,10 @@ const PIECE: usize = 8;
 pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     use PointerForm::{Narrow, Wide};
     Some(match instruction.mnemonic() {
-        Mnemonic::Xsave => |cpu, op| save_standard(cpu, op, Narrow, u64::MAX),
-        Mnemonic::Xsave64 => |cpu, op| save_standard(cpu, op, Wide, u64::MAX),
-        Mnemonic::Xsaveopt => |cpu, op| save_standard(cpu, op, Narrow, cpu.xinuse()),
-        Mnemonic::Xsaveopt64 => |cpu, op| save_standard(cpu, op, Wide, cpu.xinuse()),
+        Mnemonic::Xsave => |cpu, op| save_standard(cpu, op, Narrow, Components::Requested),
+        Mnemonic::Xsave64 => |cpu, op| save_standard(cpu, op, Wide, Components::Requested),
+        Mnemonic::Xsaveopt => |cpu, op| save_standard(cpu, op, Narrow, Components::InUse),
+        Mnemonic::Xsaveopt64 => |cpu, op| save_standard(cpu, op, Wide, Components::InUse),
         Mnemonic::Xsavec => |cpu, op| save_compacted(cpu, op, Narrow, 0),
         Mnemonic::Xsavec64 => |cpu, op| save_compacted(cpu, op, Wide, 0),
         Mnemonic::Xsaves => |cpu, op| xsaves(cpu, op, Narrow),
@@ -42,21 +43,22 @@ pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     })
 }
 
+/// What an instruction stores of the components that it is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Components {
+    Requested,
+    InUse,
+}
+
 /// #UD without CR4.OSXSAVE, #NM with CR0.TS.
 fn check_xsave(cpu: &Cpu) -> Done {
-    if cpu.arch.cr4 & cr4::OSXSAVE == 0 {
-        return ud();
-    }
-    if cpu.arch.cr0 & cr0::TS != 0 {
-        return Err(Stop::Fault(Exception::plain(vector::NM)));
-    }
-    Ok(())
+    check_osxsave(cpu)?;
+    task_switched(cpu)
 }
 
 /// The requested-feature bitmap: EDX:EAX, as far as enabled.
 fn requested(cpu: &Cpu, enabled: u64) -> u64 {
-    let (low, high) = (cpu.get::<u32>(Gpr::Rax as u8), cpu.get::<u32>(Gpr::Rdx as u8));
-    (u64::from(low) | u64::from(high) << 32) & enabled
+    cpu.edx_eax() & enabled
 }
 
 /// #GP unless the operand is aligned, before the segment is looked at.
@@ -80,14 +82,16 @@ fn store(cpu: &mut Cpu, area: &Area, span: LongSpan) {
     }
 }
 
-/// XSAVE, and with the components of `wanted` alone XSAVEOPT.
-fn save_standard(cpu: &mut Cpu, op: &Op, pointers: PointerForm, wanted: u64) -> Done {
+/// XSAVE, and of the components in use alone XSAVEOPT.
+fn save_standard(cpu: &mut Cpu, op: &Op, pointers: PointerForm, components: Components) -> Done {
     check_xsave(cpu)?;
     let requested = requested(cpu, cpu.arch.xcr0);
+    let in_use = requested & cpu.xinuse();
+    let stored = if components == Components::InUse { in_use } else { requested };
     let form = Form::of(cpu, pointers);
     let standard = Image { xstate_bv: 0, xcomp_bv: 0 };
     let mut area = Area::new();
-    for number in numbers(requested & wanted) {
+    for number in numbers(stored) {
         if let Some(at) = standard.offset(number) {
             cpu.put_component(&mut area, number, at, form);
         }
@@ -99,7 +103,7 @@ fn save_standard(cpu: &mut Cpu, op: &Op, pointers: PointerForm, wanted: u64) -> 
     let span = translate(cpu, op, standard_len(requested), AccessKind::Write)?;
     let mut old = [0; 8];
     cpu.read_long(span, HEADER, &mut old)?;
-    let xstate_bv = (u64::from_le_bytes(old) & !requested) | (cpu.xinuse() & requested);
+    let xstate_bv = (u64::from_le_bytes(old) & !requested) | in_use;
     area.put(HEADER, &xstate_bv.to_le_bytes());
     store(cpu, &area, span);
     Ok(())

@@ -287,11 +287,6 @@ fn msr_index(cpu: &Cpu) -> u32 {
     cpu.get(Gpr::Rcx as u8)
 }
 
-fn set_pair(cpu: &mut Cpu, value: u64) {
-    cpu.set(Gpr::Rax as u8, value as u32);
-    cpu.set(Gpr::Rdx as u8, (value >> 32) as u32);
-}
-
 fn rdmsr(cpu: &mut Cpu, _: &Op) -> Done {
     if cpu.arch.cpl != 0 {
         return gp(0);
@@ -304,7 +299,7 @@ fn rdmsr(cpu: &mut Cpu, _: &Op) -> Done {
         None => cpu.read_msr(index, Origin::Guest).map_err(MsrReason::from),
     };
     let value = found.or_else(|reason| cpu.refuse_msr(reason, index, None))?;
-    set_pair(cpu, value);
+    cpu.set_edx_eax(value);
     Ok(())
 }
 
@@ -312,8 +307,7 @@ fn wrmsr(cpu: &mut Cpu, _: &Op) -> Done {
     if cpu.arch.cpl != 0 {
         return gp(0);
     }
-    let high = u64::from(cpu.get::<u32>(Gpr::Rdx as u8));
-    let value = high << 32 | u64::from(cpu.get::<u32>(Gpr::Rax as u8));
+    let value = cpu.edx_eax();
     let index = msr_index(cpu);
     if cpu.ask_outside(index, Some(value))?.is_some() {
         return Ok(());
@@ -329,7 +323,7 @@ fn check_tsc(cpu: &Cpu) -> Done {
 fn rdtsc(cpu: &mut Cpu, _: &Op) -> Done {
     check_tsc(cpu)?;
     let tsc = cpu.tsc();
-    set_pair(cpu, tsc);
+    cpu.set_edx_eax(tsc);
     Ok(())
 }
 

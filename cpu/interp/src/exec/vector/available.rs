@@ -3,10 +3,10 @@
 //! SDM volume 2, "Instruction Exception Specification"; volume 3, "System Programming for
 //! Instruction Set Extensions": #UD comes before #NM.
 
-use cpu_defs::{Exception, cr0, cr4, vector};
+use cpu_defs::{cr0, cr4};
 
 use crate::cpu::Cpu;
-use crate::stop::{Done, Stop, ud};
+use crate::stop::{Done, nm, ud};
 
 /// XCR0.SSE and XCR0.AVX.
 const AVX_STATE: u64 = 0b110;
@@ -47,9 +47,7 @@ fn extended(cpu: &Cpu, state: u64) -> Done {
     task_switched(cpu)
 }
 
-fn task_switched(cpu: &Cpu) -> Done {
-    if cpu.arch.cr0 & cr0::TS != 0 {
-        return Err(Stop::Fault(Exception::plain(vector::NM)));
-    }
-    Ok(())
+/// #NM where the operating system wants to switch the registers.
+pub(in crate::exec) fn task_switched(cpu: &Cpu) -> Done {
+    if cpu.arch.cr0 & cr0::TS != 0 { nm() } else { Ok(()) }
 }

@@ -2,14 +2,14 @@
 //!
 //! SDM volume 1, "x87 FPU Control Instructions"; volume 3, "Initializing the x87 FPU".
 
-use cpu_defs::{Exception, cr0, vector};
+use cpu_defs::cr0;
 use cpu_host::{FCW, FSW};
 use iced_x86::{Instruction, Mnemonic};
 
 use super::{check_available, check_waiting, raise_pending};
 use crate::cpu::Cpu;
 use crate::op::{Handler, Op};
-use crate::stop::{Done, Stop};
+use crate::stop::{Done, nm};
 
 /// FSW: what FNCLEX keeps, condition codes and top of stack.
 const KEPT_STATUS: u16 = 0x7F00;
@@ -55,7 +55,7 @@ fn fldcw(cpu: &mut Cpu, op: &Op) -> Done {
 fn wait(cpu: &mut Cpu, _: &Op) -> Done {
     let both = cr0::MP | cr0::TS;
     if cpu.arch.cr0 & both == both {
-        return Err(Stop::Fault(Exception::plain(vector::NM)));
+        return nm();
     }
     raise_pending(cpu)
 }

@@ -20,7 +20,7 @@ use crate::cpu::Cpu;
 use crate::mode::Rights;
 use crate::native::Native;
 use crate::op::{Handler, Op};
-use crate::stop::{Done, Stop};
+use crate::stop::{Done, Stop, nm};
 
 pub(super) fn select(
     instruction: &Instruction,
@@ -51,11 +51,8 @@ pub(crate) fn opcode(bytes: &[u8]) -> u16 {
 }
 
 /// #NM where the operating system wants to switch x87 state, or has none.
-fn check_available(cpu: &Cpu) -> Done {
-    if cpu.arch.cr0 & (cr0::EM | cr0::TS) != 0 {
-        return Err(Stop::Fault(Exception::plain(vector::NM)));
-    }
-    Ok(())
+pub(super) fn check_available(cpu: &Cpu) -> Done {
+    if cpu.arch.cr0 & (cr0::EM | cr0::TS) != 0 { nm() } else { Ok(()) }
 }
 
 /// The same, then #MF if an exception of an earlier instruction waits.
