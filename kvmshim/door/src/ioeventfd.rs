@@ -120,10 +120,13 @@ impl IoEventfds {
 
 static OF_VMS: LazyLock<RwLock<HashMap<u16, Arc<IoEventfds>>>> = LazyLock::new(RwLock::default);
 
-/// The entries of a VM.
+/// The entries of a VM; none at first.
 pub fn of_vm(vmid: u16) -> Arc<IoEventfds> {
-    let mut of_vms = OF_VMS.write().unwrap_or_else(PoisonError::into_inner);
-    Arc::clone(of_vms.entry(vmid).or_default())
+    let there = OF_VMS.read().unwrap_or_else(PoisonError::into_inner).get(&vmid).map(Arc::clone);
+    there.unwrap_or_else(|| {
+        let mut of_vms = OF_VMS.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(of_vms.entry(vmid).or_default())
+    })
 }
 
 /// Forgets the entries of a VM that ends.
