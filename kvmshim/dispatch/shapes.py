@@ -104,27 +104,20 @@ def takes_memory(layout: Layout, handler: Handler) -> Shape:
     return answer
 
 
-def exchanges(layout: Layout, handler: Handler) -> Shape:
-    """`handler(target, structure) -> structure`; copied in, and the answer out."""
+def exchanges(layout: Layout, handler: Handler, *, after_failure: bool = False) -> Shape:
+    """`handler(target, structure) -> structure`; copied in, and the answer out.
 
-    def answer(request: Request) -> Reply:
-        given = _copy_in(layout, request)
-        request.caller.copy_out(request.arg, bytes(handler(request.target, given)))
-        return 0
-
-    return answer
-
-
-def hands_back(layout: Layout, handler: Handler) -> Shape:
-    """As `exchanges`; where the handler fails, what was copied in is copied out again, so that
-    EFAULT on the way out comes before its error."""
+    `after_failure`: what was copied in is copied out again where the handler fails, so that EFAULT
+    on the way out comes before its error.
+    """
 
     def answer(request: Request) -> Reply:
         given = _copy_in(layout, request)
         try:
             left = handler(request.target, given)
         except KvmError:
-            request.caller.copy_out(request.arg, bytes(given))
+            if after_failure:
+                request.caller.copy_out(request.arg, bytes(given))
             raise
         request.caller.copy_out(request.arg, bytes(left))
         return 0

@@ -238,8 +238,8 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_SMI: shapes.number(interrupt.handle_vcpu_smi),
     kvm.KVM_SET_TSC_KHZ: shapes.number(tsc.handle_vcpu_set_tsc_khz),
     kvm.KVM_GET_TSC_KHZ: shapes.number(tsc.handle_vcpu_get_tsc_khz),
-    kvm.KVM_PRE_FAULT_MEMORY: shapes.hands_back(
-        kvm_pre_fault_memory, pre_fault.handle_vcpu_pre_fault_memory
+    kvm.KVM_PRE_FAULT_MEMORY: shapes.exchanges(
+        kvm_pre_fault_memory, pre_fault.handle_vcpu_pre_fault_memory, after_failure=True
     ),
     kvm.KVM_HAS_DEVICE_ATTR: shapes.takes_memory(
         kvm_device_attr, attributes.handle_vcpu_has_device_attr
