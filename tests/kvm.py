@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import pytest
 
+from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import ioctls_gen as nr
 from kvmshim.abi import structs_gen as abi
 from kvmshim.abi.limits import KVMSHIM_CAP_IDENTITY
@@ -39,6 +40,10 @@ type_of_argument = int | ctypes.Structure | ctypes.Array[Any] | ctypes.c_uint64
 
 class NotKvmshimError(Exception):
     """Something else than kvmshim answers at this path; nothing it says may count."""
+
+
+class UnexpectedExitError(Exception):
+    """A guest left KVM_RUN for another reason than the test waits for; carries the reason."""
 
 
 def ioctl(fd: int, number: int, argument: type_of_argument = 0) -> int:
@@ -172,6 +177,13 @@ class Vcpu(Descriptor):
         """KVM_RUN; the exit reason."""
         self.ioctl(nr.KVM_RUN)
         return self.state.exit_reason
+
+    def port(self) -> int:
+        """Runs to the next port access; the port."""
+        reason = self.run()
+        if reason != kvm.KVM_EXIT_IO:
+            raise UnexpectedExitError(reason)
+        return self.io.port
 
     @property
     def io(self) -> abi.kvm_run_io:

@@ -15,7 +15,7 @@ from kvmshim.abi.structs_gen import (
     kvm_irq_routing_msi,
     kvm_msi,
 )
-from tests.kvm import System, Vm
+from tests.kvm import System, Vm, table
 from tests.machine import RAM_SIZE, Machine, Mode
 
 APIC: Final = 0xFEE0_0000
@@ -81,13 +81,14 @@ def send(vm: Vm, msi: kvm_msi) -> int:
 
 def route(vm: Vm, lines: dict[int, kvm_msi]) -> None:
     """Makes these lines lead to messages, and all others nowhere."""
-    table = bytes(kvm_irq_routing(nr=len(lines)))
-    for gsi, msi in lines.items():
-        target = kvm_irq_routing_msi(
-            address_lo=msi.address_lo, address_hi=msi.address_hi, data=msi.data
-        )
-        entry = kvm_irq_routing_entry(gsi=gsi, type_=kvm.KVM_IRQ_ROUTING_MSI)
-        entry.u[: sizeof(target)] = list(bytes(target))
-        table += bytes(entry)
-    image = (kvm_irq_routing_entry * 0).from_buffer(bytearray(table))
-    vm.ioctl(nr.KVM_SET_GSI_ROUTING, image)
+    entries = [routing_entry(gsi, msi) for gsi, msi in lines.items()]
+    vm.ioctl(nr.KVM_SET_GSI_ROUTING, table(kvm_irq_routing(nr=len(entries)), entries))
+
+
+def routing_entry(gsi: int, msi: kvm_msi) -> kvm_irq_routing_entry:
+    target = kvm_irq_routing_msi(
+        address_lo=msi.address_lo, address_hi=msi.address_hi, data=msi.data
+    )
+    entry = kvm_irq_routing_entry(gsi=gsi, type_=kvm.KVM_IRQ_ROUTING_MSI)
+    entry.u[: sizeof(target)] = list(bytes(target))
+    return entry

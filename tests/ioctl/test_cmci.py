@@ -8,7 +8,6 @@ from typing import Final
 
 import pytest
 
-from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.ioctls_gen import (
     KVM_CREATE_IRQCHIP,
     KVM_GET_VCPU_EVENTS,
@@ -64,12 +63,7 @@ def load(machine: Machine, entry: int) -> None:
     machine.load(f"{setup} sti; out 0x80, al; out 0x81, al", Mode.PROTECTED)
     for vector in (VECTOR, 2):
         machine.handle(vector, f"out {vector:#x}, al; iret", Mode.PROTECTED)
-    assert port(machine) == 0x80
-
-
-def port(machine: Machine) -> int:
-    assert machine.vcpu.run() == kvm.KVM_EXIT_IO
-    return machine.vcpu.io.port
+    assert machine.vcpu.port() == 0x80
 
 
 def inject(machine: Machine) -> None:
@@ -86,7 +80,7 @@ def test_error_interrupts_the_guest(machine: Machine) -> None:
     load(machine, VECTOR)
     machine.vcpu.set_msrs([(CTL2, CMCI_EN)])
     inject(machine)
-    assert port(machine) == VECTOR
+    assert machine.vcpu.port() == VECTOR
     assert machine.vcpu.msrs([0x400 + 4 * BANK + 2]) == [0xDEAD_B000]
 
 
@@ -97,7 +91,7 @@ def test_entry_says_how(machine: Machine) -> None:
     found = kvm_vcpu_events()
     machine.vcpu.ioctl(KVM_GET_VCPU_EVENTS, found)
     assert found.nmi.pending
-    assert port(machine) == 2
+    assert machine.vcpu.port() == 2
 
 
 @pytest.mark.parametrize(("entry", "ctl2"), [(VECTOR, 0), (VECTOR | 1 << 16, CMCI_EN)])
@@ -105,7 +99,7 @@ def test_error_is_stored_silently(machine: Machine, entry: int, ctl2: int) -> No
     load(machine, entry)
     machine.vcpu.set_msrs([(CTL2, ctl2)])
     inject(machine)
-    assert port(machine) == 0x81
+    assert machine.vcpu.port() == 0x81
     assert machine.vcpu.msrs([0x400 + 4 * BANK + 1]) == [UCNA]
 
 
@@ -113,7 +107,7 @@ def test_capability_brings_an_entry_of_the_apic(machine: Machine) -> None:
     for capability, version in ((BANKS | CMCI_P, 0x6_0014), (BANKS, 0x5_0014)):
         machine.vcpu.ioctl(KVM_X86_SETUP_MCE, c_uint64(capability))
         machine.load(f"mov eax, [{VERSION:#x}]; out 0x80, al", Mode.PROTECTED)
-        assert port(machine) == 0x80
+        assert machine.vcpu.port() == 0x80
         assert machine.vcpu.regs().rax == version
 
 

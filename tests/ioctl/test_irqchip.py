@@ -2,13 +2,11 @@
 
 import errno
 import os
-import struct
 import threading
 
 import pytest
 
 from kvmshim.abi import ioctls_gen as nr
-from kvmshim.abi.constants_gen import KVM_EXIT_IO
 from kvmshim.abi.structs_gen import (
     kvm_irq_level,
     kvm_irqchip,
@@ -19,7 +17,6 @@ from kvmshim.abi.structs_gen import (
 from tests.kvm import System, refused
 from tests.machine import RAM_SIZE, Machine, Mode
 
-HANDLER = 0x2000
 VECTOR = 0x24
 """Of line 4, once the PIC is initialized."""
 
@@ -44,11 +41,8 @@ def machine(system: System) -> Machine:
 
 def load(machine: Machine, source: str, handler: str, vector: int = VECTOR) -> None:
     """A guest in real mode with one interrupt handler."""
-    from tests.assembler import assemble
-
     machine.load(source, Mode.REAL)
-    machine.ram.write(HANDLER, assemble(handler, bits=16, origin=HANDLER))
-    machine.ram.write(vector * 4, struct.pack("<HH", HANDLER, 0))
+    machine.handle(vector, handler, Mode.REAL)
 
 
 def set_line(machine: Machine, gsi: int, level: int) -> None:
@@ -57,10 +51,10 @@ def set_line(machine: Machine, gsi: int, level: int) -> None:
 
 def test_a_line_wakes_a_halted_guest(machine: Machine) -> None:
     load(machine, INITIALIZE_PIC + "out 0x80, al; sti;" + FOREVER, "out 0x81, al; iret")
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (KVM_EXIT_IO, 0x80)
+    assert machine.vcpu.port() == 0x80
     raiser = threading.Timer(0, set_line, (machine, 4, 1))
     raiser.start()
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (KVM_EXIT_IO, 0x81)
+    assert machine.vcpu.port() == 0x81
     raiser.join()
 
 
@@ -74,7 +68,7 @@ def test_the_timer_ticks(machine: Machine) -> None:
         vector=0x20,
     )
     for _ in range(5):
-        assert (machine.vcpu.run(), machine.vcpu.io.port) == (KVM_EXIT_IO, 0x81)
+        assert machine.vcpu.port() == 0x81
 
 
 def test_an_irqfd_raises_its_line(machine: Machine) -> None:
@@ -85,10 +79,10 @@ def test_an_irqfd_raises_its_line(machine: Machine) -> None:
         INITIALIZE_PIC + "out 0x80, al; sti;" + FOREVER,
         "mov al, 0x20; out 0x20, al; out 0x81, al; iret",
     )
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (KVM_EXIT_IO, 0x80)
+    assert machine.vcpu.port() == 0x80
     for _ in range(3):
         os.eventfd_write(eventfd, 1)
-        assert (machine.vcpu.run(), machine.vcpu.io.port) == (KVM_EXIT_IO, 0x81)
+        assert machine.vcpu.port() == 0x81
 
 
 def test_the_chips_exist_once_and_before_vcpus(system: System) -> None:
@@ -130,9 +124,9 @@ def test_a_second_vcpu_waits_to_be_started(machine: Machine) -> None:
     init = "mov eax, 0xfee00300; mov dword ptr [eax], 0x4500;"
     start = "mov dword ptr [eax], 0x4603; out 0x80, al;"
     machine.load(enable + high + init + start + "hlt", Mode.PROTECTED)
-    reasons: list[tuple[int, int]] = []
-    started = threading.Thread(target=lambda: reasons.append((ap.run(), ap.io.port)))
+    ports: list[int] = []
+    started = threading.Thread(target=lambda: ports.append(ap.port()))
     started.start()
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (KVM_EXIT_IO, 0x80)
+    assert machine.vcpu.port() == 0x80
     started.join()
-    assert reasons == [(KVM_EXIT_IO, 0x82)]
+    assert ports == [0x82]

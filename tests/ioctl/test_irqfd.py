@@ -47,11 +47,6 @@ def pin(number: int, low: int) -> str:
     return f"{select_} mov dword ptr [{IOAPIC + 0x10:#x}], {low:#x};"
 
 
-def port(machine: Machine) -> int:
-    assert machine.vcpu.run() == kvm.KVM_EXIT_IO
-    return machine.vcpu.io.port
-
-
 def is_told(fd: int) -> bool:
     """Waits for the eventfd, and empties it."""
     ready, _, _ = select.select([fd], [], [], 10)
@@ -63,10 +58,10 @@ def test_each_signal_is_a_pulse(machine: Machine, eventfds: list[int]) -> None:
     handler = write(EOI, 0) + "out 0x81, al; iretd"
     load(machine, pin(GSI, VECTOR), {VECTOR: handler})
     irqfd(machine.vm, fd=raise_)
-    assert port(machine) == 0x80
+    assert machine.vcpu.port() == 0x80
     for _ in range(3):
         os.eventfd_write(raise_, 1)
-        assert port(machine) == 0x81
+        assert machine.vcpu.port() == 0x81
 
 
 def test_a_level_stays_until_its_end_and_the_end_is_told(
@@ -76,13 +71,13 @@ def test_a_level_stays_until_its_end_and_the_end_is_told(
     handler = "out 0x81, al;" + write(EOI, 0) + "out 0x82, al; iretd"
     load(machine, pin(GSI, VECTOR | IOAPIC_LEVEL), {VECTOR: handler})
     irqfd(machine.vm, fd=raise_, resamplefd=told, flags=RESAMPLE)
-    assert port(machine) == 0x80
+    assert machine.vcpu.port() == 0x80
     for _ in range(3):
         os.eventfd_write(raise_, 1)
-        assert port(machine) == 0x81
+        assert machine.vcpu.port() == 0x81
         with pytest.raises(BlockingIOError):
             os.eventfd_read(told)
-        assert port(machine) == 0x82
+        assert machine.vcpu.port() == 0x82
         assert is_told(told)
 
 
@@ -91,21 +86,21 @@ def test_a_device_that_is_told_raises_again(machine: Machine, eventfds: list[int
     handler = "out 0x81, al;" + write(EOI, 0) + "iretd"
     load(machine, pin(GSI, VECTOR | IOAPIC_LEVEL), {VECTOR: handler})
     irqfd(machine.vm, fd=raise_, resamplefd=told, flags=RESAMPLE)
-    assert port(machine) == 0x80
+    assert machine.vcpu.port() == 0x80
     os.eventfd_write(raise_, 1)
-    assert port(machine) == 0x81
+    assert machine.vcpu.port() == 0x81
     for _ in range(3):
         os.eventfd_write(raise_, 1)
-        assert port(machine) == 0x81
+        assert machine.vcpu.port() == 0x81
 
 
 def test_a_signal_from_before_counts(machine: Machine, eventfds: list[int]) -> None:
     raise_, _ = eventfds
     load(machine, pin(GSI, VECTOR), {VECTOR: "out 0x81, al; iretd"})
-    assert port(machine) == 0x80
+    assert machine.vcpu.port() == 0x80
     os.eventfd_write(raise_, 1)
     irqfd(machine.vm, fd=raise_)
-    assert port(machine) == 0x81
+    assert machine.vcpu.port() == 0x81
 
 
 def test_routing_replaced_while_live(machine: Machine, eventfds: list[int]) -> None:
@@ -117,11 +112,11 @@ def test_routing_replaced_while_live(machine: Machine, eventfds: list[int]) -> N
         {VECTOR: end + "out 0x81, al; iretd", OTHER_VECTOR: end + "out 0x82, al; iretd"},
     )
     irqfd(machine.vm, fd=raise_)
-    assert port(machine) == 0x80
+    assert machine.vcpu.port() == 0x80
     for vector, told in [(VECTOR, 0x81), (OTHER_VECTOR, 0x82), (VECTOR, 0x81)]:
         route(machine.vm, {GSI: message(vector)})
         os.eventfd_write(raise_, 1)
-        assert port(machine) == told
+        assert machine.vcpu.port() == told
 
 
 def test_deassigned_it_raises_nothing(machine: Machine, eventfds: list[int]) -> None:
@@ -132,10 +127,10 @@ def test_deassigned_it_raises_nothing(machine: Machine, eventfds: list[int]) -> 
     irqfd(machine.vm, fd=raise_)
     irqfd(machine.vm, fd=raise_, flags=DEASSIGN)
     machine.vm.ioctl(nr.KVM_IRQFD, kvm_irqfd(fd=other, gsi=GSI + 1))
-    assert port(machine) == 0x80
+    assert machine.vcpu.port() == 0x80
     os.eventfd_write(raise_, 1)
     os.eventfd_write(other, 1)
-    assert port(machine) == 0x82
+    assert machine.vcpu.port() == 0x82
     assert os.eventfd_read(raise_) == 1, "nobody has read it"
 
 

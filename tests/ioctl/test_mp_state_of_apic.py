@@ -37,11 +37,6 @@ def application(machine: Machine) -> Vcpu:
     return machine.vm.create_vcpu(1)
 
 
-def port(vcpu: Vcpu) -> int:
-    assert vcpu.run() == kvm.KVM_EXIT_IO
-    return vcpu.io.port
-
-
 def command(low: int) -> str:
     """Instructions that send a command to the second vCPU."""
     return write(ICR_HIGH, 1 << 24) + write(ICR_LOW, low)
@@ -54,17 +49,17 @@ def test_the_boot_processor_runs_and_others_wait(machine: Machine, application: 
 
 def test_init_and_start_up(machine: Machine, application: Vcpu) -> None:
     load(machine, command(INIT) + "out 0x83, al;" + command(START_UP | START_PAGE), {})
-    assert port(machine.vcpu) == 0x83
+    assert machine.vcpu.port() == 0x83
     assert application.mp_state() == kvm.KVM_MP_STATE_INIT_RECEIVED
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     assert application.mp_state() == kvm.KVM_MP_STATE_RUNNABLE
     assert application.sregs().cs.base == START_PAGE << 12
-    assert port(application) == 0x82
+    assert application.port() == 0x82
 
 
 def test_start_up_without_init_is_ignored(machine: Machine, application: Vcpu) -> None:
     load(machine, command(START_UP | START_PAGE), {})
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     assert application.mp_state() == kvm.KVM_MP_STATE_UNINITIALIZED
 
 
@@ -72,7 +67,7 @@ def test_init_resets_a_running_processor(machine: Machine, application: Vcpu) ->
     application.set_mp_state(kvm.KVM_MP_STATE_RUNNABLE)
     application.change_regs(rbx=0x1234, rip=0x77)
     load(machine, command(INIT), {})
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     assert application.mp_state() == kvm.KVM_MP_STATE_INIT_RECEIVED
     assert (application.regs().rbx, application.regs().rip) == (0, 0xFFF0)
 
@@ -80,13 +75,13 @@ def test_init_resets_a_running_processor(machine: Machine, application: Vcpu) ->
 def test_a_halted_processor_wakes_up(machine: Machine) -> None:
     vector = 0x41
     load(machine, "", {vector: "out 0x81, al; iretd"})
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     machine.vcpu.state.immediate_exit = 1
     with refused(errno.EINTR):
         machine.vcpu.run()
     machine.vcpu.state.immediate_exit = 0
     told: list[int] = []
-    runner = threading.Thread(target=lambda: told.append(port(machine.vcpu)))
+    runner = threading.Thread(target=lambda: told.append(machine.vcpu.port()))
     runner.start()
     send(machine.vm, message(vector))
     runner.join()
@@ -102,18 +97,18 @@ def test_states_read_back(application: Vcpu, state: int) -> None:
 def test_restored_halted_it_waits_for_an_interrupt(machine: Machine) -> None:
     vector = 0x41
     load(machine, "", {vector: "out 0x81, al; iretd"})
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     machine.vcpu.change_regs(rflags=0x202)
     machine.vcpu.set_mp_state(kvm.KVM_MP_STATE_HALTED)
     send(machine.vm, message(vector))
-    assert port(machine.vcpu) == 0x81
+    assert machine.vcpu.port() == 0x81
 
 
 def test_start_up_that_a_snapshot_has_caught(application: Vcpu) -> None:
     events = kvm_vcpu_events(sipi_vector=START_PAGE, flags=kvm.KVM_VCPUEVENT_VALID_SIPI_VECTOR)
     application.ioctl(nr.KVM_SET_VCPU_EVENTS, events)
     application.set_mp_state(kvm.KVM_MP_STATE_SIPI_RECEIVED)
-    assert port(application) == 0x82
+    assert application.port() == 0x82
 
 
 def test_an_smi_comes_before_the_start_up(application: Vcpu) -> None:

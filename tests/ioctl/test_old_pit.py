@@ -50,7 +50,7 @@ def test_it_has_port_61h(timed: Vm) -> None:
     ram = timed.add_region(slot=0, gpa=0, size=RAM_SIZE)
     machine = Machine(timed, timed.create_vcpu(0), ram)
     machine.load("in al, 0x61; out 0x80, al; hlt", Mode.REAL)
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (kvm.KVM_EXIT_IO, 0x80)
+    assert machine.vcpu.port() == 0x80
 
 
 def test_channels_are_those_of_the_newer_ioctl(timed: Vm) -> None:

@@ -75,16 +75,16 @@ def test_unknown_flags(machine: Machine, flags: int) -> None:
 
 def test_it_reaches_the_guest(machine: Machine) -> None:
     load(machine, "", {VECTOR: "out 0x81, al; iretd"})
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (kvm.KVM_EXIT_IO, 0x80)
+    assert machine.vcpu.port() == 0x80
     send(machine.vm, message(VECTOR))
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (kvm.KVM_EXIT_IO, 0x81)
+    assert machine.vcpu.port() == 0x81
 
 
 def test_nmi_by_message(machine: Machine) -> None:
     load(machine, "", {2: "out 0x82, al; iretd"})
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (kvm.KVM_EXIT_IO, 0x80)
+    assert machine.vcpu.port() == 0x80
     send(machine.vm, message(0, data=4 << 8))
-    assert (machine.vcpu.run(), machine.vcpu.io.port) == (kvm.KVM_EXIT_IO, 0x82)
+    assert machine.vcpu.port() == 0x82
 
 
 def test_ids_of_32_bits(machine: Machine) -> None:

@@ -40,12 +40,6 @@ def machine(system: System) -> Machine:
     return Machine(vm, vm.create_vcpu(0), ram)
 
 
-def port(vcpu: Vcpu) -> int:
-    """Runs to a port access."""
-    assert vcpu.run() == kvm.KVM_EXIT_IO
-    return vcpu.io.port
-
-
 def in_smm(vcpu: Vcpu) -> bool:
     return bool(vcpu.state.flags & kvm.KVM_RUN_X86_SMM)
 
@@ -64,9 +58,9 @@ def events(vcpu: Vcpu) -> kvm_vcpu_events:
 def test_guest_sends_itself_an_smi(machine: Machine) -> None:
     icr = ASSERT | TO_ITSELF | SMI
     machine.load(f"mov dword ptr [{ICR:#x}], {icr:#x}; out 0x81, al", Mode.PROTECTED)
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     assert in_smm(machine.vcpu)
-    assert port(machine.vcpu) == 0x81
+    assert machine.vcpu.port() == 0x81
     assert not in_smm(machine.vcpu)
 
 
@@ -74,7 +68,7 @@ def test_message_wakes_a_halted_guest(machine: Machine) -> None:
     machine.load("again: hlt; jmp again", Mode.PROTECTED)
     sender = threading.Timer(0, send, (machine.vm, SMI))
     sender.start()
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     sender.join()
     assert in_smm(machine.vcpu)
 
@@ -86,19 +80,19 @@ def test_smi_on_its_way_is_saved(machine: Machine) -> None:
     assert saved.smi.pending
     saved.smi.pending = 0
     machine.vcpu.ioctl(KVM_SET_VCPU_EVENTS, saved)
-    assert port(machine.vcpu) == 0x81
+    assert machine.vcpu.port() == 0x81
 
 
 def test_init_waits_for_rsm(machine: Machine) -> None:
     machine.load("out 0x81, al", Mode.PROTECTED)
     send(machine.vm, SMI)
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     send(machine.vm, INIT)
     saved = events(machine.vcpu)
     assert (saved.smi.smm, saved.smi.latched_init) == (1, 1)
     machine.vcpu.ioctl(KVM_SET_VCPU_EVENTS, saved)
     assert bytes(events(machine.vcpu)) == bytes(saved)
-    assert port(machine.vcpu) == 0x82
+    assert machine.vcpu.port() == 0x82
     assert not in_smm(machine.vcpu)
     assert not events(machine.vcpu).smi.latched_init
 
@@ -106,12 +100,12 @@ def test_init_waits_for_rsm(machine: Machine) -> None:
 def test_client_takes_a_latched_init_back(machine: Machine) -> None:
     machine.load("out 0x81, al", Mode.PROTECTED)
     send(machine.vm, SMI)
-    assert port(machine.vcpu) == 0x80
+    assert machine.vcpu.port() == 0x80
     send(machine.vm, INIT)
     saved = events(machine.vcpu)
     saved.smi.latched_init = 0
     machine.vcpu.ioctl(KVM_SET_VCPU_EVENTS, saved)
-    assert port(machine.vcpu) == 0x81
+    assert machine.vcpu.port() == 0x81
 
 
 def test_client_latches_an_init(machine: Machine) -> None:
@@ -120,4 +114,4 @@ def test_client_latches_an_init(machine: Machine) -> None:
     wanted.smi.latched_init = 1
     machine.vcpu.ioctl(KVM_SET_VCPU_EVENTS, wanted)
     assert events(machine.vcpu).smi.latched_init
-    assert port(machine.vcpu) == 0x82
+    assert machine.vcpu.port() == 0x82

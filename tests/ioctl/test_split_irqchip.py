@@ -39,28 +39,22 @@ def split(system: System) -> Machine:
     return split_machine(system)
 
 
-def port(machine: Machine) -> int:
-    """Runs to the next port access; the port."""
-    assert machine.vcpu.run() == kvm.KVM_EXIT_IO
-    return machine.vcpu.io.port
-
-
 def test_a_message_interrupts_and_its_end_stays_in_the_guest(split: Machine) -> None:
     load(split, "", {VECTOR: f"out 0x81, al; {END} out 0x82, al; iretd"})
-    assert port(split) == 0x80
+    assert split.vcpu.port() == 0x80
     assert send(split.vm, message(VECTOR)) == 1
-    assert [port(split), port(split)] == [0x81, 0x82]
+    assert [split.vcpu.port(), split.vcpu.port()] == [0x81, 0x82]
 
 
 def test_the_end_of_a_routed_level_interrupt_is_told(split: Machine) -> None:
     level = message(VECTOR, data=MSI_LEVEL | MSI_ASSERT)
     route(split.vm, {5: level})
     load(split, "", {VECTOR: f"{END} out 0x82, al; iretd"})
-    assert port(split) == 0x80
+    assert split.vcpu.port() == 0x80
     split.vm.ioctl(nr.KVM_IRQ_LINE, kvm_irq_level(irq=5, level=1))
     assert split.vcpu.run() == kvm.KVM_EXIT_IOAPIC_EOI
     assert split.vcpu.eoi_vector == VECTOR
-    assert port(split) == 0x82
+    assert split.vcpu.port() == 0x82
 
 
 def test_a_level_interrupt_of_a_line_beyond_the_pins_is_not_told(system: System) -> None:
@@ -68,30 +62,30 @@ def test_a_level_interrupt_of_a_line_beyond_the_pins_is_not_told(system: System)
     level = message(VECTOR, data=MSI_LEVEL | MSI_ASSERT)
     route(split.vm, {5: level})
     load(split, "", {VECTOR: f"{END} out 0x82, al; iretd"})
-    assert port(split) == 0x80
+    assert split.vcpu.port() == 0x80
     split.vm.ioctl(nr.KVM_IRQ_LINE, kvm_irq_level(irq=5, level=1))
-    assert port(split) == 0x82
+    assert split.vcpu.port() == 0x82
 
 
 def test_the_clients_pic_interrupts_through_lint0(split: Machine) -> None:
     load(split, write(LVT_LINT0, EXT_INT), {VECTOR: "out 0x81, al; iretd"})
-    assert port(split) == 0x80
+    assert split.vcpu.port() == 0x80
     split.vcpu.ioctl(nr.KVM_INTERRUPT, kvm_interrupt(irq=VECTOR))
     with refused(errno.EEXIST):
         split.vcpu.ioctl(nr.KVM_INTERRUPT, kvm_interrupt(irq=VECTOR + 1))
-    assert port(split) == 0x81
+    assert split.vcpu.port() == 0x81
 
 
 def test_a_window_for_the_clients_pic(split: Machine) -> None:
     load(split, write(LVT_LINT0, EXT_INT), {VECTOR: "out 0x81, al; iretd"})
-    assert port(split) == 0x80
+    assert split.vcpu.port() == 0x80
     assert not split.vcpu.state.ready_for_interrupt_injection
     split.vcpu.state.request_interrupt_window = 1
     assert split.vcpu.run() == kvm.KVM_EXIT_IRQ_WINDOW_OPEN
     assert split.vcpu.state.ready_for_interrupt_injection
     split.vcpu.state.request_interrupt_window = 0
     split.vcpu.ioctl(nr.KVM_INTERRUPT, kvm_interrupt(irq=VECTOR))
-    assert port(split) == 0x81
+    assert split.vcpu.port() == 0x81
 
 
 def test_the_chips_of_the_client_are_not_here(split: Machine) -> None:
