@@ -115,6 +115,14 @@ def test_signature_may_be_at_any_of_its_places(system: System, machine: Machine,
         assert faults(machine, "rdmsr", msr) != announced
 
 
+def test_announced_are_the_features_that_linux_announces(system: System) -> None:
+    """All that the kernel itself has: other bits are of clients, or of other processors."""
+    bits = (0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24)
+    leaf = next(e for e in system.supported_cpuid() if e.function == FEATURES_LEAF)
+    assert [bit for bit in range(32) if leaf.eax >> bit & 1] == list(bits)
+    assert (leaf.ebx, leaf.ecx, leaf.edx) == (0, 0, 0)
+
+
 def test_every_announced_feature_works_enforced(system: System) -> None:
     machine = Machine.of(system, controllers=True)
     machine.vcpu.set_cpuid(system.supported_cpuid())
