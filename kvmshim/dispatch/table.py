@@ -1,6 +1,6 @@
 """Which handler answers which ioctl on which kind of file: the whole KVM ABI at a glance.
 
-A new ioctl is a number in `tools/gen/src/ioctls.rs`, a handler below `kvmshim/handle`, and a row
+A new ioctl is a number in `kvmshim/door/src/ioctls.rs`, a handler below `kvmshim/handle`, and a row
 here. The door answers KVM_RUN, KVM_GET_REGS and KVM_SET_REGS in Rust (`kvmshim/door/src/vcpu.rs`)
 before they come here; KVM_RUN has no row.
 """
