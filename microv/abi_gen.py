@@ -144,6 +144,8 @@ MV_VS_OP_TSC_SET_KHZ_IDX_VAL: Final = 0x28
 MV_VS_OP_CLOCK_GET_IDX_VAL: Final = 0x29
 MV_VS_OP_CLOCK_SET_IDX_VAL: Final = 0x30
 MV_VS_OP_KICK_IDX_VAL: Final = 0x40
+MV_VS_OP_PEEK_LIST_IDX_VAL: Final = 0xE0
+MV_VS_OP_ACTIVITY_GET_IDX_VAL: Final = 0xE1
 MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL: Final = 0x41
 MV_VS_OP_EVENT_GET_ALL_IDX_VAL: Final = 0x60
 MV_VS_OP_EVENT_SET_ALL_IDX_VAL: Final = 0x61
@@ -302,6 +304,7 @@ MV_DIRTY_LOG_MAX_PAGES: Final = 0x8000
 MV_RDL_MAX_ENTRIES: Final = 0xFA
 MV_RDL_FLAG_ALL: Final = 0x1
 MV_RDL_ENTRY_REFUSED: Final = 0x8000000000000000
+MV_RDL_ENTRY_MSR: Final = 0x4000000000000000
 MV_CDL_MAX_ENTRIES: Final = 0x7D
 MV_CDL_FLAG_ALL: Final = 0x1
 MV_CDL_FLAG_APPEND: Final = 0x2
@@ -446,6 +449,21 @@ mv_lvt_t_cmci: Final = 0x0
 MV_PIT_SPEAKER: Final = 0x1
 MV_PIT_HPET_LEGACY: Final = 0x1
 MV_PIT_SPEAKER_DATA_ON: Final = 0x2
+
+# activity_get
+MV_ACTIVITY_ROOT: Final = 0x0
+MV_ACTIVITY_RUNNING: Final = 0x1
+MV_ACTIVITY_HALTED: Final = 0x2
+MV_ACTIVITY_WAIT_FOR_INIT: Final = 0x3
+MV_ACTIVITY_WAIT_FOR_SIPI: Final = 0x4
+MV_PENDING_NONE: Final = 0x0
+MV_PENDING_IO_IN: Final = 0x1
+MV_PENDING_IO_OUT: Final = 0x2
+MV_PENDING_MMIO_READ: Final = 0x3
+MV_PENDING_MMIO_WRITE: Final = 0x4
+MV_PENDING_MSR: Final = 0x5
+MV_PENDING_HYPERCALL: Final = 0x6
+MV_ACTIVITY_NO_EXIT: Final = 0xFFFFFFFFFFFFFFFF
 
 
 class mv_written_t(ctypes.LittleEndianStructure):
@@ -819,6 +837,14 @@ class mv_vs_stats_t(ctypes.LittleEndianStructure):
         ("interrupts", ctypes.c_uint64),
         ("nmis", ctypes.c_uint64),
         ("flushes", ctypes.c_uint64),
+        ("msr_exits", ctypes.c_uint64),
+        ("hypercall_exits", ctypes.c_uint64),
+        ("debug_exits", ctypes.c_uint64),
+        ("memory_fault_exits", ctypes.c_uint64),
+        ("shutdown_exits", ctypes.c_uint64),
+        ("noted_exits", ctypes.c_uint64),
+        ("left", ctypes.c_uint64),
+        ("instructions", ctypes.c_uint64),
     )
     exits: int
     io_exits: int
@@ -830,9 +856,17 @@ class mv_vs_stats_t(ctypes.LittleEndianStructure):
     interrupts: int
     nmis: int
     flushes: int
+    msr_exits: int
+    hypercall_exits: int
+    debug_exits: int
+    memory_fault_exits: int
+    shutdown_exits: int
+    noted_exits: int
+    left: int
+    instructions: int
 
 
-assert ctypes.sizeof(mv_vs_stats_t) == 0x50
+assert ctypes.sizeof(mv_vs_stats_t) == 0x90
 
 
 class mv_debug_t(ctypes.LittleEndianStructure):
@@ -1016,3 +1050,20 @@ class mv_pit_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_pit_t) == 0x68
+
+
+class mv_activity_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("activity", ctypes.c_uint64),
+        ("pending", ctypes.c_uint64),
+        ("last_exit", ctypes.c_uint64),
+        ("mp_state", ctypes.c_uint64),
+    )
+    activity: int
+    pending: int
+    last_exit: int
+    mp_state: int
+
+
+assert ctypes.sizeof(mv_activity_t) == 0x20

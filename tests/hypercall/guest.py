@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from microv import abi_gen as mv
 from microv import engine_ffi
-from microv.ops import vm, vp, vs
+from microv.ops import irqchip, vm, vp, vs
 
 CODE: Final = 0x1000
 MEMORY: Final = 0x10000
@@ -38,11 +38,15 @@ class Vcpu:
 class Guest:
     """The VM; its code starts at CODE in real mode. Closed as a context."""
 
-    def __init__(self, code: bytes = b"\xf4", *, memory: int = MEMORY) -> None:
+    def __init__(
+        self, code: bytes = b"\xf4", *, memory: int = MEMORY, controllers: bool = False
+    ) -> None:
         self.memory = mmap.mmap(-1, memory)
         self.address = engine_ffi.address_of(self.memory)
         self.vmid = vm.create_vm()
         vm.mmio_map(self.vmid, [(0, self.address, memory, RWX)])
+        if controllers:
+            irqchip.irqchip_create(self.vmid)
         self.vcpus = [Vcpu(self.vmid)]
         self.vsid = self.vcpus[0].vsid
         self.load(CODE, code)

@@ -5,6 +5,7 @@ import pytest
 from microv.ops import vm, vs
 from microv.status import MvError
 from tests.hypercall.guest import Guest
+from tests.hypercall.threads import running
 
 
 def test_a_new_vs_has_done_nothing(vsid: int) -> None:
@@ -14,7 +15,14 @@ def test_a_new_vs_has_done_nothing(vsid: int) -> None:
 def test_exits_are_counted_by_kind(guest: Guest) -> None:
     vs.run(guest.vsid)
     stats = vs.stats_get(guest.vsid)
-    assert (stats.exits, stats.hlt_exits) == (1, 1)
+    assert (stats.exits, stats.hlt_exits, stats.left, stats.instructions) == (1, 1, 1, 1)
+
+
+def test_instructions_are_counted_while_the_vs_runs() -> None:
+    with Guest(b"\xe6\x10\xeb\xfe") as guest, running(guest.vsid):
+        while vs.stats_get(guest.vsid).instructions < 1000:
+            pass
+        assert vs.stats_get(guest.vsid).left == 1
 
 
 def test_pages_of_a_vm_are_counted(guest: Guest) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from microv import abi_gen as mv
 from microv.call import hypercall, process_handle
-from microv.ops import debug, handle, irqchip, pp, vm, vp, vs
+from microv.ops import debug, handle, irqchip, observe, pp, vm, vp, vs
 from microv.ops import id as id_op
 
 _GROUPS: dict[str, list[ModuleType]] = {
@@ -17,7 +17,7 @@ _GROUPS: dict[str, list[ModuleType]] = {
     "PP": [pp],
     "VM": [vm, irqchip],
     "VP": [vp],
-    "VS": [vs],
+    "VS": [vs, observe],
 }
 _INDEX = re.compile(r"MV_([A-Z]+)_OP_(\w+)_IDX_VAL")
 _NAMES = [name for name in vars(mv) if _INDEX.fullmatch(name)]

@@ -3,7 +3,10 @@
 //! Only the thread that uses the vCPU counts, so a count costs a load and a store; any thread may read,
 //! also while the vCPU runs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use cpu_interp::Executed;
 
 use crate::Exit;
 
@@ -24,6 +27,18 @@ pub enum Count {
     Window,
     /// Instructions that could not be executed.
     Failed,
+    /// RDMSR and WRMSR that left.
+    Msr,
+    /// VMCALL and VMMCALL.
+    Hypercall,
+    /// Steps and breakpoints of the host.
+    Debug,
+    /// Accesses to memory that is refused.
+    Refused,
+    /// Triple faults, and states that were lost.
+    Shutdown,
+    /// Exits because many pages were noted.
+    Noted,
     /// Interrupts delivered.
     Interrupts,
     /// NMIs delivered.
@@ -36,30 +51,48 @@ const NUMBER: usize = Count::Flushes as usize + 1;
 
 /// The counts of one vCPU; they begin at 0 and never go back.
 #[derive(Debug, Default)]
-pub struct Counters([AtomicU64; NUMBER]);
+pub struct Counters {
+    counts: [AtomicU64; NUMBER],
+    executed: Arc<Executed>,
+}
 
 impl Counters {
+    pub(crate) fn new(executed: Arc<Executed>) -> Counters {
+        Counters { counts: Default::default(), executed }
+    }
+
     /// How often it has happened.
     #[must_use]
     pub fn get(&self, count: Count) -> u64 {
-        self.0[count as usize].load(Ordering::Relaxed)
+        self.counts[count as usize].load(Ordering::Relaxed)
+    }
+
+    /// Instructions that the vCPU has [executed](Executed).
+    #[must_use]
+    pub fn instructions(&self) -> u64 {
+        self.executed.get()
     }
 
     pub(crate) fn add(&self, count: Count) {
-        let counter = &self.0[count as usize];
+        let counter = &self.counts[count as usize];
         counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn add_exit(&self, exit: &Exit) {
         self.add(Count::Exits);
-        match exit {
-            Exit::Io(_) => self.add(Count::Io),
-            Exit::Mmio(_) => self.add(Count::Mmio),
-            Exit::Hlt => self.add(Count::Halt),
-            Exit::Interrupted | Exit::Arrived => self.add(Count::Interrupted),
-            Exit::InterruptWindow => self.add(Count::Window),
-            Exit::EmulationFailure { .. } => self.add(Count::Failed),
-            _ => {}
-        }
+        self.add(match exit {
+            Exit::Io(_) => Count::Io,
+            Exit::Mmio(_) => Count::Mmio,
+            Exit::Hlt => Count::Halt,
+            Exit::Interrupted | Exit::Arrived | Exit::Paused => Count::Interrupted,
+            Exit::InterruptWindow => Count::Window,
+            Exit::EmulationFailure { .. } => Count::Failed,
+            Exit::Msr(_) => Count::Msr,
+            Exit::Hypercall(_) => Count::Hypercall,
+            Exit::Debug(_) => Count::Debug,
+            Exit::Refused { .. } => Count::Refused,
+            Exit::Shutdown | Exit::Lost => Count::Shutdown,
+            Exit::Noted => Count::Noted,
+        });
     }
 }

@@ -117,6 +117,8 @@ pub enum Exit {
     Interrupted,
     /// The controllers have something that the caller has to act on before the guest goes on.
     Arrived,
+    /// [`crate::Kick::pause`] was called. The guest goes on with the next run as if it had not been.
+    Paused,
     /// The guest can take an interrupt and the caller had asked to know.
     InterruptWindow,
     /// The instruction at RIP cannot be executed here. Nothing was changed.

@@ -9,6 +9,7 @@ const EXIT: u32 = 1;
 const FLUSH: u32 = 2;
 const LOOK: u32 = 4;
 const PROTECT: u32 = 8;
+const PAUSE: u32 = 16;
 
 /// Shared between one vCPU and the threads that interrupt it or take memory from it.
 #[derive(Debug, Default)]
@@ -42,6 +43,11 @@ impl Kick {
     /// Ask the vCPU to look at its interrupt controllers at the next block end.
     pub fn look(&self) {
         self.requests.fetch_or(LOOK, Ordering::SeqCst);
+    }
+
+    /// Ask the vCPU to come back with [`crate::Exit::Paused`] at the next block end.
+    pub fn pause(&self) {
+        self.requests.fetch_or(PAUSE, Ordering::SeqCst);
     }
 
     /// Whether any request waits.
@@ -88,6 +94,11 @@ impl Kick {
 
     pub(crate) fn take_look(&self) -> bool {
         self.requests.fetch_and(!LOOK, Ordering::SeqCst) & LOOK != 0
+    }
+
+    /// Takes the request to pause if there is one.
+    pub(crate) fn take_pause(&self) -> bool {
+        self.requests.fetch_and(!PAUSE, Ordering::SeqCst) & PAUSE != 0
     }
 
     /// Takes the exit request if there is one.

@@ -12,6 +12,8 @@ pub enum Halted {
     Woken,
     /// Waits on.
     Asleep,
+    /// Was asked to pause.
+    Paused,
     /// Was asked to leave by a kick.
     Left,
     /// The controllers have something that the caller has to act on first.
@@ -41,7 +43,9 @@ impl Vcpu {
     /// [`Self::queue_interrupt`].
     pub fn run_with(&mut self, window: bool, controllers: &mut dyn Controllers) -> Exit {
         let exit = self.run_until_exit(window, controllers);
-        self.counters.add_exit(&exit);
+        if exit != Exit::Paused {
+            self.counters.add_exit(&exit);
+        }
         exit
     }
 
@@ -65,6 +69,9 @@ impl Vcpu {
                 }
                 if kick.take_exit() {
                     return Exit::Interrupted;
+                }
+                if kick.take_pause() {
+                    return Exit::Paused;
                 }
             }
             if cpu_mem::noted() >= MANY_NOTED {
@@ -98,6 +105,9 @@ impl Vcpu {
             }
             if kick.take_exit() {
                 return Halted::Left;
+            }
+            if kick.take_pause() {
+                return Halted::Paused;
             }
         }
         if self.wakes_from_halt(controllers) { Halted::Woken } else { Halted::Asleep }

@@ -32,10 +32,11 @@ impl Vcpu {
     /// instruction.
     #[must_use]
     pub fn new(mem: Arc<PhysMap>, kick: Arc<Kick>, cpuid: Vec<CpuidEntry>, tsc: TscClock) -> Vcpu {
+        let interp = Interp::new(Cpu::new(mem, cpuid, tsc));
         Vcpu {
-            interp: Interp::new(Cpu::new(mem, cpuid, tsc)),
+            counters: Arc::new(Counters::new(interp.executed())),
+            interp,
             kick,
-            counters: Arc::default(),
             queue: Queue::default(),
             unfinished: None,
             paging_changed: false,

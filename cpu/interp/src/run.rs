@@ -1,11 +1,14 @@
 //! The loop: find the block at RIP, execute it, deliver its exceptions.
 
+use std::sync::Arc;
+
 use cpu_defs::{Exception, SegReg, dr6, rflags};
 use cpu_mem::PAGE_SIZE;
 use cpu_mmu::{Access, AccessKind, Target};
 
 use crate::cpu::{Cpu, Request};
 use crate::decode::{BlockCache, Decoded, MAX_LEN, decode_one};
+use crate::executed::Executed;
 use crate::op::Op;
 use crate::state::Shadow;
 use crate::stop::{Done, Stop};
@@ -30,13 +33,25 @@ pub struct Interp {
     /// The processor.
     pub cpu: Cpu,
     blocks: BlockCache,
+    executed: Arc<Executed>,
 }
 
 impl Interp {
     /// Wraps a processor.
     #[must_use]
     pub fn new(cpu: Cpu) -> Self {
-        Interp { cpu, blocks: BlockCache::new() }
+        Interp { cpu, blocks: BlockCache::new(), executed: Arc::default() }
+    }
+
+    /// What it has executed so far, for any thread to read.
+    #[must_use]
+    pub fn executed(&self) -> Arc<Executed> {
+        Arc::clone(&self.executed)
+    }
+
+    /// The caller has carried out an instruction in the processor's place.
+    pub fn count_one(&self) {
+        self.executed.add(1);
     }
 
     /// Drops every cached translation and decoded block.
@@ -110,7 +125,7 @@ impl Interp {
         if single || limit == 1 || !in_segment {
             return self.run_single(block);
         }
-        match execute(cpu, ops) {
+        match execute(cpu, ops, &self.executed) {
             Ok(()) if cpu.attention => self.after_attention(),
             Ok(()) => None,
             Err(stop) => self.after_stop(stop),
@@ -132,7 +147,7 @@ impl Interp {
         cpu.arch.shadow = Shadow::None;
         cpu.arch.rflags &= !rflags::RF;
         cpu.inhibit_trap = false;
-        if let Err(stop) = execute(cpu, &[op]) {
+        if let Err(stop) = execute(cpu, &[op], &self.executed) {
             if !matches!(stop, Stop::Fault(_)) {
                 cpu.arch.shadow = shadow;
                 cpu.arch.rflags |= resume;
@@ -219,14 +234,16 @@ impl Interp {
 
 /// Executes straight-line code until its end, a stop, or a call for attention.
 #[inline(always)]
-fn execute(cpu: &mut Cpu, ops: &[Op]) -> Done {
-    for op in ops {
+fn execute(cpu: &mut Cpu, ops: &[Op], executed: &Executed) -> Done {
+    let mut rest = ops.iter();
+    while let Some(op) = rest.next() {
         let start = cpu.arch.rip();
         cpu.arch.set_rip(start.wrapping_add(u64::from(op.len)));
         if let Err(stop) = (op.run)(cpu, op) {
             if !cpu.task_switched {
                 cpu.arch.set_rip(start);
             }
+            executed.add(ops.len() - rest.len() - 1);
             return Err(stop);
         }
         if cpu.attention {
@@ -234,6 +251,7 @@ fn execute(cpu: &mut Cpu, ops: &[Op]) -> Done {
             break;
         }
     }
+    executed.add(ops.len() - rest.len());
     Ok(())
 }
 

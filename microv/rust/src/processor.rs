@@ -4,6 +4,7 @@
 //! SDM volume 3, "MP Initialization Protocol" (INIT, start-up), "HLT".
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cpu_chipset::lapic::register::{self, base};
@@ -16,6 +17,9 @@ use cpu_engine::{
     Controllers, Exit, Halted, IoDirection, IoExit, MmioExit, MsrAnswer, MsrExit, MsrReason, Vcpu,
 };
 
+use crate::abi::activity::{
+    MV_ACTIVITY_HALTED, MV_ACTIVITY_RUNNING, MV_ACTIVITY_WAIT_FOR_INIT, MV_ACTIVITY_WAIT_FOR_SIPI,
+};
 use crate::beside::Beside;
 use crate::irqchip::local::Access;
 use crate::mp_state::MpState;
@@ -117,13 +121,14 @@ impl Processor<'_> {
                 }
                 Halted::Arrived => self.look_at_steal_time(),
                 Halted::Left => return Some(Exit::Interrupted),
+                Halted::Paused => return Some(Exit::Paused),
                 Halted::Asleep if window && self.has_window() => {
                     return Some(Exit::InterruptWindow);
                 }
                 Halted::Asleep => {
                     self.paravirt.begin_preemption();
                     slept = true;
-                    self.beside.local.presence.sleep(None::<Duration>);
+                    self.sleep();
                 }
             }
         }
@@ -146,6 +151,18 @@ impl Processor<'_> {
             let message = Message { destination, mode, vector, level: false, assert: true };
             self.beside.local.presence.lapic.inbox.post(&message);
         }
+    }
+
+    fn sleep(&self) {
+        let presence = self.beside.local.presence;
+        let activity = match *self.mp_state {
+            MpState::Initial => MV_ACTIVITY_WAIT_FOR_INIT,
+            MpState::Init => MV_ACTIVITY_WAIT_FOR_SIPI,
+            _ => MV_ACTIVITY_HALTED,
+        };
+        presence.activity.store(activity, Ordering::Relaxed);
+        presence.sleep(None::<Duration>);
+        presence.activity.store(MV_ACTIVITY_RUNNING, Ordering::Relaxed);
     }
 
     fn has_window(&self) -> bool {

@@ -25,7 +25,7 @@ use crate::mp_state::MpState;
 use crate::object::vs::{Refusal, State};
 use crate::object::{Vm, Vs};
 use crate::op::{ids, vs};
-use crate::outcome::{Failure, OpResult};
+use crate::outcome::{Failure, OpResult, Outcome};
 use crate::page::SharedPage;
 use crate::processor::Stopped;
 
@@ -74,12 +74,16 @@ pub fn run(call: &Call) -> OpResult {
     if matches!(stopped, Some(Stopped::Exit(Exit::Lost))) {
         vs.vp.vm.lose();
     }
-    Ok(match stopped {
+    let outcome = match stopped {
         Some(Stopped::Exit(exit)) => exit::report(page, &exit),
         Some(Stopped::Ended(vector)) => exit::interrupt_end(page, vector),
         Some(Stopped::TaskPriority(access)) => exit::tpr_access(page, access),
         None => exit::invalid_state(page),
-    })
+    };
+    if let Outcome::Exit { reason, .. } = outcome {
+        vs.last_exit.set(reason);
+    }
+    Ok(outcome)
 }
 
 /// `None` where the state cannot be entered.
@@ -92,15 +96,25 @@ fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
         return Some(Stopped::Exit(Exit::Interrupted));
     }
     state.vcpu.check_entry().ok()?;
-    state.paravirt.end_preemption(&mut state.vcpu);
-    state.paravirt.publish_clock(&state.vcpu);
     let window = input.has(abi::MV_RUN_FLAG_INTERRUPT_WINDOW);
+    loop {
+        state.paravirt.end_preemption(&mut state.vcpu);
+        state.paravirt.publish_clock(&state.vcpu);
+        let stopped = enter(vs, state, window);
+        if !matches!(stopped, Stopped::Exit(Exit::Paused)) {
+            return Some(stopped);
+        }
+        vs.questions.answer(state);
+    }
+}
+
+fn enter(vs: &Vs, state: &mut State, window: bool) -> Stopped {
     let vcpus = vs.vp.vm.vcpus();
     if let Some(mut processor) = vs.processor(state, &vcpus) {
-        return Some(processor.run(window && !vs.vp.vm.has_pic()));
+        return processor.run(window && !vs.vp.vm.has_pic());
     }
     state.mp_state = MpState::Running;
-    Some(Stopped::Exit(state.paravirt.run(&mut state.vcpu, window)))
+    Stopped::Exit(state.paravirt.run(&mut state.vcpu, window))
 }
 
 fn quirks(vm: &Vm) -> Quirks {

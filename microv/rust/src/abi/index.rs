@@ -156,6 +156,12 @@ super::define::constants! {
     MV_VS_OP_CLOCK_SET_IDX_VAL = 0x30;
     /// Extension. R11 VS; legal from any PP, also while the VS runs.
     MV_VS_OP_KICK_IDX_VAL = 0x40;
+    /// Extension. R11 VS; mv_rdl_t on the page, of registers and, with MV_RDL_ENTRY_MSR, MSRs: their
+    /// values at one moment. Legal from any PP, also while the VS runs: it pauses between two
+    /// instructions, and run does not come back.
+    MV_VS_OP_PEEK_LIST_IDX_VAL = 0xE0;
+    /// Extension. R11 VS; mv_activity_t on the page. Legal from any PP, also while the VS runs.
+    MV_VS_OP_ACTIVITY_GET_IDX_VAL = 0xE1;
     MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL = 0x41;
     /// Extension. R11 VS; mv_event_t on the page.
     MV_VS_OP_EVENT_GET_ALL_IDX_VAL = 0x60;

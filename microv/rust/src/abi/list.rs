@@ -7,6 +7,8 @@ super::define::constants! {
     MV_RDL_FLAG_ALL = 1 << 0;
     /// In the `reg` of an MSR list entry on return: this MSR was refused.
     MV_RDL_ENTRY_REFUSED = 1 << 63;
+    /// Extension. In the `reg` of an entry of peek_list: the rest of it is an MSR.
+    MV_RDL_ENTRY_MSR = 1 << 62;
 
     MV_CDL_MAX_ENTRIES = 125;
     /// Extension. In reg0 of a get: as MV_RDL_FLAG_ALL. In reg0 of cpuid_set_list: the list, which may

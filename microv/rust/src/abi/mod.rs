@@ -3,6 +3,7 @@
 //! Follows the MicroV Hypercall Specification "Mv#1"; where specification and headers disagree the
 //! choice is noted beside the numbers. [`python`] prints the same as `abi_gen.py`.
 
+pub mod activity;
 pub mod clock;
 pub mod debug;
 pub mod define;
@@ -27,7 +28,7 @@ use define::{Constant, Layout};
 pub use python::python;
 
 /// All constants: (subject, rows).
-pub fn constants() -> [(&'static str, &'static [Constant]); 14] {
+pub fn constants() -> [(&'static str, &'static [Constant]); 15] {
     [
         ("RAX on entry, specification IDs", hypercall::TABLE),
         ("Hypercall indexes", index::TABLE),
@@ -43,6 +44,7 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 14] {
         ("debug_set", debug::TABLE),
         ("event_get_all, event_set_all", event::TABLE),
         ("Interrupt controllers", irqchip::TABLE),
+        ("activity_get", activity::TABLE),
     ]
 }
 
@@ -58,6 +60,7 @@ pub fn layouts() -> impl Iterator<Item = &'static Layout> {
         debug::LAYOUTS,
         msr::LAYOUTS,
         irqchip::LAYOUTS,
+        activity::LAYOUTS,
     ]
     .into_iter()
     .flatten()

@@ -13,7 +13,7 @@ super::define::layouts! {
     }
 
     /// Counts since the VS was created.
-    mv_vs_stats_t, size 0x50 {
+    mv_vs_stats_t, size 0x90 {
         /// Exits of any kind, also those that are answered without the caller of run.
         0x00 exits: u64,
         /// Port accesses.
@@ -34,5 +34,22 @@ super::define::layouts! {
         0x40 nmis: u64,
         /// Times the VS has dropped its translations because the page map changed.
         0x48 flushes: u64,
+        /// RDMSR and WRMSR.
+        0x50 msr_exits: u64,
+        /// VMCALL and VMMCALL.
+        0x58 hypercall_exits: u64,
+        /// Steps and breakpoints of debug_set.
+        0x60 debug_exits: u64,
+        /// Accesses to memory that refuse_set refuses.
+        0x68 memory_fault_exits: u64,
+        /// Triple faults, and an SMI that could not be entered.
+        0x70 shutdown_exits: u64,
+        /// Exits to have dirty_log_take called.
+        0x78 noted_exits: u64,
+        /// Times that run came back to its caller with an exit.
+        0x80 left: u64,
+        /// Instructions that ran to their end; a string instruction counts each time that it is
+        /// interrupted.
+        0x88 instructions: u64,
     }
 }

@@ -39,7 +39,8 @@ pub fn report(page: &SharedPage, exit: &Exit) -> Outcome {
         Exit::Hlt => reason(abi::mv_exit_reason_t_hlt),
         Exit::Shutdown => reason(abi::mv_exit_reason_t_shutdown),
         Exit::Lost => lost(page),
-        Exit::Interrupted | Exit::Arrived => reason(abi::mv_exit_reason_t_interrupt),
+        // A pause is over before anybody reports.
+        Exit::Interrupted | Exit::Arrived | Exit::Paused => reason(abi::mv_exit_reason_t_interrupt),
         Exit::InterruptWindow => reason(abi::mv_exit_reason_t_interrupt_window),
     }
 }

@@ -10,6 +10,7 @@ pub mod personality;
 pub mod pool;
 pub mod pp;
 pub mod presence;
+pub mod questions;
 pub mod vm;
 pub mod vp;
 pub mod vs;

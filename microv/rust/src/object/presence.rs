@@ -4,7 +4,7 @@
 //! last. Whoever unmaps asks for a flush and then waits until the vCPU has either acknowledged it or
 //! was seen absent: one that comes back flushes before it uses what it remembers.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Presence {
     unhalted: AtomicBool,
     /// Frequency of its time-stamp counter.
     pub tsc_khz: AtomicU32,
+    /// MV_ACTIVITY_* of a vCPU in run.
+    pub activity: AtomicU64,
     present: AtomicBool,
     /// The vCPU's thread waits for a notification.
     asleep: Mutex<bool>,
@@ -76,6 +78,12 @@ impl Presence {
     /// Makes the vCPU leave the guest.
     pub fn ask_for_exit(&self) {
         self.kick.exit();
+        self.wake();
+    }
+
+    /// Has the vCPU come to the questions of its VS.
+    pub fn ask_for_pause(&self) {
+        self.kick.pause();
         self.wake();
     }
 

@@ -4,8 +4,9 @@
 //! not: it answers "running", and only its kick reaches it. A panic inside leaves the VS poisoned.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use cpu_chipset::lapic::{self, DeliveryMode, Destination, Message, Signals};
 use cpu_defs::Reg;
@@ -16,6 +17,8 @@ use cpu_paravirt::msr;
 use super::Vp;
 use super::local_apic::{ApicModes, LocalApic, MsrRefused};
 use super::presence::{Presence, Present};
+use super::questions::Questions;
+use crate::abi::activity::MV_ACTIVITY_NO_EXIT;
 use crate::abi::quirk::{MV_QUIRK_APIC_HOLE, MV_QUIRK_LINT0_OPEN};
 use crate::alarm::now_ns;
 use crate::beside::Beside;
@@ -27,6 +30,9 @@ use crate::paravirt::vapic::Vapic;
 use crate::paravirt::{Paravirt, platform_msrs};
 use crate::processor::Processor;
 
+/// How long a hypercall waits for a VS that runs before it answers "call again".
+const PATIENCE: Duration = Duration::from_micros(200);
+
 /// A VS of a guest VP.
 #[derive(Debug)]
 pub struct Vs {
@@ -37,8 +43,43 @@ pub struct Vs {
     pub presence: Arc<Presence>,
     /// What it has done so far.
     pub counters: Arc<Counters>,
+    /// Why it came back to the root last.
+    pub last_exit: LastExit,
+    /// Asked by others while it runs.
+    pub questions: Questions,
     running: AtomicBool,
     state: Mutex<State>,
+}
+
+/// How often run came back, and with which exit.
+#[derive(Debug)]
+pub struct LastExit {
+    count: AtomicU64,
+    reason: AtomicU64,
+}
+
+impl LastExit {
+    /// Run comes back with this mv_exit_reason_t. Only the user of the state calls.
+    pub fn set(&self, reason: u64) {
+        self.count.store(self.count() + 1, Ordering::Relaxed);
+        self.reason.store(reason, Ordering::Relaxed);
+    }
+
+    /// How often it did.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// mv_exit_reason_t of the last time, or MV_ACTIVITY_NO_EXIT.
+    pub fn reason(&self) -> u64 {
+        self.reason.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for LastExit {
+    fn default() -> LastExit {
+        LastExit { count: AtomicU64::new(0), reason: AtomicU64::new(MV_ACTIVITY_NO_EXIT) }
+    }
 }
 
 /// What the one user of a VS sees.
@@ -120,7 +161,16 @@ impl Vs {
             msr_changes: 0,
             destroyed: false,
         };
-        Vs { id, vp, presence, counters, running: AtomicBool::new(false), state: Mutex::new(state) }
+        Vs {
+            id,
+            vp,
+            presence,
+            counters,
+            last_exit: LastExit::default(),
+            questions: Questions::default(),
+            running: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
     }
 
     /// vsid.
@@ -143,6 +193,25 @@ impl Vs {
                 }
                 Err(TryLockError::WouldBlock) => std::thread::yield_now(),
             }
+        }
+    }
+
+    /// What `question` finds in the state, also where the VS runs: between two of its instructions then.
+    /// None: it did not come to answer in time, and the caller may try again.
+    ///
+    /// # Errors
+    /// [`Refusal::Destroyed`] and [`Refusal::Poisoned`].
+    pub fn look<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(&State) -> R + Send + 'static,
+    ) -> Result<Option<R>, Refusal> {
+        match self.lock() {
+            Ok(state) => Ok(Some(question(&state))),
+            Err(Refusal::Running) => {
+                let call = || self.presence.ask_for_pause();
+                Ok(self.questions.ask(PATIENCE, call, question))
+            }
+            Err(refusal) => Err(refusal),
         }
     }
 

@@ -32,6 +32,14 @@ pub fn of_vs(call: &Call) -> OpResult {
         interrupts: get(Count::Interrupts),
         nmis: get(Count::Nmis),
         flushes: get(Count::Flushes),
+        msr_exits: get(Count::Msr),
+        hypercall_exits: get(Count::Hypercall),
+        debug_exits: get(Count::Debug),
+        memory_fault_exits: get(Count::Refused),
+        shutdown_exits: get(Count::Shutdown),
+        noted_exits: get(Count::Noted),
+        left: vs.last_exit.count(),
+        instructions: vs.counters.instructions(),
     };
     call.pp.page()?.write(0, &stats);
     Ok(Outcome::Done)

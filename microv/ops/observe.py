@@ -1,0 +1,34 @@
+"""mv_vs_op: what a VS is at and what it holds, whoever uses it. The VS notices nothing but time.
+
+Calls raise INVALID_INPUT_REG1 where the ID names no guest's VS, and FAILURE_UNKNOWN where an
+earlier call broke it.
+"""
+
+from collections.abc import Iterable
+
+from microv import abi_gen as mv
+from microv import rdl
+from microv.call import with_handle
+from microv.shared_page import shared_page
+
+_OP = mv.MV_VS_OP_VAL
+
+
+def peek_list(vsid: int, regs: Iterable[int], msrs: Iterable[int] = ()) -> list[int | None]:
+    """The values of registers and MSRs at one moment, in order; None for one that there is not.
+
+    Together at most MV_RDL_MAX_ENTRIES, and at least one: FAILURE_UNKNOWN.
+    """
+    wanted = [*regs, *(msr | mv.MV_RDL_ENTRY_MSR for msr in msrs)]
+    page = shared_page()
+    page.write(rdl.to_page([(entry, 0) for entry in wanted]))
+    with_handle(_OP | mv.MV_VS_OP_PEEK_LIST_IDX_VAL, vsid)
+    entries = rdl.entries(page.read(mv.mv_rdl_t))
+    return [None if entry & mv.MV_RDL_ENTRY_REFUSED else value for entry, value in entries]
+
+
+def activity_get(vsid: int) -> mv.mv_activity_t:
+    """Whether it runs, what it waits for, why it came back last."""
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_ACTIVITY_GET_IDX_VAL, vsid)
+    return page.read(mv.mv_activity_t)
