@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kvmshim.cli import abi, check, run, serve
+from kvmshim.cli import abi, check, ps, regs, run, serve
 from kvmshim.cli.wiring import Wiring, default_wiring
 from kvmshim.device.door import DoorError
+from kvmshim.observe.daemon import ObserveError
 
 _DESCRIPTION = """\
 A /dev/kvm for machines that have none: programs that use KVM run unmodified, their guests on an
@@ -21,6 +22,7 @@ examples:
   kvmshim run -- ./my-vmm guest.img   one command with a /dev/kvm of its own
   kvmshim serve --fuse /run/kvm       a file to bind-mount into containers as /dev/kvm
   kvmshim serve --cuse                a real character device /dev/kvm
+  kvmshim ps                          the VMs that run, and where their vCPUs are
 """
 FAILURE = 125
 """Exit status of kvmshim's own failures; `run` passes on its command's otherwise."""
@@ -35,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run, serve, check, abi):
+    for command in (run, serve, ps, regs, check, abi):
         command.add_parser(commands)
     return top
 
@@ -49,6 +51,9 @@ def main(argv: Sequence[str] | None = None, wiring: Wiring | None = None) -> Non
     except DoorError as error:
         print(f"kvmshim: {error}", file=sys.stderr)
         status = FAILURE
+    except ObserveError as error:
+        print(f"kvmshim: {error}", file=sys.stderr)
+        status = 1
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads of libfuse may be inside the engine; nothing waits for them.

@@ -1,6 +1,7 @@
 """`kvmshim run`."""
 
 import argparse
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -50,7 +51,8 @@ def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
     def make_service() -> Service:
         return wiring.make_service(arguments.cpu)
 
-    exit_like(run(argv, make_service, wiring.prepare_command, accompany))
+    beside = wiring.beside(f"run {shlex.join(argv)}")
+    exit_like(run(argv, make_service, wiring.prepare_command, accompany, beside))
 
 
 def _alone(_pid: int, _child_signals: int) -> AbstractContextManager[None]:

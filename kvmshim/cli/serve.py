@@ -86,5 +86,6 @@ def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
     def make_service() -> Service:
         return wiring.make_service(arguments.cpu)
 
-    serve(make_door, make_service)
+    where = f"--cuse {arguments.name}" if arguments.cuse else f"--fuse {arguments.fuse}"
+    serve(make_door, make_service, wiring.beside(f"serve {where}"))
     return 0

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from kvmshim.control.address import own_directory
 from kvmshim.device.door import DoorError
 from kvmshim.device.run import Accompany
-from kvmshim.device.workplace import Service
+from kvmshim.device.workplace import Beside, Service, nothing_beside
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +23,13 @@ class Wiring:
     """Called in the child of `kvmshim run`, last before exec."""
     accompany_command: Accompany = lambda _pid, _child_signals: nullcontext()
     """What `kvmshim run` does about its command while it lives."""
+    beside: Callable[[str], Beside] = lambda _label: nothing_beside
+    """What a daemon does beside serving; called first of all, with what people call the daemon."""
 
 
 def default_wiring() -> Wiring:
     """Dispatch and the engine."""
-    return Wiring(_kvm_service, accompany_command=_emulated_cpuid)
+    return Wiring(_kvm_service, accompany_command=_emulated_cpuid, beside=_control_socket)
 
 
 def _emulated_cpuid(pid: int, child_signals: int) -> AbstractContextManager[None]:
@@ -37,6 +40,21 @@ def _emulated_cpuid(pid: int, child_signals: int) -> AbstractContextManager[None
         log.warning("CPUID shows the host's processor to the command: %s", error)
         return nullcontext()
     return emulated_cpuid(pid, child_signals)
+
+
+def _control_socket(label: str) -> Beside:
+    # A private namespace would hide whose directory it is.
+    directory = own_directory()
+
+    async def serve_control(service: Service) -> None:
+        # It has the engine, as the service has; the decoders of command lines do without.
+        from kvmshim.control import server
+        from kvmshim.device.service import KvmService
+
+        if isinstance(service, KvmService):
+            await server.serve(directory, service.living, label)
+
+    return serve_control
 
 
 def _kvm_service(cpu: str | None) -> Service:

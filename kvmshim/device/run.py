@@ -8,8 +8,9 @@ sends to us are passed on.
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import trio
 
@@ -20,7 +21,7 @@ from kvmshim.device.fuse import FuseDoor
 from kvmshim.device.namespace import enter_private_mounts, provide_mountpoint
 from kvmshim.device.opener import Opener
 from kvmshim.device.sched_ffi import ask_for_short_slices
-from kvmshim.device.workplace import Service, Workplace
+from kvmshim.device.workplace import Beside, Service, Workplace, nothing_beside
 
 PASSED_ON = (
     signal.SIGTERM,
@@ -41,6 +42,7 @@ def run(
     service: Callable[[], Service],
     prepare_command: Callable[[], None] = lambda: None,
     accompany: Accompany = lambda _pid, _child_signals: nullcontext(),
+    beside: Beside = nothing_beside,
 ) -> int:
     """Run a command to its end; its wait status. DoorError where it cannot be started.
 
@@ -60,7 +62,8 @@ def run(
     child_signals = signal_ffi.open_signals([signal.SIGCHLD])
     ask_for_short_slices()
     try:
-        workplace = Workplace(service(), opener, judges_mappings=True)
+        served = service()
+        workplace = Workplace(served, opener, judges_mappings=True)
         access = Access(uid=os.getuid(), gid=os.getgid())
         # The namespace goes with its last process: nothing is left for a janitor.
         door = FuseDoor("/dev/kvm", access, workplace, lambda _leftover: None)
@@ -71,15 +74,16 @@ def run(
         raise
     with accompany(command.pid, child_signals):
         command.start()
-        trio.run(_until_end, command.pid, signals)
+        trio.run(_until_end, command.pid, signals, partial(beside, served))
     opener.close()
     return command.wait()
 
 
-async def _until_end(pid: int, signals: int) -> None:
+async def _until_end(pid: int, signals: int, beside: Callable[[], Awaitable[None]]) -> None:
     pidfd = os.pidfd_open(pid)
     try:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(beside)
             nursery.start_soon(_pass_on, pid, signals)
             await trio.lowlevel.wait_readable(pidfd)
             nursery.cancel_scope.cancel()

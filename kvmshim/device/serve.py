@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -18,7 +19,7 @@ from kvmshim.device.door import Door, DoorError
 from kvmshim.device.janitor import Expect, Janitor
 from kvmshim.device.opener import Opener
 from kvmshim.device.sched_ffi import ask_for_short_slices
-from kvmshim.device.workplace import Service, Workplace
+from kvmshim.device.workplace import Beside, Service, Workplace, nothing_beside
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -26,6 +27,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def serve(
     make_door: Callable[[Workplace, Expect], Door],
     service: Callable[[], Service],
+    beside: Beside = nothing_beside,
 ) -> None:
     """Serve until a stop signal; DoorError where that is impossible or ends early.
 
@@ -36,15 +38,16 @@ def serve(
     signals = signal_ffi.open_signals(STOP_SIGNALS)
     ask_for_short_slices()
     try:
-        door = make_door(Workplace(service(), opener), janitor.expect)
+        served = service()
+        door = make_door(Workplace(served, opener), janitor.expect)
         door.check()
-        trio.run(_serve, door, signals)
+        trio.run(_serve, door, signals, partial(beside, served))
     finally:
         janitor.clean_up()
         opener.close()
 
 
-async def _serve(door: Door, signals: int) -> None:
+async def _serve(door: Door, signals: int, beside: Callable[[], Awaitable[None]]) -> None:
     ended = trio.Event()
     token = trio.lowlevel.current_trio_token()
 
@@ -61,6 +64,7 @@ async def _serve(door: Door, signals: int) -> None:
     try:
         announce(f"kvmshim: serving {door.label}")
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(beside)
             nursery.start_soon(_cancel_after, nursery.cancel_scope, ended.wait)
             nursery.start_soon(_cancel_after, nursery.cancel_scope, stop_signal)
     finally:

@@ -12,7 +12,8 @@ from kvmshim.device.vm_door import NativeVmDoor
 from kvmshim.device.workplace import RunDoor
 from kvmshim.dispatch import files, sync_regs
 from kvmshim.dispatch import ioctl as dispatch
-from kvmshim.dispatch.request import Kept, Reply, Request
+from kvmshim.dispatch.request import Kept, NewFile, Reply, Request
+from kvmshim.objects.living import Living
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
 
@@ -36,12 +37,17 @@ class KvmService:
     """Answers requests, and knows the native slot of each vCPU that has a file."""
 
     def __init__(self) -> None:
+        self.living = Living()
+        """The VMs that have a file."""
         self._gates = Gates()
         self._run_doors: dict[Vcpu, tuple[RunDoor, VcpuSlot]] = {}
 
     def ioctl(self, request: Request) -> Reply:
         """Answer a request. Raises nothing."""
-        return dispatch.ioctl(request)
+        reply = dispatch.ioctl(request)
+        if isinstance(reply, NewFile) and isinstance(reply.target, Vm):
+            self.living.add(reply.target)
+        return reply
 
     def read(self, target: Kept, span: slice) -> bytes:
         """The bytes of a file. KvmError: EINVAL for what cannot be read."""
@@ -78,6 +84,9 @@ class KvmService:
             slot.close()
             os.close(door.memfd)
         files.release(target)
+        vm = target if isinstance(target, Vm) else target.vm
+        if not vm.files:
+            self.living.remove(vm)
 
 
 def _file_size(vm: Vm) -> int:

@@ -1,6 +1,6 @@
 """What the files behind every door work with: the service, the clients, the opener."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,6 +61,15 @@ class Service(Protocol):
         `python_ioctl` is the address of the C function (of type `fuse_lowlevel_ops.ioctl`) that
         takes what the native slot does not keep. It is good until `release`.
         """
+
+
+Beside = Callable[[Service], Awaitable[None]]
+"""What a daemon does beside serving: called in its trio loop, cancelled at its end. It may return
+earlier, and raises nothing."""
+
+
+async def nothing_beside(_: Service) -> None:
+    """Nothing but serving."""
 
 
 @dataclass(frozen=True, slots=True)

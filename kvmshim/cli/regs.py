@@ -1,0 +1,52 @@
+"""`kvmshim regs`."""
+
+import argparse
+import json
+from typing import Any
+
+from kvmshim.cli.wiring import Wiring
+from kvmshim.observe.registers import registers_text
+from kvmshim.observe.vms import connect, find_vcpus, find_vm
+
+_DESCRIPTION = """\
+Show the registers of a VM's vCPUs as they are between two instructions. A running guest pauses for
+that moment; neither it nor its client notices.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand's grammar."""
+    parser = commands.add_parser(
+        "regs", help="show the registers of vCPUs", description=_DESCRIPTION
+    )
+    add_vm_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="write JSON")
+    parser.set_defaults(run=_run)
+
+
+def add_vm_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of commands about one VM."""
+    parser.add_argument(
+        "vm",
+        metavar="VM",
+        nargs="?",
+        help="as `kvmshim ps` names it, or the process that has it; needless where there is one",
+    )
+    parser.add_argument(
+        "vcpu", metavar="VCPU", nargs="?", type=int, help="number of a vCPU (default: all)"
+    )
+
+
+def _run(arguments: argparse.Namespace, _wiring: Wiring) -> int:
+    vm = find_vm(arguments.vm)
+    with connect(vm) as daemon:
+        answers = [
+            daemon.ask("regs", vm=vm.name, vcpu=vcpu) for vcpu in find_vcpus(vm, arguments.vcpu)
+        ]
+    if arguments.json:
+        print(json.dumps(answers, indent=2))
+        return 0
+    for answer in answers:
+        print(f"VM {answer['vm']} vCPU {answer['vcpu']}")
+        print(registers_text(answer))
+    return 0

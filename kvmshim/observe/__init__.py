@@ -1,0 +1,1 @@
+"""The other end of the control socket: what people see of the VMs of all daemons."""
