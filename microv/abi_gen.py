@@ -146,6 +146,8 @@ MV_VS_OP_CLOCK_SET_IDX_VAL: Final = 0x30
 MV_VS_OP_KICK_IDX_VAL: Final = 0x40
 MV_VS_OP_PEEK_LIST_IDX_VAL: Final = 0xE0
 MV_VS_OP_ACTIVITY_GET_IDX_VAL: Final = 0xE1
+MV_VS_OP_TRACE_SET_IDX_VAL: Final = 0xE2
+MV_VS_OP_TRACE_READ_IDX_VAL: Final = 0xE3
 MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL: Final = 0x41
 MV_VS_OP_EVENT_GET_ALL_IDX_VAL: Final = 0x60
 MV_VS_OP_EVENT_SET_ALL_IDX_VAL: Final = 0x61
@@ -464,6 +466,25 @@ MV_PENDING_MMIO_WRITE: Final = 0x4
 MV_PENDING_MSR: Final = 0x5
 MV_PENDING_HYPERCALL: Final = 0x6
 MV_ACTIVITY_NO_EXIT: Final = 0xFFFFFFFFFFFFFFFF
+
+# trace_set, trace_read
+MV_TRACE_EXITS: Final = 0x1
+MV_TRACE_EVENTS: Final = 0x2
+MV_TRACE_INSTRUCTIONS: Final = 0x4
+MV_TRACE_ALL: Final = 0x7
+MV_TRACE_NOW: Final = 0xFFFFFFFFFFFFFFFF
+MV_TRACE_MAX_RECORDS: Final = 0x3F
+MV_TRACE_KIND_EXIT: Final = 0x0
+MV_TRACE_KIND_ANSWER: Final = 0x1
+MV_TRACE_KIND_EVENT: Final = 0x2
+MV_TRACE_KIND_INSTRUCTION: Final = 0x3
+MV_TRACE_EVENT_INTERRUPT: Final = 0x0
+MV_TRACE_EVENT_NMI: Final = 0x1
+MV_TRACE_EVENT_SMI: Final = 0x2
+MV_TRACE_EVENT_EXCEPTION: Final = 0x3
+MV_TRACE_EVENT_SOFTWARE_INTERRUPT: Final = 0x4
+MV_TRACE_EVENT_INIT: Final = 0x5
+MV_TRACE_EVENT_START_UP: Final = 0x6
 
 
 class mv_written_t(ctypes.LittleEndianStructure):
@@ -1067,3 +1088,47 @@ class mv_activity_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_activity_t) == 0x20
+
+
+class mv_trace_record_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("number", ctypes.c_uint64),
+        ("tsc", ctypes.c_uint64),
+        ("rip", ctypes.c_uint64),
+        ("kind", ctypes.c_uint32),
+        ("detail", ctypes.c_uint32),
+        ("data", ctypes.c_uint64 * 4),
+    )
+    number: int
+    tsc: int
+    rip: int
+    kind: int
+    detail: int
+    data: "ctypes.Array[ctypes.c_uint64]"
+
+
+assert ctypes.sizeof(mv_trace_record_t) == 0x40
+
+
+class mv_trace_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("next", ctypes.c_uint64),
+        ("lost", ctypes.c_uint64),
+        ("num_records", ctypes.c_uint64),
+        ("tsc", ctypes.c_uint64),
+        ("tsc_khz", ctypes.c_uint64),
+        ("reserved", ctypes.c_uint64 * 3),
+        ("records", mv_trace_record_t * 63),
+    )
+    next: int
+    lost: int
+    num_records: int
+    tsc: int
+    tsc_khz: int
+    reserved: "ctypes.Array[ctypes.c_uint64]"
+    records: "ctypes.Array[mv_trace_record_t]"
+
+
+assert ctypes.sizeof(mv_trace_t) == 0x1000

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kvmshim.control.protocol import Request, RequestError
 from kvmshim.control.registers import registers
+from kvmshim.control.tracing import Tracing, Wishes
 from kvmshim.objects.living import Living
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Irqchip, Vm
@@ -73,6 +74,7 @@ class Queries:
 
     def __init__(self, living: Living) -> None:
         self._living = living
+        self._wishes = Wishes(living)
         self._by_name: dict[str, Callable[[Request], Answer]] = {
             "list": self._list,
             "vm": self._vm,
@@ -88,6 +90,20 @@ class Queries:
             raise RequestError("bad-request", f"{request.do[:40]!r} is none of {known}")
         try:
             return query(request)
+        except MvError as error:
+            raise RequestError("gone", f"the VM has just ended: {error}") from error
+
+    def trace(self, request: Request) -> Tracing:
+        """The trace that was asked for, which has begun. RequestError."""
+        vm, numbers = self.find_vm(request), request.arguments.get("vcpus")
+        if not isinstance(numbers, list) or not numbers:
+            raise RequestError("bad-request", "'trace' wants a list of numbers 'vcpus'")
+        vcpus = [vm.vcpus.get(number) for number in numbers if isinstance(number, int)]
+        found = [vcpu for vcpu in dict.fromkeys(vcpus) if vcpu is not None]
+        if len(found) < len(numbers):
+            raise RequestError("no-vcpu", "the VM has not all of these vCPUs")
+        try:
+            return Tracing(self._wishes, found, instructions=request.flag("instructions"))
         except MvError as error:
             raise RequestError("gone", f"the VM has just ended: {error}") from error
 

@@ -16,8 +16,9 @@ from typing import Final
 import trio
 
 from kvmshim.control import address, protocol
-from kvmshim.control.protocol import RequestError
+from kvmshim.control.protocol import Request, RequestError
 from kvmshim.control.queries import Queries
+from kvmshim.control.tracing import Tracing
 from kvmshim.objects.living import Living
 
 _LOG: Final = logging.getLogger(__name__)
@@ -27,6 +28,11 @@ _IDLE_SECONDS: Final = 30
 _SEND_SECONDS: Final = 10
 _CREDENTIALS: Final = struct.Struct("3i")
 _CHUNK: Final = 4096
+_POLL_SECONDS: Final = 0.02
+_SLOW_SECONDS: Final = 0.1
+"""A client that reads nothing for so long is slow."""
+_MUCH: Final = 64 * 1024
+"""Characters of records after which more of them wait."""
 
 
 async def serve(directory: Path, living: Living, label: str) -> None:
@@ -79,9 +85,9 @@ class _Server:
         try:
             async with client:
                 await self._converse(client)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass
-        except Exception:
+        except* Exception:
             _LOG.exception("a client of the control socket met a bug")
         finally:
             self._clients -= 1
@@ -107,6 +113,9 @@ class _Server:
 
     async def _answer(self, client: trio.SocketStream, line: bytes) -> None:
         request = protocol.parse_request(line)
+        if request.do == "trace":
+            await self._trace(client, request)
+            return
         try:
             value = await trio.to_thread.run_sync(
                 self._queries.answer, request, limiter=self._threads, abandon_on_cancel=True
@@ -115,6 +124,56 @@ class _Server:
             await _send(client, protocol.refusal(request.number, error))
         else:
             await _send(client, protocol.answer(request, value))
+
+    async def _trace(self, client: trio.SocketStream, request: Request) -> None:
+        """Send a trace until the client hangs up, whatever else it says, or the VM ends."""
+        try:
+            tracing = await trio.to_thread.run_sync(self._queries.trace, request)
+        except RequestError as error:
+            await _send(client, protocol.refusal(request.number, error))
+            return
+        try:
+            await _send(client, protocol.answer(request, tracing.beginning))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_at_hang_up, client, nursery.cancel_scope)
+                await self._stream(client, request, tracing)
+                nursery.cancel_scope.cancel()
+        finally:
+            tracing.close()
+
+    async def _stream(self, client: trio.SocketStream, request: Request, tracing: Tracing) -> None:
+        while True:
+            portions = await trio.to_thread.run_sync(tracing.read, limiter=self._threads)
+            if portions is None:
+                await _send(client, protocol.answer(request, {"ended": True}))
+                return
+            for portion in portions:
+                await _send_trace(client, protocol.answer(request, portion), tracing)
+            full = any(len(portion["records"]) >= _MUCH for portion in portions)
+            await trio.sleep(0 if full else _POLL_SECONDS)
+
+
+async def _cancel_at_hang_up(client: trio.SocketStream, scope: trio.CancelScope) -> None:
+    with contextlib.suppress(trio.BrokenResourceError):
+        while await client.receive_some(_CHUNK):
+            pass
+    scope.cancel()
+
+
+async def _send_trace(client: trio.SocketStream, line: bytes, tracing: Tracing) -> None:
+    """As `_send`; while the client does not read, its trace does not slow the guest."""
+    rest, paused = memoryview(line), False
+    with trio.fail_after(_SEND_SECONDS):
+        while rest:
+            sent = 0
+            with trio.move_on_after(_SLOW_SECONDS):
+                sent = await client.socket.send(rest)
+            rest = rest[sent:]
+            if not sent and not paused:
+                paused = True
+                tracing.pause()
+    if paused:
+        tracing.resume()
 
 
 async def _receive(client: trio.SocketStream) -> bytes:

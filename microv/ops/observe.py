@@ -4,7 +4,9 @@ Calls raise INVALID_INPUT_REG1 where the ID names no guest's VS, and FAILURE_UNK
 earlier call broke it.
 """
 
+import ctypes
 from collections.abc import Iterable
+from typing import Final
 
 from microv import abi_gen as mv
 from microv import rdl
@@ -12,6 +14,8 @@ from microv.call import with_handle
 from microv.shared_page import shared_page
 
 _OP = mv.MV_VS_OP_VAL
+_RECORD_SIZE: Final = ctypes.sizeof(mv.mv_trace_record_t)
+_RECORDS_AT: Final = ctypes.sizeof(mv.mv_trace_t) - mv.MV_TRACE_MAX_RECORDS * _RECORD_SIZE
 
 
 def peek_list(vsid: int, regs: Iterable[int], msrs: Iterable[int] = ()) -> list[int | None]:
@@ -32,3 +36,23 @@ def activity_get(vsid: int) -> mv.mv_activity_t:
     page = shared_page()
     with_handle(_OP | mv.MV_VS_OP_ACTIVITY_GET_IDX_VAL, vsid)
     return page.read(mv.mv_activity_t)
+
+
+def trace_set(vsid: int, wanted: int) -> None:
+    """What is recorded from now on: MV_TRACE_*, 0 for nothing.
+
+    INVALID_INPUT_REG2: an unknown flag.
+    """
+    with_handle(_OP | mv.MV_VS_OP_TRACE_SET_IDX_VAL, vsid, wanted)
+
+
+def trace_read(vsid: int, first: int = mv.MV_TRACE_NOW) -> tuple[mv.mv_trace_t, bytes]:
+    """As many records as there are and fit, from the number `first` on, or from now on.
+
+    The head of the page, and the records (mv_trace_record_t) one after the other.
+    """
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_TRACE_READ_IDX_VAL, vsid, first)
+    head = page.read(mv.mv_trace_t)
+    end = _RECORDS_AT + head.num_records * _RECORD_SIZE
+    return head, page.read_bytes(end)[_RECORDS_AT:]

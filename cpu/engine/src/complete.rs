@@ -55,8 +55,12 @@ impl Vcpu {
     /// are ignored). Some: it needs this exit as well. Nothing else is executed.
     pub fn complete(&mut self, data: &[u8]) -> Option<Exit> {
         let unfinished = self.unfinished.take()?;
+        if !matches!(unfinished, Unfinished::PortOut { .. } | Unfinished::MmioWrite) {
+            self.trace_answer(data);
+        }
         let exit = self.finish(unfinished, data)?;
         self.counters.add_exit(&exit);
+        self.trace_exit(&exit);
         Some(exit)
     }
 
@@ -99,6 +103,9 @@ impl Vcpu {
     pub fn complete_msr(&mut self, answer: MsrAnswer) -> Option<Exit> {
         let Some(Unfinished::Msr { linear_rip }) = self.unfinished else { return None };
         self.unfinished = None;
+        if let MsrAnswer::Value(value) = answer {
+            self.trace_answer(&value.to_le_bytes());
+        }
         let kick = self.kick.clone();
         let _running = kick.enter();
         self.prepare();

@@ -80,7 +80,15 @@ impl Counters {
 
     pub(crate) fn add_exit(&self, exit: &Exit) {
         self.add(Count::Exits);
-        self.add(match exit {
+        self.add(Count::of(exit));
+    }
+}
+
+impl Count {
+    /// What an exit counts as, beside [`Count::Exits`].
+    #[must_use]
+    pub fn of(exit: &Exit) -> Count {
+        match exit {
             Exit::Io(_) => Count::Io,
             Exit::Mmio(_) => Count::Mmio,
             Exit::Hlt => Count::Halt,
@@ -93,6 +101,6 @@ impl Counters {
             Exit::Refused { .. } => Count::Refused,
             Exit::Shutdown | Exit::Lost => Count::Shutdown,
             Exit::Noted => Count::Noted,
-        });
+        }
     }
 }

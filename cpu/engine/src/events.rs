@@ -4,10 +4,11 @@
 //! guest can take it are told apart: only the first can still be intercepted, and only the second is
 //! delivered whatever the guest's flags say.
 
-use cpu_defs::Exception;
+use cpu_defs::{Exception, vector};
 use cpu_interp::state::Shadow;
 use cpu_interp::{Request, Stop};
 
+use crate::trace::Event;
 use crate::{Controllers, Count, QueueFull, Vcpu};
 
 /// How far an exception has come.
@@ -184,6 +185,7 @@ impl Vcpu {
         // No shadow keeps it out: the shadow is saved.
         if self.queue.smi_pending && !self.cpu().arch.smm {
             self.queue.smi_pending = false;
+            self.trace_event(Event::Smi, 0, None);
             self.lost = !self.interp.enter_smm();
             if self.lost {
                 return Err(Stop::Shutdown);
@@ -231,6 +233,7 @@ impl Vcpu {
     /// Delivers the event whose delivery has begun.
     fn deliver_injected(&mut self) -> Result<(), Stop> {
         if let Some(QueuedException { exception, stage: Stage::Injected }) = self.queue.exception {
+            self.trace_event(Event::Exception, exception.vector, exception.error_code);
             let outcome = self.cpu_mut().deliver_exception(exception);
             if !self.is_to_be_delivered_again(outcome) {
                 self.queue.exception = None;
@@ -238,11 +241,14 @@ impl Vcpu {
             outcome?;
         }
         if self.queue.nmi_injected {
+            self.trace_event(Event::Nmi, vector::NMI, None);
             let outcome = self.cpu_mut().deliver_nmi();
             self.queue.nmi_injected = self.is_to_be_delivered_again(outcome);
             outcome?;
         }
         if let Some(InjectedInterrupt { vector, soft_len }) = self.queue.injected {
+            let event = soft_len.map_or(Event::Interrupt, |_| Event::SoftwareInterrupt);
+            self.trace_event(event, vector, None);
             let outcome = match soft_len {
                 Some(len) => self.cpu_mut().deliver_software_interrupt(vector, len),
                 None => self.cpu_mut().deliver_interrupt(vector),

@@ -17,6 +17,7 @@ mod kick;
 mod msr_lists;
 mod regs;
 mod run;
+pub mod trace;
 mod translate;
 mod vcpu;
 

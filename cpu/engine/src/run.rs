@@ -3,6 +3,7 @@
 use cpu_interp::state::Shadow;
 use cpu_interp::{MANY_NOTED, Outcome};
 
+use crate::trace::TRACE_INSTRUCTIONS;
 use crate::{Controllers, Count, Exit, NoControllers, Vcpu};
 
 /// What a halted processor does.
@@ -45,6 +46,7 @@ impl Vcpu {
         let exit = self.run_until_exit(window, controllers);
         if exit != Exit::Paused {
             self.counters.add_exit(&exit);
+            self.trace_exit(&exit);
         }
         exit
     }
@@ -86,13 +88,23 @@ impl Vcpu {
             let waiting = self.queue.any() || controllers.has_interrupt(self.cr8());
             self.cpu_mut().watch_interrupt_flag = window || waiting;
             let smm = self.in_smm();
-            match self.interp.run(|| kick.any()) {
+            let outcome = match self.trace.wants(TRACE_INSTRUCTIONS) {
+                true => self.step_traced(),
+                false => self.interp.run(|| kick.any()),
+            };
+            match outcome {
                 // An INIT may have waited for the end of the mode.
                 Outcome::Boundary if smm && !self.in_smm() => kick.look(),
                 Outcome::Boundary => {}
                 outcome => return self.exit_for(outcome),
             }
         }
+    }
+
+    #[cold]
+    fn step_traced(&mut self) -> Outcome {
+        self.trace_instruction();
+        self.interp.step()
     }
 
     /// Looks whether a processor that executed HLT has something to do.

@@ -8,6 +8,7 @@ use cpu_mem::PhysMap;
 
 use crate::complete::Unfinished;
 use crate::events::Queue;
+use crate::trace::Trace;
 use crate::{Counters, CpuidEntry, HostDebug, Kick, MsrRules, Quirks};
 
 /// One virtual processor.
@@ -15,6 +16,7 @@ pub struct Vcpu {
     pub(crate) interp: Interp,
     pub(crate) kick: Arc<Kick>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) trace: Arc<Trace>,
     pub(crate) queue: Queue,
     pub(crate) unfinished: Option<Unfinished>,
     /// The host has set a control register since the guest last ran.
@@ -34,6 +36,7 @@ impl Vcpu {
     pub fn new(mem: Arc<PhysMap>, kick: Arc<Kick>, cpuid: Vec<CpuidEntry>, tsc: TscClock) -> Vcpu {
         let interp = Interp::new(Cpu::new(mem, cpuid, tsc));
         Vcpu {
+            trace: Arc::default(),
             counters: Arc::new(Counters::new(interp.executed())),
             interp,
             kick,
@@ -74,6 +77,12 @@ impl Vcpu {
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Its trace, for any thread to switch and read.
+    #[must_use]
+    pub fn trace(&self) -> Arc<Trace> {
+        Arc::clone(&self.trace)
     }
 
     /// Forgets every translation of the guest's linear addresses.

@@ -217,18 +217,19 @@ impl Interp {
     pub fn code_bytes(&self) -> ([u8; MAX_LEN], usize) {
         let cpu = &self.cpu;
         let mut bytes = [0; MAX_LEN];
-        let start = cpu.linear_rip();
-        for (len, byte) in bytes.iter_mut().enumerate() {
+        let (start, mut len) = (cpu.linear_rip(), 0);
+        while len < MAX_LEN {
             let gla = start.wrapping_add(len as u64);
             let page = cpu_mmu::translate(&cpu.memory.paging, &cpu.memory.map, gla)
                 .ok()
                 .and_then(|found| cpu.memory.map.page(found.gpa).map(|page| (page, found.gpa)));
-            match page {
-                Some((page, gpa)) => *byte = page.load((gpa & OFFSET_MASK) as usize),
-                None => return (bytes, len),
-            }
+            let Some((page, gpa)) = page else { break };
+            let offset = (gpa & OFFSET_MASK) as usize;
+            let part = (PAGE_SIZE - offset).min(MAX_LEN - len);
+            page.copy_out(offset, &mut bytes[len..len + part]);
+            len += part;
         }
-        (bytes, MAX_LEN)
+        (bytes, len)
     }
 }
 

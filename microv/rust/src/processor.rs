@@ -13,6 +13,7 @@ use cpu_chipset::lapic::{
 };
 use cpu_defs::msr::IA32_APIC_BASE;
 use cpu_defs::{Reg, SegField, SegReg};
+use cpu_engine::trace::Event;
 use cpu_engine::{
     Controllers, Exit, Halted, IoDirection, IoExit, MmioExit, MsrAnswer, MsrExit, MsrReason, Vcpu,
 };
@@ -180,6 +181,7 @@ impl Processor<'_> {
     /// INIT resets, and an application processor waits for its start-up then.
     fn take_signals(&mut self) {
         if std::mem::take(&mut self.beside.signals.init) {
+            self.vcpu.trace_event(Event::Init, 0, None);
             self.vcpu.init_reset();
             self.beside.local.lapic.init();
             self.beside.vapic.init();
@@ -192,6 +194,7 @@ impl Processor<'_> {
         if let Some(vector) = self.beside.signals.start_up.take()
             && *self.mp_state == MpState::Init
         {
+            self.vcpu.trace_event(Event::StartUp, vector, None);
             self.start_at(vector);
             *self.mp_state = MpState::Running;
         }

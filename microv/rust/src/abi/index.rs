@@ -162,6 +162,12 @@ super::define::constants! {
     MV_VS_OP_PEEK_LIST_IDX_VAL = 0xE0;
     /// Extension. R11 VS; mv_activity_t on the page. Legal from any PP, also while the VS runs.
     MV_VS_OP_ACTIVITY_GET_IDX_VAL = 0xE1;
+    /// Extension. R11 VS, R12 MV_TRACE_*: what is recorded from now on. Legal from any PP, also while
+    /// the VS runs.
+    MV_VS_OP_TRACE_SET_IDX_VAL = 0xE2;
+    /// Extension. R11 VS, R12 number of the first record wanted, or MV_TRACE_NOW; mv_trace_t on the
+    /// page. Legal from any PP, also while the VS runs.
+    MV_VS_OP_TRACE_READ_IDX_VAL = 0xE3;
     MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL = 0x41;
     /// Extension. R11 VS; mv_event_t on the page.
     MV_VS_OP_EVENT_GET_ALL_IDX_VAL = 0x60;

@@ -22,13 +22,14 @@ pub mod reg;
 pub mod run;
 pub mod stats;
 pub mod status;
+pub mod trace;
 
 use define::{Constant, Layout};
 
 pub use python::python;
 
 /// All constants: (subject, rows).
-pub fn constants() -> [(&'static str, &'static [Constant]); 15] {
+pub fn constants() -> [(&'static str, &'static [Constant]); 16] {
     [
         ("RAX on entry, specification IDs", hypercall::TABLE),
         ("Hypercall indexes", index::TABLE),
@@ -45,6 +46,7 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 15] {
         ("event_get_all, event_set_all", event::TABLE),
         ("Interrupt controllers", irqchip::TABLE),
         ("activity_get", activity::TABLE),
+        ("trace_set, trace_read", trace::TABLE),
     ]
 }
 
@@ -61,6 +63,7 @@ pub fn layouts() -> impl Iterator<Item = &'static Layout> {
         msr::LAYOUTS,
         irqchip::LAYOUTS,
         activity::LAYOUTS,
+        trace::LAYOUTS,
     ]
     .into_iter()
     .flatten()

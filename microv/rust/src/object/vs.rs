@@ -11,6 +11,7 @@ use std::time::Duration;
 use cpu_chipset::lapic::{self, DeliveryMode, Destination, Message, Signals};
 use cpu_defs::Reg;
 use cpu_defs::msr::{IA32_APIC_BASE, IA32_MCG_CAP, MCG_CMCI_P};
+use cpu_engine::trace::Trace;
 use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
 use cpu_paravirt::msr;
 
@@ -43,6 +44,8 @@ pub struct Vs {
     pub presence: Arc<Presence>,
     /// What it has done so far.
     pub counters: Arc<Counters>,
+    /// What it does, as it does it.
+    pub trace: Arc<Trace>,
     /// Why it came back to the root last.
     pub last_exit: LastExit,
     /// Asked by others while it runs.
@@ -147,7 +150,7 @@ impl Vs {
         });
         presence.tsc_khz.store(tsc.real_khz(), Ordering::Relaxed);
         vp.vm.add_vcpu(Arc::clone(&presence));
-        let counters = vcpu.counters();
+        let (counters, trace) = (vcpu.counters(), vcpu.trace());
         let state = State {
             vcpu,
             paravirt: Paravirt::new(Arc::clone(&vp.vm)),
@@ -166,6 +169,7 @@ impl Vs {
             vp,
             presence,
             counters,
+            trace,
             last_exit: LastExit::default(),
             questions: Questions::default(),
             running: AtomicBool::new(false),

@@ -12,6 +12,7 @@ pub mod msr;
 mod paravirt;
 mod peek;
 pub mod reg;
+mod trace;
 mod translate;
 mod vapic;
 mod xsave;
@@ -35,6 +36,8 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_KICK_IDX_VAL => event::kick(call),
         idx::MV_VS_OP_PEEK_LIST_IDX_VAL => peek::list(call),
         idx::MV_VS_OP_ACTIVITY_GET_IDX_VAL => peek::activity(call),
+        idx::MV_VS_OP_TRACE_SET_IDX_VAL => trace::set(call),
+        idx::MV_VS_OP_TRACE_READ_IDX_VAL => trace::read(call),
         idx::MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL => event::queued_interrupt(call),
         idx::MV_VS_OP_APIC_ID_SET_IDX_VAL => lapic::set_apic_id(call),
         idx::MV_VS_OP_LAPIC_GET_ALL_IDX_VAL => lapic::get_all(call),
