@@ -18,6 +18,8 @@ need libfuse3-dev test -e /usr/include/fuse3/fuse_lowlevel.h
 need gcc sh -c 'command -v gcc'
 need libc6-dev test -e /usr/include/stdio.h
 need linux-libc-dev test -e /usr/include/linux/kvm.h
+need pkg-config sh -c 'command -v pkg-config'
+need python3-dev "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'
 need python3-venv "$python" -c 'import ensurepip, venv'
 need user-mode-linux sh -c 'command -v linux.uml'
 need crun sh -c 'command -v crun'

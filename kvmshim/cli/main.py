@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kvmshim.cli import abi, check, ps, regs, run, serve, trace
+from kvmshim.cli import abi, check, fs, ps, regs, run, serve, trace
 from kvmshim.cli.wiring import Wiring, default_wiring
 from kvmshim.device.door import DoorError
 from kvmshim.observe.daemon import ObserveError
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run, serve, ps, regs, trace, check, abi):
+    for command in (run, serve, ps, regs, trace, fs, check, abi):
         command.add_parser(commands)
     return top
 

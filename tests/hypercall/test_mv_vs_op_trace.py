@@ -87,6 +87,15 @@ def test_an_injected_exception_is_recorded_with_its_error_code(guest: Guest) -> 
     assert (record.detail, list(record.data[:3])) == (mv.MV_TRACE_EVENT_EXCEPTION, [13, 0x18, 1])
 
 
+def test_a_start_up_is_recorded_with_its_vector() -> None:
+    with Guest(b"\xe6\x10", controllers=True) as guest:
+        observe.trace_set(guest.vsid, mv.MV_TRACE_EVENTS)
+        vs.mp_state_set(guest.vsid, mv.mv_mp_state_t_sipi, CODE >> 12)
+        vs.run(guest.vsid)
+        (record,) = _records(guest.vsid)
+        assert (record.detail, record.data[0]) == (mv.MV_TRACE_EVENT_START_UP, CODE >> 12)
+
+
 def test_every_instruction_is_recorded_before_it_is_executed() -> None:
     code = b"\x40\x89\xc3\x31\xc9\xf4"
     with Guest(code) as guest:

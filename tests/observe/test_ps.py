@@ -1,15 +1,19 @@
 """`kvmshim ps`, of live VMs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kvmshim.control import address
 from tests import programs
+from tests.cli.environment import COVERED_WITH_PUBLIC_FUSE, KVMSHIM, inside
 from tests.observe.conftest import Client, client_of, kvmshim, said, vcpus_of, wait_until
-from tests.server import ROOT, Server
+from tests.ordinary_user import DROP_ROOT, ORDINARY_USER, needs_user_namespaces
+from tests.server import ROOT, Server, public_directory
 
 pytestmark = [pytest.mark.usefixtures("guarded"), pytest.mark.slow]
 
@@ -95,3 +99,32 @@ def test_no_daemon_is_an_error_with_a_remedy(
     result = kvmshim("ps")
     assert (result.returncode, result.stdout) == (1, "")
     assert "kvmshim run" in result.stderr
+
+
+@needs_user_namespaces
+def test_an_ordinary_user_may_ask_its_daemon_and_so_may_root(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with public_directory() as directory:
+        directory.chmod(0o700)
+        os.chown(directory, ORDINARY_USER, ORDINARY_USER)
+        monkeypatch.setenv(address.VARIABLE, str(directory))
+        command = [*DROP_ROOT, *KVMSHIM, "run", "--", "sh", "-c", "echo up; cat"]
+        with subprocess.Popen(
+            inside(COVERED_WITH_PUBLIC_FUSE, command),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as run:
+            assert run.stdout is not None
+            assert run.stdout.readline() == "up\n"
+            while not list(directory.glob("*.sock")):
+                pass
+            asked = subprocess.run(
+                [*DROP_ROOT, *KVMSHIM, "ps"], cwd=ROOT, capture_output=True, text=True, check=False
+            )
+            assert asked.stdout == "no VM runs at the moment\n", asked.stderr
+            assert said("ps") == "no VM runs at the moment\n"
+            run.communicate("")
+        assert run.returncode == 0
