@@ -32,15 +32,13 @@ class Wishes:
     def set(self, vcpu: Vcpu, who: object, wanted: int) -> None:
         """`who` wants this recorded (MV_TRACE_*) instead of what it wanted before; 0: nothing."""
         with self._lock:
-            wishes = self._wanted.setdefault(vcpu, {})
-            wishes[who] = wanted
-            if not wanted:
-                del wishes[who]
+            wishes = self._wanted.pop(vcpu, {}) | {who: wanted}
+            wishes = {client: wish for client, wish in wishes.items() if wish}
+            if wishes:
+                self._wanted[vcpu] = wishes
             together = 0
             for wish in wishes.values():
                 together |= wish
-            if not wishes:
-                del self._wanted[vcpu]
             # The number of a vCPU that has ended may be another one's.
             if vcpu.vm in self._living.all().values():
                 observe.trace_set(vcpu.vsid, together)
@@ -55,15 +53,21 @@ class Tracing:
         self._vcpus = vcpus
         self._wanted = _LITTLE | (mv.MV_TRACE_INSTRUCTIONS if instructions else 0)
         self._next: dict[Vcpu, int] = {}
-        for vcpu in vcpus:
-            wishes.set(vcpu, self, self._wanted)
-            head, _ = observe.trace_read(vcpu.vsid)
-            self._next[vcpu] = head.next
-            self._clock = {
-                "time_ns": time.monotonic_ns(),
-                "tsc": head.tsc,
-                "tsc_khz": head.tsc_khz,
-            }
+        # Before anything is recorded, so that no record is older.
+        head, _ = observe.trace_read(vcpus[0].vsid)
+        self._clock = {
+            "time_ns": time.monotonic_ns(),
+            "tsc": head.tsc,
+            "tsc_khz": head.tsc_khz,
+        }
+        try:
+            for vcpu in vcpus:
+                head, _ = observe.trace_read(vcpu.vsid)
+                self._next[vcpu] = head.next
+                wishes.set(vcpu, self, self._wanted)
+        except MvError:
+            self.close()
+            raise
 
     @property
     def beginning(self) -> dict[str, Any]:

@@ -44,6 +44,11 @@ class Daemon:
         self.pid: int = greeting["pid"]
         self.label: str = greeting["label"]
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds that it may take to say something; None: for ever."""
+        return self._socket.gettimeout()
+
     def ask(self, do: str, **arguments: Any) -> Json:
         """One answer. ObserveError."""
         return next(self.listen(do, **arguments))
@@ -52,6 +57,9 @@ class Daemon:
         """Answers, one after the other, for as long as the daemon gives them. ObserveError."""
         try:
             self._socket.sendall(protocol.encode({"do": do, **arguments}))
+            yield self._message()["answer"]
+            # From now on it speaks when it has something to say.
+            self._socket.settimeout(None)
             while True:
                 yield self._message()["answer"]
         except OSError as error:

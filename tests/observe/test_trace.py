@@ -52,6 +52,12 @@ def test_numbers_rise_and_so_do_times(client: Client) -> None:
 
 
 @of("client", ["exits"], indirect=True)
+def test_nothing_is_older_than_the_trace(client: Client) -> None:
+    lines = said("trace", "--instructions", "--count", "20", str(client.pid)).splitlines()
+    assert all(float(line.split()[0]) >= 0 for line in lines if "lost" not in line)
+
+
+@of("client", ["exits"], indirect=True)
 def test_a_line_names_the_vcpu_the_place_and_the_value(client: Client) -> None:
     text = said("trace", "--count", "30", str(client.pid), "0")
     assert f" {client.pid}-0/0 " in text
