@@ -1,4 +1,4 @@
-"""The Rust side of the door as typed Python: gates, and the slot that keeps KVM_RUN.
+"""The Rust side of the door as typed Python: gates, and the slots of vCPUs and VMs.
 
 The library is the one that holds the engine; only the door's functions are named here.
 """
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from kvmshim.device import fuse_ffi
 from kvmshim.errors import KvmError
 from kvmshim.objects.vcpu import Vcpu
-from kvmshim.objects.vm import Irqchip
+from kvmshim.objects.vm import Irqchip, Vm
 from kvmshim.platform.eventfds import Watched
 from microv import _native
 
@@ -120,8 +120,7 @@ class VcpuSlot:
 
     def native(self) -> fuse_ffi.NativeSlot:
         """The slot as a session takes it."""
-        function = _ffi.cast("uintptr_t", _ffi.addressof(_library(), "kvmshim_vcpu_ioctl"))
-        return fuse_ffi.NativeSlot(int(function), int(_ffi.cast("uintptr_t", self._vcpu)))
+        return _native_slot("kvmshim_vcpu_ioctl", self._vcpu)
 
     def set_mask(self, blocked: int) -> None:
         """See `kvmshim.platform.signals`."""
@@ -131,6 +130,31 @@ class VcpuSlot:
     def close(self) -> None:
         """The session has ended; nobody calls the slot any more."""
         _library().kvmshim_vcpu_free(self._vcpu)
+
+
+class InterruptSlot:
+    """The native ioctl slot of one VM's session: the ioctls that raise interrupts."""
+
+    def __init__(self, vm: Vm, rest: int, gate: Gate) -> None:
+        """`rest` is the address of the C function for the other ioctls. Only threads of the process
+        that made the VM may call."""
+        rest_function = _ffi.cast("IoctlFn", rest)
+        self._interrupts = _library().kvmshim_interrupts_new(
+            vm.vmid, vm.process, rest_function, gate.native
+        )
+
+    def native(self) -> fuse_ffi.NativeSlot:
+        """The slot as a session takes it."""
+        return _native_slot("kvmshim_vm_ioctl", self._interrupts)
+
+    def close(self) -> None:
+        """The session has ended; nobody calls the slot any more."""
+        _library().kvmshim_interrupts_free(self._interrupts)
+
+
+def _native_slot(function: str, userdata: Any) -> fuse_ffi.NativeSlot:
+    address = _ffi.cast("uintptr_t", _ffi.addressof(_library(), function))
+    return fuse_ffi.NativeSlot(int(address), int(_ffi.cast("uintptr_t", userdata)))
 
 
 def _native_watched(watched: Watched) -> Any:

@@ -168,6 +168,17 @@ class VmFile(PrivateFile, TargetFile):
     def __init__(self, vm: Vm, workplace: Workplace) -> None:
         TargetFile.__init__(self, vm, workplace)
         PrivateFile.__init__(self, vm, "kvm-vm", workplace)
+        self._vm = vm
+
+    def open(self) -> OpenedFile:
+        """See `PrivateFile.open`."""
+        try:
+            python_ioctl = self._mount.session.callbacks.ioctl_address
+            slot = self._workplace.service.vm_slot(self._vm, python_ioctl)
+        except BaseException:
+            self._end()
+            raise
+        return self._mount.open(self, mode=stat.S_IFREG | 0o600, native=slot)
 
 
 class StatisticsFile(PrivateFile):

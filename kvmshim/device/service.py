@@ -1,4 +1,4 @@
-"""The service behind the doors: dispatch for what Python answers, the Rust slot for KVM_RUN."""
+"""The service behind the doors: dispatch for what Python answers, Rust slots for the rest."""
 
 import os
 from collections.abc import Iterable
@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.limits import PAGE_SIZE, VCPU_MMAP_SIZE
 from kvmshim.client.run_page import Piece
-from kvmshim.device.door_ffi import Gate, VcpuSlot
+from kvmshim.device.door_ffi import Gate, InterruptSlot, VcpuSlot
+from kvmshim.device.fuse_ffi import NativeSlot
 from kvmshim.device.gates import Gates
 from kvmshim.device.vm_door import NativeVmDoor
 from kvmshim.device.workplace import RunDoor
@@ -34,13 +35,14 @@ class _SyncRegs:
 
 
 class KvmService:
-    """Answers requests, and knows the native slot of each vCPU that has a file."""
+    """Answers requests, and knows the native slot of each VM and vCPU that has a file."""
 
     def __init__(self) -> None:
         self.living = Living()
         """The VMs that have a file."""
         self._gates = Gates()
         self._run_doors: dict[Vcpu, tuple[RunDoor, VcpuSlot]] = {}
+        self._interrupts: dict[Vm, InterruptSlot] = {}
 
     def ioctl(self, request: Request) -> Reply:
         """Answer a request. Raises nothing."""
@@ -77,12 +79,20 @@ class KvmService:
         self._run_doors[vcpu] = door, slot
         return door
 
+    def vm_slot(self, vm: Vm, python_ioctl: int) -> NativeSlot:
+        """The native slot of a VM; once, before its file exists."""
+        slot = InterruptSlot(vm, python_ioctl, self._gates.of(vm.process))
+        self._interrupts[vm] = slot
+        return slot.native()
+
     def release(self, target: Kept) -> None:
         """The last file of `target` is closed, or could not be made; its session has ended."""
         if isinstance(target, Vcpu) and target in self._run_doors:
             door, slot = self._run_doors.pop(target)
             slot.close()
             os.close(door.memfd)
+        if isinstance(target, Vm) and target in self._interrupts:
+            self._interrupts.pop(target).close()
         files.release(target)
         vm = target if isinstance(target, Vm) else target.vm
         if not vm.files:

@@ -12,6 +12,7 @@ from kvmshim.device.kept_files import KeptFiles
 from kvmshim.device.opener import Opener
 from kvmshim.dispatch.request import Kept, Reply, Request
 from kvmshim.objects.vcpu import Vcpu
+from kvmshim.objects.vm import Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,9 @@ class Service(Protocol):
         `python_ioctl` is the address of the C function (of type `fuse_lowlevel_ops.ioctl`) that
         takes what the native slot does not keep. It is good until `release`.
         """
+
+    def vm_slot(self, vm: Vm, python_ioctl: int) -> NativeSlot | None:
+        """As `run_door`, for a VM's file. None leaves all its ioctls to Python."""
 
 
 Beside = Callable[[Service], Awaitable[None]]

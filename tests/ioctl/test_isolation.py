@@ -9,7 +9,7 @@ import pytest
 
 from kvmshim.abi import ioctls_gen as nr
 from kvmshim.abi.constants_gen import KVM_EXIT_HLT
-from kvmshim.abi.structs_gen import kvm_regs
+from kvmshim.abi.structs_gen import kvm_msi, kvm_regs
 from tests.kvm import System, ioctl
 from tests.machine import DATA, Machine, Mode
 from tests.server import serving
@@ -59,6 +59,15 @@ def test_vm_refuses_another_process(machine: Machine) -> None:
 
 def test_vm_makes_no_vcpus_for_another_process(machine: Machine) -> None:
     assert errno_in_child(lambda: machine.vm.ioctl(nr.KVM_CREATE_VCPU, 1)) == errno.EIO
+
+
+@pytest.mark.parametrize(
+    "number", [nr.KVM_IRQ_LINE, nr.KVM_IRQ_LINE_STATUS, nr.KVM_SIGNAL_MSI], ids=hex
+)
+def test_vm_raises_no_interrupt_for_another_process(system: System, number: int) -> None:
+    machine = Machine.of(system, controllers=True)
+    message = kvm_msi(address_lo=0xFEE0_0000, data=0x41)
+    assert errno_in_child(lambda: machine.vm.ioctl(number, message)) == errno.EIO
 
 
 @pytest.mark.parametrize("number", [nr.KVM_RUN, nr.KVM_GET_REGS, 0xAEFF], ids=hex)

@@ -241,7 +241,7 @@ pub unsafe extern "C" fn kvmshim_vcpu_ioctl(
 ///
 /// # Safety
 /// `bytes` points to `size` bytes.
-unsafe fn given<T: FromBytes>(bytes: *const c_void, size: usize) -> Option<T> {
+pub unsafe fn given<T: FromBytes>(bytes: *const c_void, size: usize) -> Option<T> {
     // SAFETY: as long as `T` by the comparison (and the caller), and any bytes are a value of `T`.
     (size == size_of::<T>()).then(|| unsafe { bytes.cast::<T>().read_unaligned() })
 }

@@ -1,9 +1,10 @@
-//! The part of the door that runs per exit: libfuse's ioctl slot for vCPU files, and KVM_RUN.
+//! The part of the door that runs per exit: libfuse's ioctl slots for vCPU and VM files, and KVM_RUN.
 //!
 //! Python owns the sessions and answers every other ioctl; KVM_RUN is answered here, without the
-//! interpreter lock, and the general registers too ([`regs`]). Below this crate nothing knows KVM's
-//! structures, and in it only [`exit`], [`regs`], [`run_area`], [`coalesced`] and [`dirty_ring`] do. It
-//! reaches the engine by hypercalls alone, as the Python side does.
+//! interpreter lock, and so are the general registers ([`regs`]) and interrupts that the client raises
+//! ([`interrupts`]). Below this crate nothing knows KVM's structures, and in it only [`exit`],
+//! [`regs`], [`run_area`], [`interrupts`], [`coalesced`] and [`dirty_ring`] do. It reaches the engine by
+//! hypercalls alone, as the Python side does.
 //!
 //! Safe code cannot do it: libfuse hands out raw pointers, and `kvm_run` is memory that another
 //! process writes at any time. `unsafe` is in [`ffi`], [`vm_ffi`],
@@ -17,6 +18,7 @@ pub mod ffi;
 mod fuse;
 mod gate;
 mod hypercall;
+mod interrupts;
 pub mod ioctls;
 mod ioeventfd;
 mod irqfd;

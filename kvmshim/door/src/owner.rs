@@ -1,30 +1,34 @@
-//! Which process a thread belongs to: a vCPU serves only the process that made its VM.
+//! Which process a thread belongs to: a VM and its vCPUs serve only the process that made the VM.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The process a vCPU belongs to, and the thread of it that was seen last.
+/// Threads that are remembered, by the last bits of their number.
+const KNOWN: usize = 16;
+
+/// The process a vCPU or VM belongs to, and threads of it that were seen last.
 pub struct Owner {
     process: u32,
-    known_thread: AtomicU32,
+    known_threads: [AtomicU32; KNOWN],
 }
 
 impl Owner {
     /// `process` is a thread group id in this process's PID namespace.
     pub fn new(process: u32) -> Self {
-        Self { process, known_thread: AtomicU32::new(process) }
+        Self { process, known_threads: Default::default() }
     }
 
     /// Whether thread `tid` is one of the owner's.
     ///
-    /// Reads `/proc` only for a thread other than the last: a vCPU stays on its thread.
+    /// Reads `/proc` only for a thread that it does not remember.
     pub fn has(&self, tid: u32) -> bool {
-        if self.known_thread.load(Ordering::Relaxed) == tid {
+        let known = &self.known_threads[tid as usize % KNOWN];
+        if tid != 0 && known.load(Ordering::Relaxed) == tid {
             return true;
         }
         let own = thread_group(tid) == Some(self.process);
         if own {
-            self.known_thread.store(tid, Ordering::Relaxed);
+            known.store(tid, Ordering::Relaxed);
         }
         own
     }
@@ -46,5 +50,6 @@ mod tests {
         assert!(owner.has(std::process::id()));
         assert!(!owner.has(1));
         assert!(!owner.has(u32::MAX));
+        assert!(!owner.has(0));
     }
 }
