@@ -30,6 +30,7 @@ _GATES: Final = {
 _INTEL: Final = b"GenuineIntel"
 _AMD: Final = b"AuthenticAMD"
 _PAGES_1G: Final = 1 << 26
+_PKU: Final = 1 << 3
 
 
 class Machine(Guest):
@@ -155,6 +156,8 @@ def _leaf(world: World, entry: CdlEntry) -> CdlEntry:
         name = _INTEL if world.intel else _AMD
         for register, at in (("ebx", 0), ("edx", 4), ("ecx", 8)):
             fields[register] = int.from_bytes(name[at : at + 4], "little")
+    if (entry.function, entry.index) == (7, 0):
+        fields["ecx"] |= _PKU
     if entry.function == 0x8000_0001 and not world.pages_1g:
         fields["edx"] &= ~_PAGES_1G
     if entry.function == 0x8000_0008:

@@ -169,6 +169,12 @@ impl Vcpu {
         cpu.clock = cpu.clock.with_khz(khz);
     }
 
+    /// Says what IA32_APIC_BASE holds, where the local APIC is somebody else's: CPUID shows whether
+    /// it is enabled.
+    pub fn note_apic_base(&mut self, value: u64) {
+        self.cpu_mut().arch.msrs.apic_base = value;
+    }
+
     /// What the guest's time-stamp counter is ahead of the host's, once that is scaled.
     #[must_use]
     pub fn tsc_offset(&self) -> u64 {

@@ -354,6 +354,7 @@ impl Processor<'_> {
                     return Err(Refused);
                 }
                 self.beside.local.lapic.set_apic_base(value);
+                self.vcpu.note_apic_base(value);
                 self.beside.local.publish();
             }
             IA32_TSC_DEADLINE => self.beside.local.lapic.set_tsc_deadline(value),

@@ -2,12 +2,15 @@
 //!
 //! A bit is here only if the feature works. A new feature is one row: in [`INTERPRETED`] if the
 //! interpreter does all of it, in [`BY_HOST`] if the host executes its instructions (it is
-//! announced then only where the host has it). What one vendor alone has is a row of [`AMD_ONLY`]
+//! announced then only where the host has it), in [`WITH_COMPONENT`] if it has registers of its own in
+//! an XSAVE area. What one vendor alone has is a row of [`AMD_ONLY`]
 //! or [`INTEL_ONLY`] besides.
 
 use std::arch::x86_64::__cpuid_count;
 
 use cpu_defs::{CpuidBit, CpuidEntry, CpuidReg, CpuidWord, cpuid_bit as bit};
+
+use cpu_interp::xstate::bit as component;
 
 use super::Personality;
 
@@ -20,6 +23,7 @@ const INTERPRETED: &[CpuidBit] = &[
     bit::MSR,
     bit::PAE,
     bit::CX8,
+    bit::APIC,
     bit::SEP,
     bit::PGE,
     bit::CMOV,
@@ -65,7 +69,6 @@ const INTERPRETED: &[CpuidBit] = &[
     bit::INVPCID,
     bit::SMAP,
     bit::UMIP,
-    bit::PKU,
     bit::LA57,
     bit::CMPXCHG16B,
     bit::XSAVE,
@@ -162,6 +165,22 @@ const BY_HOST: &[CpuidBit] = &[
     bit::MMXEXT,
 ];
 
+/// Features with registers in an XSAVE area that clients look for on the host: a component that is
+/// not there has no place in the areas of their guests.
+const WITH_COMPONENT: &[(CpuidBit, u64)] = &[(bit::PKU, component::PKRU)];
+
+/// The components of [`WITH_COMPONENT`] that are not announced.
+pub(super) fn missing_components() -> u64 {
+    let missing = WITH_COMPONENT.iter().filter(|&&feature| !host_has(feature));
+    missing.fold(0, |all, &(_, component)| all | component)
+}
+
+fn host_has((feature, component): (CpuidBit, u64)) -> bool {
+    let [eax, _, _, edx] = host_leaf(super::xsave::LEAF, 0);
+    let components = u64::from(edx) << 32 | u64::from(eax);
+    host_word(feature.word) & feature.mask() != 0 && components & component != 0
+}
+
 /// Bits of leaf 1 EDX that AMD repeats in leaf 80000001H.
 pub(super) const AMD_REPEATED: u32 = 0x0183_F3FF;
 
@@ -175,7 +194,10 @@ pub(super) fn word(word: CpuidWord, personality: Personality) -> u32 {
         Personality::Intel => of(AMD_ONLY),
         Personality::Amd => of(INTEL_ONLY),
     };
-    (of(INTERPRETED) | (of(BY_HOST) & host_word(word))) & !foreign
+    let with_component = WITH_COMPONENT.iter().filter(|&&feature| host_has(feature));
+    let with_component: Vec<_> = with_component.map(|&(feature, _)| feature).collect();
+    let own = of(INTERPRETED) | of(&with_component);
+    (own | (of(BY_HOST) & host_word(word))) & !foreign
 }
 
 /// The word as the host shows it.

@@ -6,6 +6,7 @@
 use cpu_defs::CpuidEntry;
 use cpu_interp::xstate::{bit, compacted_len, component, standard_len, supported};
 
+use super::features::missing_components;
 use super::subleaf;
 
 /// Number of the leaf.
@@ -15,7 +16,7 @@ const ALIGNED: u32 = 1 << 1;
 
 /// Every subleaf. The feature bits of subleaf 1 are still missing.
 pub(super) fn subleaves() -> Vec<CpuidEntry> {
-    let all = supported();
+    let all = supported() & !missing_components();
     let mut table = vec![
         subleaf(
             LEAF,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cpu_defs::{Gpr, Reg, SegField, SegReg};
+use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, cpuid_bit};
 use cpu_engine::{Exit, IoDirection, Kick, TscClock, Vcpu, supported_cpuid};
 use cpu_mem::{PageFlags, PhysMap};
 use iced_x86::code_asm::CodeAssembler;
@@ -30,6 +30,22 @@ pub fn assemble(bits: u32, address: u64, program: impl FnOnce(&mut CodeAssembler
     assembler.assemble(address).expect("the program is encodable")
 }
 
+/// PKRU in XCR0.
+const PKRU_COMPONENT: u32 = 1 << 9;
+
+/// What is announced, and protection keys whatever the host has.
+fn everything() -> Vec<CpuidEntry> {
+    let mut table = supported_cpuid();
+    for leaf in &mut table {
+        match (leaf.function, leaf.index) {
+            (7, 0) => leaf.ecx |= cpuid_bit::PKU.mask(),
+            (0xD, 0) => leaf.eax |= PKRU_COMPONENT,
+            _ => {}
+        }
+    }
+    table
+}
+
 impl Guest {
     /// A machine with RAM and a processor after power-up.
     pub fn new() -> Self {
@@ -39,7 +55,7 @@ impl Guest {
         }
         let kick = Arc::new(Kick::new());
         let clock = TscClock::new(1_000_000);
-        let vcpu = Vcpu::new(map.clone(), kick.clone(), supported_cpuid(), clock);
+        let vcpu = Vcpu::new(map.clone(), kick.clone(), everything(), clock);
         Guest { vcpu, kick, map }
     }
 

@@ -137,14 +137,26 @@ fn components_are_where_the_host_has_them() {
         let mut found = table.iter().filter(|e| e.function == 0xD && e.index == index);
         found.next().expect("a component")
     };
-    for index in (2..8).filter(|index| components() >> index & 1 != 0) {
+    let announced = entry(0).eax;
+    for index in (2..32).filter(|index| announced >> index & 1 != 0) {
         let host = host_leaf(index);
         let guest = entry(index);
         assert_eq!((guest.eax, guest.ebx, guest.ecx), (host.eax, host.ebx, host.ecx));
     }
     assert_eq!(u64::from(entry(0).eax) & components(), components());
-    assert!(entry(0).ecx >= entry(9).ebx + 8);
+    let protection_keys = table.iter().find(|e| (e.function, e.index) == (7, 0)).unwrap().ecx >> 3;
+    assert_eq!(announced >> 9 & 1, protection_keys & 1);
     assert_eq!(entry(1).eax, 0xF);
+}
+
+#[test]
+fn cpuid_shows_whether_the_local_apic_is_enabled() {
+    let mut guest = guest(&CPUID);
+    assert_eq!(cpuid(&mut guest, 1, 0)[3] >> 9 & 1, 1);
+    guest.vcpu.set_msr(msr::IA32_APIC_BASE, 0xFEE0_0000).expect("a base");
+    assert_eq!(cpuid(&mut guest, 1, 0)[3] >> 9 & 1, 0);
+    guest.vcpu.note_apic_base(msr::APIC_BASE_RESET);
+    assert_eq!(cpuid(&mut guest, 1, 0)[3] >> 9 & 1, 1);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! SDM volume 2, "XGETBV", "XSETBV", "CPUID".
 
-use cpu_defs::msr::IA32_MISC_ENABLE;
+use cpu_defs::msr::{APIC_BASE_ENABLE, IA32_MISC_ENABLE};
 use cpu_defs::{CpuidBit, Gpr, cpuid_bit as bit, cr4, find_cpuid};
 use iced_x86::{Instruction, Mnemonic};
 
@@ -82,13 +82,15 @@ pub(super) fn live_cpuid(cpu: &Cpu, function: u32, index: u32) -> [u32; 4] {
     let Some(entry) = find_cpuid(&cpu.cpuid, function, index) else {
         return [0; 4];
     };
-    let (mut ebx, mut ecx) = (entry.ebx, entry.ecx);
+    let (mut ebx, mut ecx, mut edx) = (entry.ebx, entry.ecx, entry.edx);
     let follow = |word: u32, shown: CpuidBit, has: CpuidBit, control: u64| {
         let set = word & has.mask() != 0 && cpu.arch.cr4 & control != 0;
         (word & !shown.mask()) | if set { shown.mask() } else { 0 }
     };
     match (function, index) {
         (1, _) => {
+            let enabled = cpu.arch.msrs.apic_base & APIC_BASE_ENABLE != 0;
+            edx = (edx & !bit::APIC.mask()) | if enabled { bit::APIC.mask() } else { 0 };
             ecx = follow(ecx, bit::OSXSAVE, bit::XSAVE, cr4::OSXSAVE);
             if !cpu.quirks.mwait_by_table {
                 let shown = if cpu.enables_mwait() { bit::MONITOR.mask() } else { 0 };
@@ -102,5 +104,5 @@ pub(super) fn live_cpuid(cpu: &Cpu, function: u32, index: u32) -> [u32; 4] {
         }
         _ => {}
     }
-    [entry.eax, ebx, ecx, entry.edx]
+    [entry.eax, ebx, ecx, edx]
 }

@@ -298,7 +298,9 @@ impl State {
         match &mut self.lapic {
             _ if msr::is_paravirtual(index) => self.paravirt.set(index, value),
             Some(local) if LocalApic::has_msr(index) => {
-                local.set_msr(index, value, ApicModes::of(&self.vcpu), &self.presence)
+                local.set_msr(index, value, ApicModes::of(&self.vcpu), &self.presence)?;
+                self.vcpu.note_apic_base(local.lapic.apic_base());
+                Ok(())
             }
             local => {
                 self.vcpu.set_msr(index, value).map_err(|_| MsrRefused)?;
