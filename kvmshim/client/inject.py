@@ -2,9 +2,11 @@
 
 Laws: from the first changed register until all are restored the thread has PTRACE_O_EXITKILL, so
 that a client never runs with registers of ours when this process dies. All signals are blocked
-meanwhile, so that no handler sees such registers; a SIGSTOP that comes anyway is sent again at the
-end. What the thread had - registers, signal mask, the restart of its interrupted call, its rseq
-critical section - is as before afterwards.
+meanwhile, so that no handler sees such registers; a signal that comes anyway is sent again at the
+end. A seccomp filter of the client's is suspended; where that cannot be, the calls are made under
+it, and are refused as any call that it refuses: with its errno, or EPERM in place of SIGSYS. What
+the thread had - registers, signal mask, the restart of its interrupted call, its rseq critical
+section - is as before afterwards.
 
 Not done: clients in 32-bit mode (EOPNOTSUPP), calls that block or replace the restart block
 (nanosleep, poll, futex).
@@ -24,7 +26,7 @@ from kvmshim.client.maps import PAGE
 from kvmshim.client.memory import read_exactly, write_exactly
 from kvmshim.client.process import Process, ThreadStatus
 from kvmshim.client.syscall_instruction import find_syscall
-from kvmshim.client.threads import ThreadGoneError, Tracee, signed, will_restart
+from kvmshim.client.threads import Stop, ThreadGoneError, Tracee, signed, will_restart
 from kvmshim.errors import KvmError
 
 SYS_MMAP: Final = 9
@@ -40,6 +42,7 @@ SYS_SECCOMP: Final = 317
 _USER64_CS: Final = 0x33
 _U64: Final = (1 << 64) - 1
 _MAX_ERRNO: Final = 4095
+_SIGSYS_BIT: Final = 1 << signal.SIGSYS - 1
 _RED_ZONE: Final = 128
 _STACK_SCRATCH: Final = 256
 _RSEQ_CS_OFFSET: Final = 8
@@ -58,7 +61,8 @@ class Injection:
         self.registers = ptrace.get_registers(tracee.tid)
         """What the thread gets back in the end."""
         self._instruction = 0
-        self._stopped_meanwhile = False
+        self._sent_meanwhile: set[int] = set()
+        self._filtered = False
         if self.registers.cs != _USER64_CS:
             raise KvmError(errno.EOPNOTSUPP, f"client thread {tracee.tid} is not in 64-bit mode")
 
@@ -68,7 +72,8 @@ class Injection:
         self._rseq_field = _rseq_critical_section(tid)
         self._rseq_value = read_exactly(tid, self._rseq_field, 8) if self._rseq_field else b""
         self._take_options(ptrace.PTRACE_O_EXITKILL)
-        ptrace.set_signal_mask(tid, _U64)
+        # The kernel forces SIGSYS on a thread that blocks it, and takes its handler away.
+        ptrace.set_signal_mask(tid, _U64 & ~_SIGSYS_BIT if self._filtered else _U64)
         return self
 
     def __exit__(
@@ -84,14 +89,15 @@ class Injection:
             if any(self._rseq_value):
                 ptrace.write_memory(tid, self._rseq_field, self._rseq_value)
             ptrace.set_options(tid, self._tracee.options)
-            if self._stopped_meanwhile:
-                signal.pidfd_send_signal(self._process.pidfd, signal.SIGSTOP)
+            for number in self._sent_meanwhile:
+                signal.pidfd_send_signal(self._process.pidfd, number)
         except ProcessLookupError:
             if error is None:
                 raise ThreadGoneError(tid) from None
 
     def call(self, number: int, *arguments: int) -> int:
         """The call's result. OSError: it failed in the client; ThreadGoneError: killed in it."""
+        tid = self._tracee.tid
         padded = [value & _U64 for value in (*arguments, 0, 0, 0, 0, 0, 0)]
         registers = self.registers._replace(
             rip=self._syscall_instruction(),
@@ -104,10 +110,13 @@ class Injection:
             r8=padded[4],
             r9=padded[5],
         )
-        ptrace.set_registers(self._tracee.tid, registers)
+        ptrace.set_registers(tid, registers)
         result = self._run_call()
+        if self._filtered and self._take_refusal():
+            result = -errno.EPERM
         if -_MAX_ERRNO <= result < 0:
-            raise OSError(-result, os.strerror(-result))
+            why = f" under the seccomp filter of thread {tid}" if self._filtered else ""
+            raise OSError(-result, f"{os.strerror(-result)}{why}")
         return result
 
     def finish_own_call(self) -> None:
@@ -155,15 +164,11 @@ class Injection:
         try:
             ptrace.set_options(tid, options | ptrace.PTRACE_O_SUSPEND_SECCOMP)
         except OSError as error:
-            # EINVAL: a kernel without CONFIG_CHECKPOINT_RESTORE cannot suspend filters.
+            # EINVAL: a kernel without CONFIG_CHECKPOINT_RESTORE. EPERM: without CAP_SYS_ADMIN, or
+            # under a filter ourselves, as in a container.
             if error.errno not in (errno.EPERM, errno.EINVAL):
                 raise
-            if ThreadStatus.of(tid).filters > self._process.own_filters:
-                raise KvmError(
-                    errno.EPERM,
-                    f"client thread {tid} has a seccomp filter, and suspending it needs "
-                    "CAP_SYS_ADMIN: run kvmshim as root, or switch the client's filter off",
-                ) from None
+            self._filtered = ThreadStatus.of(tid).filters > self._process.own_filters
             ptrace.set_options(tid, options)
 
     def _run_call(self) -> int:
@@ -175,20 +180,35 @@ class Injection:
             self._wait_at_system_call()
         return signed(ptrace.get_registers(tid).rax)
 
+    def _take_refusal(self) -> bool:
+        """Whether a filter answered the last call with SIGSYS, which is taken off the thread."""
+        tid = self._tracee.tid
+        if not ThreadStatus.of(tid).pending & _SIGSYS_BIT:
+            return False
+        self._tracee.stopped = False
+        ptrace.resume_to_system_call(tid)
+        while (stop := self._tracee.next_stop()).delivery != signal.SIGSYS:
+            self._put_off(stop)
+        if ptrace.signal_code(tid) == ptrace.SYS_SECCOMP:
+            return True
+        self._sent_meanwhile.add(signal.SIGSYS)
+        return False
+
     def _wait_at_system_call(self) -> None:
-        while True:
-            stop = self._tracee.next_stop()
-            if stop.at_system_call:
-                return
-            if stop.delivery == signal.SIGSTOP:
-                self._stopped_meanwhile = True
-            elif stop.delivery:
-                raise KvmError(
-                    errno.EOPNOTSUPP,
-                    f"signal {stop.delivery} in a call made for client thread {self._tracee.tid}",
-                )
-            self._tracee.stopped = False
-            ptrace.resume_to_system_call(self._tracee.tid)
+        while not (stop := self._tracee.next_stop()).at_system_call:
+            self._put_off(stop)
+
+    def _put_off(self, stop: Stop) -> None:
+        """Goes on from a stop by a signal that cannot be blocked, or is not."""
+        if stop.delivery in (signal.SIGSTOP, signal.SIGSYS):
+            self._sent_meanwhile.add(stop.delivery)
+        elif stop.delivery:
+            raise KvmError(
+                errno.EOPNOTSUPP,
+                f"signal {stop.delivery} in a call made for client thread {self._tracee.tid}",
+            )
+        self._tracee.stopped = False
+        ptrace.resume_to_system_call(self._tracee.tid)
 
     def _syscall_instruction(self) -> int:
         if self._instruction == 0:

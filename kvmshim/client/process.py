@@ -28,6 +28,8 @@ class ThreadStatus:
     state: str
     filters: int
     """Of seccomp(2); strict mode counts as one."""
+    pending: int
+    """Signals sent to the thread and not taken yet, bit n-1 for signal n."""
 
     @property
     def dead(self) -> bool:
@@ -51,6 +53,7 @@ class ThreadStatus:
             # Kernels before 5.9 do not tell how many.
             filters=int(fields.get("Seccomp_filters", "0"))
             or int(fields.get("Seccomp", "0").strip() != "0"),
+            pending=int(fields["SigPnd"], 16),
         )
 
 

@@ -57,6 +57,8 @@ PTRACE_EVENT_STOP: Final = 128
 
 SI_KERNEL: Final = 0x80
 """si_code of a signal that an instruction caused."""
+SYS_SECCOMP: Final = 1
+"""si_code of a SIGSYS that a seccomp filter caused."""
 
 _SIGMASK_BYTES: Final = 8
 _WORD: Final = 8

@@ -8,7 +8,8 @@
  *   stop TID                what it counted; -1 if it ever read back another number
  *   peek ADDRESS, poke ADDRESS VALUE    a 64-bit load or store, done by the main thread
  *   child                   the pid of a fork that takes commands on fd 3 and answers on fd 4
- *   filter                  from now on only read, write and exit are allowed
+ *   filter ACTION           what seccomp(2) does from now on with all but read, write and exit
+ *   refuse ACTION NR        what it does with one system call
  *   handle SIGNAL           counts a signal in the word `handled`, without SA_RESTART
  *   where                   the addresses of a scratch buffer of two pages and of `handled`
  */
@@ -114,19 +115,35 @@ static long handle(int number)
     return sigaction(number, &action, NULL);
 }
 
-static long filter(void)
+static long install(struct sock_filter *code, unsigned short len)
+{
+    struct sock_fprog program = {len, code};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+static long filter(unsigned action)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_read, 3, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 2, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, action),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    struct sock_fprog program = {sizeof code / sizeof *code, code};
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+    return install(code, sizeof code / sizeof *code);
+}
+
+static long refuse(unsigned action, unsigned number)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, action),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    return install(code, sizeof code / sizeof *code);
 }
 
 static void read_line(char *line, size_t size)
@@ -185,7 +202,9 @@ int main(void)
         else if (!strcmp(name, "child"))
             answer(fork_puppet(), 0);
         else if (!strcmp(name, "filter"))
-            answer(filter(), 0);
+            answer(filter((unsigned)c.nr), 0);
+        else if (!strcmp(name, "refuse"))
+            answer(refuse((unsigned)c.nr, (unsigned)c.a), 0);
         else if (!strcmp(name, "handle"))
             answer(handle((int)c.nr), 0);
         else if (!strcmp(name, "where"))

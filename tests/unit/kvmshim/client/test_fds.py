@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,18 @@ from tests.unit.kvmshim.client.puppet import SYS_FCNTL, Puppet
 
 SYS_CLOSE = 3
 SYS_LSEEK = 8
+SYS_MMAP = 9
+SYS_RT_SIGPROCMASK = 14
+SYS_GETPID = 39
+SYS_RECVMSG = 47
+SYS_SOCKETPAIR = 53
+SYS_TGKILL = 234
 SYS_SETRLIMIT = 160
 RLIMIT_NOFILE = 7
+SIGSYS_BIT = 1 << signal.SIGSYS - 1
+RET_KILL_PROCESS = 0x8000_0000
+RET_TRAP = 0x0003_0000
+RET_ERRNO = 0x0005_0000
 
 
 @pytest.fixture
@@ -101,21 +112,21 @@ def test_other_threads_run_on_while_an_fd_is_given(puppet: Puppet, gift: int) ->
 
 @needs_root
 def test_client_under_a_filter_gets_an_fd(puppet: Puppet, gift: int) -> None:
-    assert puppet.ask("filter") == 0
+    assert puppet.ask("filter", RET_KILL_PROCESS) == 0
     assert link(puppet, give(puppet, gift)) == "/memfd:gift (deleted)"
 
 
 @needs_root
 def test_filter_is_in_force_again_afterwards(puppet: Puppet, gift: int) -> None:
-    puppet.ask("filter")
+    puppet.ask("filter", RET_KILL_PROCESS)
     give(puppet, gift)
     with pytest.raises(EOFError):
-        puppet.call(39)
+        puppet.call(SYS_GETPID)
 
 
-def test_filter_without_the_privilege_is_refused(
-    puppet: Puppet, gift: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def unsuspendable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a server without CAP_SYS_ADMIN, or under a filter of its own."""
     set_options = ptrace_ffi.set_options
 
     def unprivileged(tid: int, options: int) -> None:
@@ -124,12 +135,63 @@ def test_filter_without_the_privilege_is_refused(
         set_options(tid, options)
 
     monkeypatch.setattr(ptrace_ffi, "set_options", unprivileged)
-    puppet.ask("filter")
+
+
+@pytest.mark.usefixtures("unsuspendable")
+def test_client_under_a_filter_that_allows_it_gets_an_fd(puppet: Puppet, gift: int) -> None:
+    assert puppet.ask("refuse", RET_KILL_PROCESS, SYS_GETPID) == 0
+    assert link(puppet, give(puppet, gift)) == "/memfd:gift (deleted)"
+
+
+@pytest.mark.usefixtures("unsuspendable")
+@pytest.mark.parametrize("number", [SYS_SOCKETPAIR, SYS_RECVMSG])
+def test_filter_that_traps_a_call_makes_it_eperm(puppet: Puppet, gift: int, number: int) -> None:
+    puppet.ask("handle", signal.SIGSYS)
+    fds = open_fds(puppet)
+    puppet.ask("refuse", RET_TRAP, number)
     puppet.enter_request()
-    client = Client.of_thread(puppet.pid)
-    with pytest.raises(KvmError, match="seccomp") as caught:
-        client.give_fd(puppet.pid, gift, puppet.release)
+    with pytest.raises(KvmError) as caught:
+        Client.of_thread(puppet.pid).give_fd(puppet.pid, gift, puppet.release)
     assert caught.value.errno == errno.EPERM
+    assert puppet.result() == -errno.EPERM
+    assert open_fds(puppet) == fds
+    assert puppet.peek(puppet.handled) == 0
+    puppet.call(number)
+    assert puppet.peek(puppet.handled) == 1, "the client's own calls reach its own handler"
+
+
+@pytest.mark.usefixtures("unsuspendable")
+def test_filter_that_traps_mmap_leaves_the_stack(puppet: Puppet, gift: int) -> None:
+    puppet.ask("refuse", RET_TRAP, SYS_MMAP)
+    assert link(puppet, give(puppet, gift)) == "/memfd:gift (deleted)"
+
+
+@pytest.mark.usefixtures("unsuspendable")
+def test_filter_that_refuses_a_call_gives_its_errno(puppet: Puppet, gift: int) -> None:
+    puppet.ask("refuse", RET_ERRNO | errno.ENOSYS, SYS_SOCKETPAIR)
+    puppet.enter_request()
+    with pytest.raises(KvmError) as caught:
+        Client.of_thread(puppet.pid).give_fd(puppet.pid, gift, puppet.release)
+    assert caught.value.errno == errno.ENOSYS
+    assert puppet.result() == -errno.ENOSYS
+
+
+@pytest.mark.usefixtures("unsuspendable")
+def test_signal_that_is_not_the_filters_reaches_the_client(puppet: Puppet, gift: int) -> None:
+    puppet.ask("handle", signal.SIGSYS)
+    puppet.ask("refuse", RET_KILL_PROCESS, SYS_GETPID)
+    puppet.call(SYS_RT_SIGPROCMASK, signal.SIG_BLOCK, word_with(puppet, SIGSYS_BIT), 0, 8)
+    puppet.call(SYS_TGKILL, puppet.pid, puppet.pid, signal.SIGSYS)
+    give(puppet, gift)
+    assert puppet.peek(puppet.handled) == 0
+    puppet.call(SYS_RT_SIGPROCMASK, signal.SIG_UNBLOCK, word_with(puppet, SIGSYS_BIT), 0, 8)
+    assert puppet.peek(puppet.handled) == 1
+
+
+def word_with(puppet: Puppet, value: int) -> int:
+    """Where the client has it."""
+    puppet.poke(puppet.scratch, value)
+    return puppet.scratch
 
 
 def test_full_table_gives_emfile_to_both(puppet: Puppet, gift: int) -> None:
