@@ -1,6 +1,7 @@
 //! One processor: registers, derived mode, memory, and what it asks of the outside.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use cpu_defs::{CpuidEntry, Gpr, SegReg, cpuid_bit, rflags};
 use cpu_host::FpuState;
@@ -201,7 +202,7 @@ impl Cpu {
             self.memory.tlb.activate(paging.pcid);
             self.memory.tlb.flush_all();
         }
-        self.epoch = self.epoch.wrapping_add(1);
+        self.serialize();
     }
 
     /// After a write of CR3. Global pages stay; with `keep` all translations of the new
@@ -212,6 +213,13 @@ impl Cpu {
         if !keep {
             self.memory.tlb.flush_non_global();
         }
+        self.serialize();
+    }
+
+    /// What serializing instructions do (SDM volume 3, "Serializing Instructions"): earlier stores are
+    /// visible to all before what follows, and code that others have written is looked at anew.
+    pub(crate) fn serialize(&mut self) {
+        fence(Ordering::SeqCst);
         self.epoch = self.epoch.wrapping_add(1);
     }
 

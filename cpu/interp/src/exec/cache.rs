@@ -2,7 +2,10 @@
 //! MFENCE, SFENCE, SERIALIZE, MONITOR, MWAIT, PAUSE and NOPs.
 //!
 //! There is no cache: a line is looked at with the permissions of a load, and nothing happens to
-//! it. MONITOR and MWAIT do nothing in ring 0, as KVM has it, unless they are taken away; MWAITX may end at once.
+//! it. Loads and stores of guest memory are the host's, in program order, and never weak ones: MFENCE
+//! alone has something to order. MONITOR and MWAIT do nothing in ring 0, as KVM has it, unless they are taken away; MWAITX may end at once.
+
+use std::sync::atomic::{Ordering, fence};
 
 use cpu_defs::{Gpr, SegReg};
 use cpu_mmu::{Access, AccessKind};
@@ -23,10 +26,13 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
         | Mnemonic::Reservednop
         | Mnemonic::Pause
         | Mnemonic::Lfence
-        | Mnemonic::Mfence
         | Mnemonic::Sfence
         | Mnemonic::Monitorx
         | Mnemonic::Mwaitx => |_, _| Ok(()),
+        Mnemonic::Mfence => |_, _| {
+            fence(Ordering::SeqCst);
+            Ok(())
+        },
         Mnemonic::Monitor | Mnemonic::Mwait => |cpu, _| {
             if cpu.arch.cpl != 0 || !cpu.has_mwait() { ud() } else { Ok(()) }
         },
@@ -48,14 +54,14 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
             clzero
         }
         Mnemonic::Serialize => |cpu, _| {
-            cpu.epoch = cpu.epoch.wrapping_add(1);
+            cpu.serialize();
             Ok(())
         },
         Mnemonic::Invd | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd => |cpu, _| {
             if cpu.arch.cpl != 0 {
                 return gp(0);
             }
-            cpu.epoch = cpu.epoch.wrapping_add(1);
+            cpu.serialize();
             Ok(())
         },
         _ => return None,

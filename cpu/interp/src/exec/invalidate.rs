@@ -29,7 +29,7 @@ fn invlpg(cpu: &mut Cpu, op: &Op) -> Done {
     let base = if uses_base { cpu.arch.seg[usize::from(op.seg & 7)].base } else { 0 };
     let gla = base.wrapping_add(offset);
     cpu.memory.tlb.flush_page(if cpu.mode.code64 { gla } else { gla & 0xFFFF_FFFF });
-    cpu.epoch = cpu.epoch.wrapping_add(1);
+    cpu.serialize();
     Ok(())
 }
 
@@ -55,6 +55,6 @@ fn invpcid(cpu: &mut Cpu, op: &Op) -> Done {
         2 => tlb.flush_all(),
         _ => tlb.flush_all_non_global(),
     }
-    cpu.epoch = cpu.epoch.wrapping_add(1);
+    cpu.serialize();
     Ok(())
 }

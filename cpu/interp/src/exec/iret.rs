@@ -33,8 +33,7 @@ fn iret(cpu: &mut Cpu, op: &Op) -> Done {
         } else {
             iret_protected(cpu, op.size)?;
         }
-        // Serialising: code written by others is looked at anew.
-        cpu.epoch = cpu.epoch.wrapping_add(1);
+        cpu.serialize();
         // IF may be set and NMIs are unblocked.
         cpu.attention |= cpu.watch_interrupt_flag;
         Ok(())

@@ -213,6 +213,7 @@ fn load_far<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 
 fn lldt(cpu: &mut Cpu, op: &Op) -> Done {
     check_system(cpu)?;
+    cpu.serialize();
     let selector = cpu.load::<u16>(op, op.dst)?;
     let ldtr = SegReg::Ldtr as usize;
     if is_null(selector) {
@@ -226,6 +227,7 @@ fn lldt(cpu: &mut Cpu, op: &Op) -> Done {
 
 fn ltr(cpu: &mut Cpu, op: &Op) -> Done {
     check_system(cpu)?;
+    cpu.serialize();
     let selector = cpu.load::<u16>(op, op.dst)?;
     if is_null(selector) {
         return gp(0);

@@ -95,6 +95,7 @@ fn mov_to_dr(cpu: &mut Cpu, op: &Op) -> Done {
         _ => cpu.arch.dr[usize::from(number & 3)] = value,
     }
     cpu.refresh_breakpoints();
+    cpu.serialize();
     Ok(())
 }
 
@@ -127,11 +128,13 @@ fn load_table(cpu: &mut Cpu, op: &Op) -> Result<Table, Stop> {
 
 fn lgdt(cpu: &mut Cpu, op: &Op) -> Done {
     cpu.arch.gdtr = load_table(cpu, op)?;
+    cpu.serialize();
     Ok(())
 }
 
 fn lidt(cpu: &mut Cpu, op: &Op) -> Done {
     cpu.arch.idtr = load_table(cpu, op)?;
+    cpu.serialize();
     Ok(())
 }
 
@@ -162,7 +165,6 @@ fn hlt(cpu: &mut Cpu, _: &Op) -> Done {
     Ok(())
 }
 
-/// Serialising.
 fn cpuid(cpu: &mut Cpu, _: &Op) -> Done {
     if cpu.cpuid_faults() {
         return gp(0);
@@ -172,6 +174,6 @@ fn cpuid(cpu: &mut Cpu, _: &Op) -> Done {
     for (gpr, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(leaf) {
         cpu.set(gpr as u8, value);
     }
-    cpu.epoch = cpu.epoch.wrapping_add(1);
+    cpu.serialize();
     Ok(())
 }

@@ -307,6 +307,7 @@ fn wrmsr(cpu: &mut Cpu, _: &Op) -> Done {
     if cpu.arch.cpl != 0 {
         return gp(0);
     }
+    cpu.serialize();
     let value = cpu.edx_eax();
     let index = msr_index(cpu);
     if cpu.ask_outside(index, Some(value))?.is_some() {
