@@ -234,24 +234,35 @@ impl Pit {
             return None;
         }
         let number = u128::from(self.ticks.passed) + 1;
-        let exact = number * u128::from(channel.count) * NS_PER_SECOND;
-        let exact = exact.div_ceil(u128::from(PIT_HZ));
-        let shortest = if periodic { number * u128::from(MIN_PERIOD_NS) } else { 0 };
-        u64::try_from(u128::from(channel.load_time_ns) + exact.max(shortest)).ok()
+        let after = (number * self.period()).div_ceil(u128::from(PIT_HZ));
+        u64::try_from(u128::from(channel.load_time_ns) + after).ok()
     }
 
     /// Passes the pulses up to a time; how many they were.
     pub fn advance(&mut self, now_ns: u64) -> u64 {
-        let Some(next) = self.next_tick().filter(|next| *next <= now_ns) else { return 0 };
+        if self.next_tick().is_none_or(|next| now_ns < next) {
+            return 0;
+        }
         let channel = &self.channels[0];
         let before = self.ticks.passed;
-        self.ticks.passed += 1;
-        if matches!(channel.mode, 2 | 3) {
-            let period = u128::from(channel.count) * NS_PER_SECOND / u128::from(PIT_HZ);
-            let period = period.max(u128::from(MIN_PERIOD_NS));
-            self.ticks.passed += (u128::from(now_ns - next) / period) as u64;
-        }
+        self.ticks.passed = match channel.mode {
+            2 | 3 => {
+                let counted = u128::from(now_ns - channel.load_time_ns) * u128::from(PIT_HZ);
+                (counted / self.period()) as u64
+            }
+            _ => 1,
+        };
         self.ticks.passed - before
+    }
+
+    /// Time between two pulses, in nanoseconds times [`PIT_HZ`], which is a whole number.
+    fn period(&self) -> u128 {
+        let channel = &self.channels[0];
+        let exact = u128::from(channel.count) * NS_PER_SECOND;
+        match channel.mode {
+            2 | 3 => exact.max(u128::from(MIN_PERIOD_NS) * u128::from(PIT_HZ)),
+            _ => exact,
+        }
     }
 
     /// Reads port 40H to 43H or 61H; None for another.

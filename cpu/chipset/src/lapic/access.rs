@@ -159,7 +159,8 @@ impl Lapic {
         self.set(register, value);
     }
 
-    /// A change between counting and deadline mode disarms the timer.
+    /// A change between counting and deadline mode disarms the timer; one between one-shot and periodic
+    /// counts when the count ends.
     fn write_lvt_timer(&mut self, value: u32) {
         let old = TimerMode::of(self.get(register::LVT_TIMER));
         self.write_lvt(register::LVT_TIMER, value);
@@ -169,6 +170,7 @@ impl Lapic {
             self.tsc_deadline = 0;
             self.set(register::TIMER_INITIAL, 0);
         }
+        self.count.set_periodic(new == TimerMode::Periodic);
     }
 
     fn write_timer_initial(&mut self, value: u32, now_ns: u64) {

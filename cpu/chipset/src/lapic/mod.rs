@@ -60,6 +60,8 @@ pub struct Lapic {
     count: Count,
     /// IA32_TSC_DEADLINE; 0 if disarmed.
     tsc_deadline: u64,
+    /// The TSC when the timer was last looked at.
+    tsc_seen: u64,
     /// Errors since the ESR was written.
     errors: u32,
     /// There is a local vector table entry for corrected machine checks.
@@ -78,6 +80,7 @@ impl Lapic {
             x2apic_id: id,
             count: Count::default(),
             tsc_deadline: 0,
+            tsc_seen: 0,
             errors: 0,
             cmci: false,
             masks_lint0: false,
@@ -359,8 +362,9 @@ impl Lapic {
 
     /// Raises the timer's interrupt if its time has come.
     pub fn run_timer(&mut self, now_ns: u64, tsc: u64) {
+        let seen = std::mem::replace(&mut self.tsc_seen, tsc);
         let expired = match self.timer_end() {
-            Some(TimerEnd::Tsc(deadline)) if tsc >= deadline => {
+            Some(TimerEnd::Tsc(deadline)) if has_passed(deadline, seen, tsc) => {
                 self.tsc_deadline = 0;
                 true
             }
@@ -394,6 +398,13 @@ pub enum TimerEnd {
     Time(u64),
     /// At a value of the guest's TSC.
     Tsc(u64),
+}
+
+/// Whether a counter has reached `deadline`, perhaps just before it began anew: it was at `seen` before
+/// it was at `tsc`.
+const fn has_passed(deadline: u64, seen: u64, tsc: u64) -> bool {
+    let began_anew = tsc < seen && tsc.wrapping_sub(seen) < 1 << 63;
+    tsc >= deadline || (began_anew && deadline >= seen)
 }
 
 /// Whether IA32_APIC_BASE may change so ("x2APIC State Transitions").

@@ -42,10 +42,23 @@ impl Count {
     /// Starts to count `initial` ticks of `divisor` nanoseconds each; zero stops.
     #[must_use]
     pub fn start(initial: u32, divisor: u32, periodic: bool, now_ns: u64) -> Self {
-        let exact = u64::from(initial) * u64::from(divisor);
-        let shortest = if periodic && initial != 0 { MIN_PERIOD_NS } else { 0 };
-        let length_ns = exact.max(shortest);
-        Count { length_ns, end_ns: now_ns.saturating_add(length_ns), periodic }
+        let length_ns = u64::from(initial) * u64::from(divisor);
+        let mut count = Count { length_ns, end_ns: 0, periodic };
+        count.end_ns = now_ns.saturating_add(count.period_ns());
+        count
+    }
+
+    /// Whether it goes on when it ends.
+    pub fn set_periodic(&mut self, periodic: bool) {
+        self.periodic = periodic;
+    }
+
+    /// From one end to the next.
+    fn period_ns(&self) -> u64 {
+        match self.periodic && self.length_ns != 0 {
+            true => self.length_ns.max(MIN_PERIOD_NS),
+            false => self.length_ns,
+        }
     }
 
     /// Goes on with `left` ticks of a count that began with `initial`; a count that was not begun
@@ -74,19 +87,21 @@ impl Count {
         }
         let left_ns = match (now_ns < self.end_ns, self.periodic) {
             (true, _) => self.end_ns - now_ns,
-            (false, true) => self.length_ns - (now_ns - self.end_ns) % self.length_ns,
+            (false, true) => self.period_ns() - (now_ns - self.end_ns) % self.period_ns(),
             (false, false) => 0,
         };
         u32::try_from(left_ns / u64::from(divisor)).unwrap_or(u32::MAX)
     }
 
-    /// The same ticks left, with another divisor.
+    /// The same ticks left, with another divisor. What is left of a tick is lost.
     #[must_use]
     pub fn with_divisor(&self, old: u32, new: u32, initial: u32, now_ns: u64) -> Self {
         if self.length_ns == 0 {
             return *self;
         }
-        Self::resume(initial, self.left(old, now_ns), new, self.periodic, now_ns)
+        let left_ns = u64::from(self.left(old, now_ns)) * u64::from(new);
+        let whole = Self::start(initial, new, self.periodic, now_ns);
+        Count { end_ns: now_ns.saturating_add(left_ns), ..whole }
     }
 
     /// Whether it has ended by now; a periodic count goes on, any other stops.
@@ -95,8 +110,9 @@ impl Count {
             return false;
         }
         if self.periodic {
-            let passed = (now_ns - self.end_ns) / self.length_ns + 1;
-            self.end_ns = self.end_ns.saturating_add(passed.saturating_mul(self.length_ns));
+            let period_ns = self.period_ns();
+            let passed = (now_ns - self.end_ns) / period_ns + 1;
+            self.end_ns = self.end_ns.saturating_add(passed.saturating_mul(period_ns));
         } else {
             self.length_ns = 0;
         }
