@@ -54,20 +54,40 @@ impl Vcpu {
     /// Finishes the instruction that exited. `data` answers a read (missing bytes are zero, more
     /// are ignored). Some: it needs this exit as well. Nothing else is executed.
     pub fn complete(&mut self, data: &[u8]) -> Option<Exit> {
+        self.conclude(|vcpu, unfinished| {
+            if !matches!(unfinished, Unfinished::PortOut { .. } | Unfinished::MmioWrite) {
+                vcpu.trace_answer(data);
+            }
+            vcpu.finish(unfinished, data)
+        })
+    }
+
+    /// Finishes the RDMSR or WRMSR that exited. Some: it needs this exit as well.
+    pub fn complete_msr(&mut self, answer: MsrAnswer) -> Option<Exit> {
+        let Some(Unfinished::Msr { linear_rip }) = self.unfinished else { return None };
+        self.conclude(|vcpu, _| {
+            if let MsrAnswer::Value(value) = answer {
+                vcpu.trace_answer(&value.to_le_bytes());
+            }
+            vcpu.answer_msr(answer, linear_rip)
+        })
+    }
+
+    fn conclude(
+        &mut self,
+        finish: impl FnOnce(&mut Self, Unfinished) -> Option<Exit>,
+    ) -> Option<Exit> {
         let unfinished = self.unfinished.take()?;
-        if !matches!(unfinished, Unfinished::PortOut { .. } | Unfinished::MmioWrite) {
-            self.trace_answer(data);
-        }
-        let exit = self.finish(unfinished, data)?;
+        let kick = self.kick.clone();
+        let _running = kick.enter();
+        self.prepare();
+        let exit = finish(self, unfinished)?;
         self.counters.add_exit(&exit);
         self.trace_exit(&exit);
         Some(exit)
     }
 
     fn finish(&mut self, unfinished: Unfinished, data: &[u8]) -> Option<Exit> {
-        let kick = self.kick.clone();
-        let _running = kick.enter();
-        self.prepare();
         match unfinished {
             Unfinished::PortIn { bytes, linear_rip } => {
                 if self.cpu().linear_rip() != linear_rip {
@@ -97,19 +117,6 @@ impl Vcpu {
             Unfinished::Msr { linear_rip } => self.answer_msr(host_answer(data), linear_rip),
             Unfinished::Hypercall { linear_rip } => self.answer_hypercall(data, linear_rip),
         }
-    }
-
-    /// Finishes the RDMSR or WRMSR that exited. Some: it needs this exit as well.
-    pub fn complete_msr(&mut self, answer: MsrAnswer) -> Option<Exit> {
-        let Some(Unfinished::Msr { linear_rip }) = self.unfinished else { return None };
-        self.unfinished = None;
-        if let MsrAnswer::Value(value) = answer {
-            self.trace_answer(&value.to_le_bytes());
-        }
-        let kick = self.kick.clone();
-        let _running = kick.enter();
-        self.prepare();
-        self.answer_msr(answer, linear_rip)
     }
 
     fn answer_msr(&mut self, answer: MsrAnswer, linear_rip: u64) -> Option<Exit> {
