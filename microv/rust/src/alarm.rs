@@ -3,8 +3,7 @@
 //! Times are nanoseconds of [`now_ns`], a clock that starts with the process and never stops or
 //! goes back.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,7 +21,11 @@ pub fn now_ns() -> u64 {
 
 /// Something that happens at a time, once for each time that is set.
 pub struct Alarm {
+    /// Tells it from others that ring at the same time.
+    number: u64,
     at_ns: AtomicU64,
+    /// When the waiter looks at it, not later than `at_ns`. Changed behind the waiter's lock.
+    queued_ns: AtomicU64,
     ring: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -35,56 +38,52 @@ impl fmt::Debug for Alarm {
 impl Alarm {
     /// An alarm that is not set. `ring` is called by the waiting thread and must not block.
     pub fn new(ring: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Alarm { at_ns: AtomicU64::new(OFF), ring: Box::new(ring) })
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Alarm {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            at_ns: AtomicU64::new(OFF),
+            queued_ns: AtomicU64::new(OFF),
+            ring: Box::new(ring),
+        })
     }
 
-    /// Sets the time; None switches it off.
+    /// Sets the time; None switches it off. Only a time that is earlier than any since it last rang
+    /// takes a lock.
     pub fn set(self: &Arc<Self>, at_ns: Option<u64>) {
         let at_ns = at_ns.unwrap_or(OFF);
-        if self.at_ns.swap(at_ns, Ordering::AcqRel) != at_ns && at_ns != OFF {
-            WAITER.add(at_ns, self);
+        self.at_ns.store(at_ns, Ordering::SeqCst);
+        // Either this sees that the waiter is done with the time before, or the waiter sees this one.
+        if at_ns < self.queued_ns.load(Ordering::SeqCst) {
+            WAITER.queue(at_ns, self);
         }
     }
 
-    /// Rings if its time has come; a time that was set later than the one that was waited for has
-    /// an entry of its own.
-    fn expire(&self, now_ns: u64) {
+    /// Rings if its time has come, and is waited for again if that is later now.
+    fn expire(self: &Arc<Self>, now_ns: u64) {
         let come = |at_ns: u64| (at_ns <= now_ns).then_some(OFF);
-        if self.at_ns.fetch_update(Ordering::AcqRel, Ordering::Acquire, come).is_ok() {
-            (self.ring)();
+        match self.at_ns.fetch_update(Ordering::SeqCst, Ordering::SeqCst, come) {
+            Ok(_) => (self.ring)(),
+            Err(OFF) => {}
+            Err(later) => WAITER.queue(later, self),
         }
     }
 }
 
-/// An alarm that was set, by time.
-struct Entry {
-    at_ns: Reverse<u64>,
-    alarm: Weak<Alarm>,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at_ns == other.at_ns
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let queued = self.queued_ns.load(Ordering::SeqCst);
+        if queued != OFF {
+            WAITER.lock().remove(&(queued, self.number));
+        }
     }
 }
 
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at_ns.cmp(&other.at_ns)
-    }
-}
+/// The alarms that are waited for, each once, by time and number.
+type Entries = BTreeMap<(u64, u64), Weak<Alarm>>;
 
 /// The entries, and their thread.
 struct Waiter {
-    entries: Mutex<BinaryHeap<Entry>>,
+    entries: Mutex<Entries>,
     earlier: Condvar,
 }
 
@@ -98,15 +97,23 @@ static WAITER: LazyLock<&'static Waiter> = LazyLock::new(|| {
 });
 
 impl Waiter {
-    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, at_ns: u64, alarm: &Arc<Alarm>) {
+    /// Has an alarm looked at, at `at_ns` at the latest.
+    fn queue(&self, at_ns: u64, alarm: &Arc<Alarm>) {
         let mut entries = self.lock();
-        let first = entries.peek().map_or(OFF, |entry| entry.at_ns.0);
-        entries.push(Entry { at_ns: Reverse(at_ns), alarm: Arc::downgrade(alarm) });
-        if at_ns < first {
+        let queued_ns = alarm.queued_ns.load(Ordering::SeqCst);
+        if queued_ns <= at_ns {
+            return;
+        }
+        entries.remove(&(queued_ns, alarm.number));
+        let is_first = entries.first_key_value().is_none_or(|((first, _), _)| at_ns < *first);
+        entries.insert((at_ns, alarm.number), Arc::downgrade(alarm));
+        alarm.queued_ns.store(at_ns, Ordering::SeqCst);
+        drop(entries);
+        if is_first {
             self.earlier.notify_one();
         }
     }
@@ -115,10 +122,13 @@ impl Waiter {
         let mut entries = self.lock();
         loop {
             let now_ns = now_ns();
-            let due = entries.peek().map(|entry| entry.at_ns.0);
+            let due = entries.first_key_value().map(|((at_ns, _), _)| *at_ns);
             entries = match due {
                 Some(at_ns) if at_ns <= now_ns => {
-                    let alarm = entries.pop().and_then(|entry| entry.alarm.upgrade());
+                    let alarm = entries.pop_first().and_then(|(_, alarm)| alarm.upgrade());
+                    if let Some(alarm) = &alarm {
+                        alarm.queued_ns.store(OFF, Ordering::SeqCst);
+                    }
                     drop(entries);
                     if let Some(alarm) = alarm {
                         alarm.expire(now_ns);
@@ -181,6 +191,51 @@ mod tests {
         alarm.set(Some(now_ns() + 3_600_000_000_000));
         alarm.set(Some(now_ns() + 1_000_000));
         rung.recv().unwrap();
+    }
+
+    #[test]
+    fn a_later_time_is_waited_for() {
+        let (alarm, rung) = alarm();
+        alarm.set(Some(now_ns() + 1_000_000));
+        let later = now_ns() + 3_000_000;
+        alarm.set(Some(later));
+        rung.recv().unwrap();
+        assert!(now_ns() >= later);
+    }
+
+    #[test]
+    fn an_alarm_that_is_set_while_it_rings_rings_again() {
+        let (alarm, rung) = alarm();
+        for _ in 0..10_000 {
+            alarm.set(Some(now_ns()));
+            rung.recv().unwrap();
+        }
+    }
+
+    #[test]
+    fn however_often_it_is_set_it_is_waited_for_once() {
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        let (alarm, rung) = alarm();
+        let mine = |alarm: &Alarm| {
+            WAITER.lock().keys().filter(|(_, number)| *number == alarm.number).count()
+        };
+        for step in 0..1000 {
+            alarm.set(Some(now_ns() + HOUR_NS - step * 1_000_000));
+            alarm.set(Some(now_ns() + HOUR_NS + step));
+            assert_eq!(mine(&alarm), 1);
+        }
+        let number = alarm.number;
+        drop(alarm);
+        assert!(WAITER.lock().keys().all(|(_, other)| *other != number));
+        assert!(rung.recv().is_err());
+    }
+
+    #[test]
+    fn a_time_that_never_comes_is_no_trouble() {
+        let (alarm, rung) = alarm();
+        alarm.set(Some(u64::MAX - 1));
+        pass_the_present();
+        assert_eq!(rung.try_recv(), Err(TryRecvError::Empty));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Beside<'a> {
     pub local: Local<'a>,
     /// Wakes the VS when its timer wants to be looked at.
     pub alarm: &'a Arc<Alarm>,
-    /// TSC frequency.
+    /// What the TSC really gains.
     pub tsc_khz: u32,
     /// INIT or start-up that has come.
     pub signals: Signals,

@@ -5,7 +5,6 @@
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use cpu_chipset::lapic::register::{self, base};
 use cpu_chipset::lapic::{
@@ -162,7 +161,7 @@ impl Processor<'_> {
             _ => MV_ACTIVITY_HALTED,
         };
         presence.activity.store(activity, Ordering::Relaxed);
-        presence.sleep(None::<Duration>);
+        presence.sleep();
         presence.activity.store(MV_ACTIVITY_RUNNING, Ordering::Relaxed);
     }
 

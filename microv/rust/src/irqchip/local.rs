@@ -190,6 +190,7 @@ impl Local<'_> {
                 return Access::Ended(vector);
             }
         } else if let Some(pit) = self.pit
+            && pit.is_in_service()
             && self.irqchip.has_edge(GSI, vector)
         {
             pit.end_of_interrupt();

@@ -3,6 +3,7 @@
 //! With reinjection a tick that found the one before it unserved is kept and raised when that one
 //! ends, so that a guest that counts ticks loses none (api.rst, KVM_REINJECT_CONTROL).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cpu_chipset::Pit;
@@ -19,13 +20,14 @@ struct State {
     reinject: bool,
     /// Ticks not yet raised.
     owed: u64,
-    /// A tick was raised and has not ended.
-    in_service: bool,
 }
 
 /// The device.
 pub struct PitTimer {
     state: Mutex<State>,
+    /// A tick was raised and has not ended. Changed behind the lock, looked at without: ends of
+    /// interrupts are many, and few are of ticks.
+    in_service: AtomicBool,
     alarm: Arc<Alarm>,
     pulse: Box<dyn Fn() + Send + Sync>,
     /// Has port 61H.
@@ -48,9 +50,10 @@ impl PitTimer {
                     pit.tick();
                 }
             };
-            let state = State { chip: Pit::new(), reinject: true, owed: 0, in_service: false };
+            let state = State { chip: Pit::new(), reinject: true, owed: 0 };
             PitTimer {
                 state: Mutex::new(state),
+                in_service: AtomicBool::new(false),
                 alarm: Alarm::new(tick),
                 pulse: Box::new(pulse),
                 speaker,
@@ -88,7 +91,7 @@ impl PitTimer {
         state.chip = chip;
         state.chip.restart(now_ns());
         state.owed = 0;
-        state.in_service = false;
+        self.in_service.store(false, Ordering::Relaxed);
         self.alarm.set(state.chip.next_tick());
     }
 
@@ -97,7 +100,7 @@ impl PitTimer {
         let mut state = self.lock();
         state.reinject = reinject;
         state.owed = 0;
-        state.in_service = false;
+        self.in_service.store(false, Ordering::Relaxed);
     }
 
     fn tick(&self) {
@@ -115,19 +118,24 @@ impl PitTimer {
         self.raise_next(state);
     }
 
+    /// Whether the end of a tick's interrupt is waited for.
+    pub fn is_in_service(&self) -> bool {
+        self.in_service.load(Ordering::Acquire)
+    }
+
     /// The interrupt of the last tick has ended.
     pub fn end_of_interrupt(&self) {
-        let mut state = self.lock();
-        state.in_service = false;
+        let state = self.lock();
+        self.in_service.store(false, Ordering::Relaxed);
         self.raise_next(state);
     }
 
     fn raise_next(&self, mut state: MutexGuard<'_, State>) {
-        if state.in_service || state.owed == 0 {
+        if self.in_service.load(Ordering::Relaxed) || state.owed == 0 {
             return;
         }
         state.owed -= 1;
-        state.in_service = state.reinject;
+        self.in_service.store(state.reinject, Ordering::Release);
         drop(state);
         (self.pulse)();
     }

@@ -6,7 +6,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use cpu_engine::Kick;
 
@@ -26,8 +25,10 @@ pub struct Presence {
     /// MV_ACTIVITY_* of a vCPU in run.
     pub activity: AtomicU64,
     present: AtomicBool,
-    /// The vCPU's thread waits for a notification.
-    asleep: Mutex<bool>,
+    /// The vCPU's thread waits for a notification, or is about to. Set and taken behind `bed`; looked
+    /// at without, so that whoever notifies a vCPU that executes takes no lock.
+    asleep: AtomicBool,
+    bed: Mutex<()>,
     woken: Condvar,
 }
 
@@ -87,27 +88,26 @@ impl Presence {
         self.wake();
     }
 
+    /// After a request: either the sleeper sees that, or its sleep is seen here, as both are
+    /// sequentially consistent.
     fn wake(&self) {
-        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut *asleep) {
+        if !self.asleep.load(Ordering::SeqCst) {
+            return;
+        }
+        let _bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.asleep.swap(false, Ordering::SeqCst) {
             self.woken.notify_all();
         }
     }
 
-    /// Sleeps until a notification, or for `limit`. Returns at once where one came since the vCPU
-    /// last looked.
-    pub fn sleep(&self, limit: Option<Duration>) {
-        let mut asleep = self.asleep.lock().unwrap_or_else(PoisonError::into_inner);
-        // Behind the lock, so that a notification is either seen here or finds the sleeper.
-        if self.kick.requested() {
-            return;
+    /// Sleeps until a notification. Returns at once where one came since the vCPU last looked.
+    pub fn sleep(&self) {
+        let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asleep.store(true, Ordering::SeqCst);
+        while self.asleep.load(Ordering::SeqCst) && !self.kick.requested() {
+            bed = self.woken.wait(bed).unwrap_or_else(PoisonError::into_inner);
         }
-        *asleep = true;
-        let wait = |asleep: &mut bool| *asleep;
-        match limit {
-            None => drop(self.woken.wait_while(asleep, wait)),
-            Some(limit) => drop(self.woken.wait_timeout_while(asleep, limit, wait)),
-        }
+        self.asleep.store(false, Ordering::SeqCst);
     }
 
     /// Since the flush was asked for, the vCPU has flushed or was absent.
@@ -130,7 +130,34 @@ impl Drop for Present<'_> {
 
 #[cfg(test)]
 mod tests {
+    use cpu_engine::{Halted, NoControllers, TscClock, Vcpu};
+
     use super::*;
+
+    /// Two processors that are halted, of which one is always the other's turn.
+    #[test]
+    fn no_request_is_slept_through() {
+        const TURNS: usize = 20_000;
+        let presences = [Presence::default(), Presence::default()];
+        let take_turns = |me: usize| {
+            let (mine, other) = (&presences[me], &presences[1 - me]);
+            let clock = TscClock::new(1_000_000);
+            let mut vcpu = Vcpu::new(Arc::default(), Arc::clone(&mine.kick), Vec::new(), clock);
+            if me == 0 {
+                other.ask_for_exit();
+            }
+            for _ in 0..TURNS {
+                while vcpu.poll_halted(&mut NoControllers) != Halted::Left {
+                    mine.sleep();
+                }
+                other.ask_for_exit();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| take_turns(0));
+            scope.spawn(|| take_turns(1));
+        });
+    }
 
     #[test]
     fn a_present_vcpu_has_to_acknowledge_and_an_absent_one_has_not() {

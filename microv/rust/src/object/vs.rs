@@ -226,7 +226,7 @@ impl Vs {
         vcpus: &'a [Arc<Presence>],
     ) -> Option<Processor<'a>> {
         let vm = &self.vp.vm;
-        let State { vcpu, mp_state, paravirt, vapic, lapic, tsc_khz, .. } = state;
+        let State { vcpu, mp_state, paravirt, vapic, lapic, .. } = state;
         let LocalApic { lapic, alarm } = lapic.as_mut()?;
         let local = Local {
             lapic,
@@ -239,7 +239,7 @@ impl Vs {
         let beside = Beside {
             local,
             alarm,
-            tsc_khz: *tsc_khz,
+            tsc_khz: vcpu.tsc_clock().real_khz(),
             signals: Signals::default(),
             steal_look: paravirt.next_look(),
             spared: SparedEnd::new(&vm.memory.normal, paravirt.pv_eoi()),
