@@ -51,6 +51,14 @@ test-kill: build clients ## SIGKILL at 200 random moments
 test-destroy: build clients ## 10 000 VMs that end while everything of theirs is under way
 	KVMSHIM_DESTROYS=10000 pytest -q tests/kill/test_destroy.py
 
+SMP_ROUNDS ?= 20
+
+.PHONY: test-smp
+test-smp: build ## 64 vCPUs and the memory ordering of two, SMP_ROUNDS times as long as in `make test`
+	KVMSHIM_SMP_ROUNDS=$(SMP_ROUNDS) pytest -q tests/smp
+	LITMUS_LAPS=$(SMP_ROUNDS) cargo test --release --quiet --package cpu-engine \
+		--test memory_order -- --test-threads=1
+
 .PHONY: kvm-ioctls
 kvm-ioctls: build ## The kvm-ioctls crate's own tests against `kvmshim run`
 	python -m tools.kvm_ioctls
