@@ -179,7 +179,8 @@ impl Local<'_> {
     /// Whether nobody waits for the end of a vector in service.
     #[must_use]
     pub fn ends_unheard(&self, vector: u8) -> bool {
-        let ticks = self.pit.is_some() && self.irqchip.has_edge(GSI, vector);
+        let in_service = self.pit.is_some_and(|pit| pit.is_in_service());
+        let ticks = in_service && self.irqchip.has_edge(GSI, vector);
         !self.lapic.is_level(vector) && !ticks
     }
 
