@@ -11,7 +11,7 @@ from kvmshim.observe.daemon import ObserveError
 _DESCRIPTION = """\
 Show the VMs of all kvmshim daemons that you may ask as files, to read only, until a signal or
 `fusermount3 -u MOUNTPOINT`: vms/PID-N/{command,memory,slots,irqchip,exits} and
-vms/PID-N/vcpus/N/{state,regs,exits,instructions}. A file that is opened says what is so then.
+vms/PID-N/vcpus/N/{state,regs,lapic,exits,instructions}. A file that is opened says what is so then.
 """
 
 

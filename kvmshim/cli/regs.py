@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from kvmshim.cli.wiring import Wiring
+from kvmshim.observe.local_apic import local_apic_text
 from kvmshim.observe.registers import registers_text
 from kvmshim.observe.vms import connect, find_vcpus, find_vm
 
@@ -20,6 +21,7 @@ def add_parser(commands: Any) -> None:
         "regs", help="show the registers of vCPUs", description=_DESCRIPTION
     )
     add_vm_arguments(parser)
+    parser.add_argument("--lapic", action="store_true", help="show those of the local APIC instead")
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.set_defaults(run=_run)
 
@@ -39,14 +41,15 @@ def add_vm_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, _wiring: Wiring) -> int:
     vm = find_vm(arguments.vm)
+    what, text = ("lapic", local_apic_text) if arguments.lapic else ("regs", registers_text)
     with connect(vm) as daemon:
         answers = [
-            daemon.ask("regs", vm=vm.name, vcpu=vcpu) for vcpu in find_vcpus(vm, arguments.vcpu)
+            daemon.ask(what, vm=vm.name, vcpu=vcpu) for vcpu in find_vcpus(vm, arguments.vcpu)
         ]
     if arguments.json:
         print(json.dumps(answers, indent=2))
         return 0
     for answer in answers:
         print(f"VM {answer['vm']} vCPU {answer['vcpu']}")
-        print(registers_text(answer))
+        print(text(answer))
     return 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from kvmshim.control.local_apic import local_apic
 from kvmshim.control.protocol import Request, RequestError
 from kvmshim.control.registers import registers
 from kvmshim.control.tracing import Tracing, Wishes
@@ -80,6 +81,7 @@ class Queries:
             "vm": self._vm,
             "vcpu": self._vcpu,
             "regs": self._regs,
+            "lapic": self._lapic,
         }
 
     def answer(self, request: Request) -> Answer:
@@ -165,6 +167,10 @@ class Queries:
     def _regs(self, request: Request) -> Answer:
         vcpu = self.find_vcpu(request)
         return {"vm": request.text("vm"), "vcpu": vcpu.vcpu_id, **registers(vcpu)}
+
+    def _lapic(self, request: Request) -> Answer:
+        vcpu = self.find_vcpu(request)
+        return {"vm": request.text("vm"), "vcpu": vcpu.vcpu_id, **local_apic(vcpu)}
 
 
 def _vcpus(vm: Vm) -> list[Vcpu]:

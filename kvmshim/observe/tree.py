@@ -1,7 +1,7 @@
 """The facts about VMs as a tree of files: which names there are, what a file says now.
 
     vms/4711-0/{command,memory,slots,irqchip,exits}
-    vms/4711-0/vcpus/0/{state,regs,exits,instructions}
+    vms/4711-0/vcpus/0/{state,regs,lapic,exits,instructions}
 
 Nothing is kept: every name and every line is what the daemons say at that moment.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from kvmshim.control.protocol import Json
 from kvmshim.observe.daemon import ObserveError
+from kvmshim.observe.local_apic import local_apic_text
 from kvmshim.observe.registers import registers_text
 from kvmshim.observe.standing import state_text
 from kvmshim.observe.vms import Vm, all_vms, connect
@@ -143,6 +144,7 @@ _OF_VM: Final[dict[str, Callable[[Json], Iterable[str]]]] = {
 _OF_VCPU: Final[dict[str, tuple[str, Callable[[Json], Iterable[str]]]]] = {
     "state": ("vcpu", lambda answer: [state_text(answer["state"])]),
     "regs": ("regs", lambda answer: [registers_text(answer)]),
+    "lapic": ("lapic", lambda answer: [local_apic_text(answer)]),
     "exits": ("vcpu", lambda answer: _pairs(answer["exits"])),
     "instructions": ("vcpu", lambda answer: [str(answer["instructions"])]),
 }

@@ -14,6 +14,7 @@ from microv.call import with_handle
 from microv.shared_page import shared_page
 
 _OP = mv.MV_VS_OP_VAL
+_LAPIC_SIZE: Final = 1024
 _RECORD_SIZE: Final = ctypes.sizeof(mv.mv_trace_record_t)
 _RECORDS_AT: Final = ctypes.sizeof(mv.mv_trace_t) - mv.MV_TRACE_MAX_RECORDS * _RECORD_SIZE
 
@@ -29,6 +30,16 @@ def peek_list(vsid: int, regs: Iterable[int], msrs: Iterable[int] = ()) -> list[
     with_handle(_OP | mv.MV_VS_OP_PEEK_LIST_IDX_VAL, vsid)
     entries = rdl.entries(page.read(mv.mv_rdl_t))
     return [None if entry & mv.MV_RDL_ENTRY_REFUSED else value for entry, value in entries]
+
+
+def lapic_peek_all(vsid: int) -> bytes:
+    """The registers of the local APIC: 32 bits at each sixteenth byte.
+
+    FAILURE_UNKNOWN: there is none.
+    """
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_LAPIC_PEEK_ALL_IDX_VAL, vsid)
+    return page.read_bytes(_LAPIC_SIZE)
 
 
 def activity_get(vsid: int) -> mv.mv_activity_t:

@@ -1,4 +1,4 @@
-"""mv_vs_op_peek_list and mv_vs_op_activity_get: a VS that anybody may look at."""
+"""mv_vs_op_peek_list, lapic_peek_all and activity_get: a VS that anybody may look at."""
 
 from collections.abc import Callable, Iterator
 
@@ -85,6 +85,21 @@ def test_a_vs_that_waits_to_be_started_says_so(mp_state: int, activity: int) -> 
             assert observe.peek_list(guest.vsid, [mv.mv_reg_t_rip]) != [None]
 
 
+def test_the_local_apic_is_looked_at_while_the_vs_sleeps() -> None:
+    with Guest(_OUT_THEN_HALT, controllers=True) as guest:
+        vs.mp_state_set(guest.vsid, mv.mv_mp_state_t_running)
+        before = vs.lapic_get_all(guest.vsid)
+        assert observe.lapic_peek_all(guest.vsid) == before
+        with running(guest.vsid):
+            _wait_until(guest.vsid, mv.MV_ACTIVITY_HALTED)
+            assert observe.lapic_peek_all(guest.vsid) == before
+
+
+def test_without_controllers_there_is_no_local_apic(guest: Guest) -> None:
+    with pytest.raises(MvError, match="FAILURE_UNKNOWN"):
+        observe.lapic_peek_all(guest.vsid)
+
+
 def test_what_does_not_exist_is_none_and_the_rest_is_there(guest: Guest) -> None:
     found = observe.peek_list(guest.vsid, [mv.mv_reg_t_invalid, mv.mv_reg_t_rip], [0xDEAD])
     assert found == [None, CODE, None]
@@ -134,11 +149,12 @@ def test_a_vs_that_executes_runs(busy: tuple[Guest, Runner]) -> None:
 
 _CALLS: list[Callable[[int], object]] = [
     lambda vsid: observe.peek_list(vsid, [mv.mv_reg_t_rip]),
+    observe.lapic_peek_all,
     observe.activity_get,
 ]
 
 
-@pytest.mark.parametrize("call", _CALLS, ids=["peek_list", "activity_get"])
+@pytest.mark.parametrize("call", _CALLS, ids=["peek_list", "lapic_peek_all", "activity_get"])
 def test_refuses(call: Callable[[int], object], bad_vsid: int) -> None:
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         call(bad_vsid)

@@ -74,7 +74,7 @@ def test_the_tree_has_what_one_expects(client: Client, mounted: Mounted) -> None
     found = {"command", "exits", "irqchip", "memory", "slots", "vcpus"}
     assert set(mounted.out("ls", vm).split()) == found
     assert mounted.out("ls", f"{vm}/vcpus").split() == ["0", "1"]
-    of_vcpu = {"exits", "instructions", "regs", "state"}
+    of_vcpu = {"exits", "instructions", "lapic", "regs", "state"}
     assert set(mounted.out("ls", f"{vm}/vcpus/1").split()) == of_vcpu
 
 
@@ -86,6 +86,7 @@ def test_files_say_what_is_so(client: Client, mounted: Mounted) -> None:
     assert "RIP=" in mounted.out("cat", f"{vm}/vcpus/0/regs")
     assert "io 1\n" in mounted.out("cat", f"{vm}/vcpus/0/exits")
     assert int(mounted.out("cat", f"{vm}/vcpus/0/instructions")) > 0
+    assert "IRR           -\n" in mounted.out("cat", f"{vm}/vcpus/0/lapic")
     assert "pages 128\n" in mounted.out("cat", f"{vm}/memory")
     assert "0x80000" in mounted.out("cat", f"{vm}/slots")
     irqchip = mounted.out("cat", f"{vm}/irqchip")

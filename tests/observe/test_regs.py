@@ -43,6 +43,19 @@ def test_without_a_vcpu_all_are_shown(client: Client) -> None:
     assert "real mode" in text
 
 
+@of("client", ["halt"], indirect=True)
+def test_the_local_apic_can_be_shown_instead(client: Client) -> None:
+    one, two = json.loads(said("regs", "--json", "--lapic", str(client.pid)))
+    assert (one["registers"]["id"], two["registers"]["id"]) == ("0x0", "0x1000000")
+    assert one["vectors"] == {"isr": [], "tmr": [], "irr": []}
+    assert "SVR           000000ff\n" in said("regs", "--lapic", str(client.pid), "0")
+
+
+@of("client", ["loop"], indirect=True)
+def test_a_local_apic_that_the_client_has_is_not_shown(client: Client) -> None:
+    assert "none here" in said("regs", "--lapic", str(client.pid))
+
+
 @of("client", ["loop"], indirect=True)
 def test_the_text_has_names_for_bits(client: Client) -> None:
     text = said("regs", str(client.pid))

@@ -168,6 +168,8 @@ super::define::constants! {
     /// Extension. R11 VS, R12 number of the first record wanted, or MV_TRACE_NOW; mv_trace_t on the
     /// page. Legal from any PP, also while the VS runs.
     MV_VS_OP_TRACE_READ_IDX_VAL = 0xE3;
+    /// Extension. As lapic_get_all. Legal from any PP, also while the VS runs, as peek_list.
+    MV_VS_OP_LAPIC_PEEK_ALL_IDX_VAL = 0xE4;
     MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL = 0x41;
     /// Extension. R11 VS; mv_event_t on the page.
     MV_VS_OP_EVENT_GET_ALL_IDX_VAL = 0x60;

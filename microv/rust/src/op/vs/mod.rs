@@ -36,6 +36,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_KICK_IDX_VAL => event::kick(call),
         idx::MV_VS_OP_PEEK_LIST_IDX_VAL => peek::list(call),
         idx::MV_VS_OP_ACTIVITY_GET_IDX_VAL => peek::activity(call),
+        idx::MV_VS_OP_LAPIC_PEEK_ALL_IDX_VAL => peek::lapic(call),
         idx::MV_VS_OP_TRACE_SET_IDX_VAL => trace::set(call),
         idx::MV_VS_OP_TRACE_READ_IDX_VAL => trace::read(call),
         idx::MV_VS_OP_QUEUED_INTERRUPT_IDX_VAL => event::queued_interrupt(call),

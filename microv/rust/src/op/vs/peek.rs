@@ -1,5 +1,5 @@
-//! peek_list and activity_get: what a VS is at and what its registers hold, whoever uses it. The VS
-//! notices nothing but time.
+//! peek_list, lapic_peek_all and activity_get: what a VS is at and what its registers hold, whoever uses
+//! it. The VS notices nothing but time.
 
 use std::sync::atomic::Ordering;
 
@@ -8,10 +8,11 @@ use cpu_engine::Pending;
 use crate::abi::activity as abi;
 use crate::abi::activity::mv_activity_t;
 use crate::abi::list::{MV_RDL_ENTRY_MSR, MV_RDL_ENTRY_REFUSED};
+use crate::alarm::now_ns;
 use crate::call::Call;
 use crate::object::vs::{Refusal, State};
 use crate::op::ids;
-use crate::outcome::{OpResult, Outcome};
+use crate::outcome::{Failure, OpResult, Outcome};
 use crate::rdl;
 use crate::reg::register;
 
@@ -40,6 +41,16 @@ fn value(state: &State, entry: u64) -> Option<u64> {
     }
     let msr = u32::try_from(entry & !MV_RDL_ENTRY_MSR).ok()?;
     state.msr(msr).ok()
+}
+
+/// The registers of the local APIC go to the page.
+pub fn lapic(call: &Call) -> OpResult {
+    let vs = ids::vs(call)?;
+    let page = call.pp.page()?;
+    let image = |state: &State| Some(state.lapic.as_ref()?.lapic.image(now_ns()));
+    let Some(found) = vs.look(image)? else { return Ok(Outcome::Retry) };
+    page.copy_out(0, &found.ok_or(Failure::Unknown)?);
+    Ok(Outcome::Done)
 }
 
 /// Puts mv_activity_t on the page.
