@@ -1,8 +1,8 @@
 """Daemons to ask: their sockets, and questions as function calls."""
 
+import logging
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -10,7 +10,8 @@ from typing import Any, Final, Self
 from kvmshim.control import address, protocol
 from kvmshim.control.protocol import Json, RequestError
 
-_TIMEOUT_SECONDS: Final = 10
+_LOG: Final = logging.getLogger(__name__)
+_TIMEOUT_SECONDS: Final = 5
 _LONGEST_ANSWER: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 
@@ -92,8 +93,18 @@ class Daemon:
 
 
 def daemons() -> Iterator[Daemon]:
-    """A connection to each daemon that lives; closed when the next one is asked for."""
+    """A connection to each daemon that lives; closed when the next one is asked for.
+
+    One that does not answer, a stopped one for instance, is left out with a warning.
+    """
     for path in address.sockets():
-        # One that has just ended, or was killed, is none.
-        with suppress(OSError), Daemon(path) as daemon:
-            yield daemon
+        try:
+            daemon = Daemon(path)
+        except TimeoutError:
+            _LOG.warning("%s: the daemon does not answer; is it stopped?", path)
+        except OSError:
+            # It has just ended, or was killed.
+            continue
+        else:
+            with daemon:
+                yield daemon

@@ -1,12 +1,15 @@
 """The VMs of all daemons, and the one that a person means."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from kvmshim.control.protocol import Json
 from kvmshim.observe.daemon import Daemon, ObserveError, daemons
 
-NOBODY = (
+_LOG: Final = logging.getLogger(__name__)
+NOBODY: Final = (
     "no kvmshim serves here for you; start one (`kvmshim run -- CMD`), or ask as its user or root"
 )
 
@@ -35,7 +38,11 @@ def all_vms() -> list[Vm]:
     found, served = [], False
     for daemon in daemons():
         served = True
-        found += [Vm(daemon.path, facts) for facts in daemon.ask("list")["vms"]]
+        try:
+            found += [Vm(daemon.path, facts) for facts in daemon.ask("list")["vms"]]
+        except ObserveError as error:
+            # The others' are worth a look all the same.
+            _LOG.warning("%s", error)
     if not served:
         raise ObserveError(NOBODY)
     return found

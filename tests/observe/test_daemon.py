@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from kvmshim.control import address
 from kvmshim.observe import daemon as daemon_module
-from kvmshim.observe.daemon import Daemon, ObserveError
+from kvmshim.observe.daemon import Daemon, ObserveError, daemons
 
 _GREETING = b'{"kvmshim":1,"pid":7,"label":"a stand-in"}\n'
-Says = Callable[[socket.socket], None]
+Says = Callable[[socket.socket], object]
 
 
 @contextmanager
@@ -118,3 +119,17 @@ def test_who_hangs_up_is_told_of(tmp_path: Path) -> None:
         pytest.raises(ObserveError, match="may have ended"),
     ):
         daemon.ask("list")
+
+
+def test_who_does_not_answer_is_left_out_of_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(daemon_module, "_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setenv(address.VARIABLE, str(tmp_path))
+    silent, done = tmp_path / "1.sock", threading.Event()
+    with stand_in(silent, lambda _: bool(done.wait())):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(tmp_path / "2.sock"))
+        assert list(daemons()) == []
+        done.set()
+    assert caplog.messages == [f"{silent}: the daemon does not answer; is it stopped?"]
