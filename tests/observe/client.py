@@ -16,6 +16,7 @@ from tests.machine import MMIO, Machine, Mode
 LOOP: Final = "mov eax, 0x1234\n out 0x10, al\n again: inc ecx\n jmp again"
 """It counts for ever, behind one port write."""
 HALT: Final = "out 0x10, al\n again: sti\n hlt\n jmp again"
+OUTS: Final = "again: out 0x10, al\n jmp again"
 READ: Final = "in al, 0x60\n hlt"
 EXITS: Final = f"""
     mov al, 0x5a
@@ -82,7 +83,21 @@ def _exits(system: System) -> None:
     threading.Thread(target=answer, daemon=True).start()
 
 
-KINDS: Final = {"loop": _loop, "halt": _halt, "read": _read, "exits": _exits}
+def _churn(system: System) -> None:
+    """VMs that come, leave a few times, and go."""
+
+    def come_and_go() -> None:
+        while True:
+            machine = Machine.of(system, controllers=True)
+            machine.load(OUTS, Mode.PROTECTED)
+            for _ in range(5):
+                machine.vcpu.run()
+            machine.vm.close()
+
+    threading.Thread(target=come_and_go, daemon=True).start()
+
+
+KINDS: Final = {"loop": _loop, "halt": _halt, "read": _read, "exits": _exits, "churn": _churn}
 
 
 def main() -> None:
