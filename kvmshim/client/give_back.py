@@ -13,9 +13,10 @@ from typing import Final
 from kvmshim.client import fds, inject
 from kvmshim.client.adopt import exchange, mapping_states, state_of
 from kvmshim.client.inject import Injection
-from kvmshim.client.maps import Mapping, parse_maps
+from kvmshim.client.maps import PAGE, Mapping, parse_maps
 from kvmshim.client.process import Process
 from kvmshim.client.shared import AdoptedFile, Origin
+from kvmshim.client.sparse import extents
 from kvmshim.errors import KvmError
 
 _CHUNK: Final = 1 << 20
@@ -50,13 +51,17 @@ def _file_offset(origin: Origin, part: Mapping) -> int:
 
 def _is_as_in_file(copy: AdoptedFile, origin: Origin, part: Mapping) -> bool:
     ours, theirs = part.offset, _file_offset(origin, part)
-    for done in range(0, part.size, _CHUNK):
-        size = min(_CHUNK, part.size - done)
-        written = os.pread(copy.kept.fd, size, ours + done)
-        # Behind the end of the file the mapping has zeros to the end of the page, and no pages.
-        read = os.pread(origin.file.fd, size, theirs + done)
-        if written != read.ljust(-(-len(read) // mmap.PAGESIZE) * mmap.PAGESIZE, b"\0"):
-            return False
+    if os.fstat(origin.file.fd).st_size <= theirs + part.size - PAGE:
+        return False  # the last page is behind its end
+    # Where both have holes both are zero.
+    for fd, shift in ((copy.kept.fd, 0), (origin.file.fd, ours - theirs)):
+        for start, size in list(extents(fd, ours - shift, ours - shift + part.size)):
+            for at in range(start + shift, start + shift + size, _CHUNK):
+                length = min(_CHUNK, start + shift + size - at)
+                written = os.pread(copy.kept.fd, length, at)
+                read = os.pread(origin.file.fd, length, at - ours + theirs)
+                if written != read.ljust(length, b"\0"):
+                    return False
     return True
 
 

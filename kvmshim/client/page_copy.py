@@ -14,9 +14,11 @@ from kvmshim.client import ptrace_ffi as ptrace
 from kvmshim.client.maps import PAGE, Mapping, own_runs, present_runs
 from kvmshim.client.process import Process
 from kvmshim.client.shared import Backing
+from kvmshim.client.sparse import extents
 
 _BUFFER: Final = 256 * PAGE
 _UNREADABLE: Final = frozenset({errno.EFAULT, errno.EIO})
+_NO_COPY: Final = frozenset({errno.EINVAL, errno.ESPIPE, errno.EOPNOTSUPP})
 _ANONYMOUS_HUGETLB: Final = "/anon_hugepage (deleted)"
 
 
@@ -51,17 +53,16 @@ class PageCopy:
 
     def _copy_file(self, file: Backing) -> bool:
         """False: nothing is copied, for the file is of a kind that the kernel cannot copy."""
-        done = 0
-        os.lseek(self._fd, self._part.start + self._shift, os.SEEK_SET)
+        begin = self._part.offset
+        shift = self._part.start + self._shift - begin
         try:
-            while done < self._part.size:
-                rest = self._part.size - done
-                count = os.sendfile(self._fd, file.fd, self._part.offset + done, rest)
-                if count == 0:
-                    break  # the mapping goes on behind the end of the file
-                done += count
+            for start, size in list(extents(file.fd, begin, begin + self._part.size)):
+                end = start + size
+                os.lseek(self._fd, start + shift, os.SEEK_SET)
+                while start < end and (count := os.sendfile(self._fd, file.fd, start, end - start)):
+                    start += count
         except OSError as error:
-            if error.errno != errno.EINVAL or done:
+            if error.errno not in _NO_COPY:
                 raise
             return False
         return True

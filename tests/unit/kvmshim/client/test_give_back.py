@@ -86,11 +86,39 @@ def test_what_is_left_of_a_copy_gives_way(puppet: Puppet, address: int) -> None:
     assert puppet.peek(address + PAGE) == 21
 
 
+def test_holes_of_a_file_take_no_memory(puppet: Puppet, address: int, image: Path) -> None:
+    with image.open("r+b") as file:
+        file.truncate(PAGE)
+        file.truncate(PAGES * PAGE)
+        file.seek(3 * PAGE)
+        file.write(FILL)
+    ranges = share(puppet, address, (PAGES - 1) * PAGE)
+    assert os.fstat(ranges[0].fd).st_blocks * 512 == PAGE
+    assert View(ranges).read(address + 2 * PAGE) == 21
+    del ranges
+    share_something_else(puppet)
+    assert not mapping_at(puppet, address).shared
+    assert [puppet.peek(address + page * PAGE) for page in range(4)] == [0, 0, 21, 0]
+
+
 def test_end_of_a_file_may_lie_in_the_mapping(puppet: Puppet, address: int, image: Path) -> None:
     os.truncate(image, 3 * PAGE + 8)
     ranges = share(puppet, address, 4 * PAGE)
     view = View(ranges)
     assert [view.read(address + at) for at in (0, 2 * PAGE, 2 * PAGE + 8)] == [21, 21, 0]
+
+
+@pytest.mark.parametrize(("size", "stays"), [(4 * PAGE + 8, False), (4 * PAGE, True)])
+def test_copy_of_a_file_that_was_cut_stays(
+    puppet: Puppet, address: int, image: Path, size: int, *, stays: bool
+) -> None:
+    """The last page of what is mapped begins at 4 * PAGE."""
+    os.truncate(image, 5 * PAGE if stays else size)
+    share(puppet, address, 4 * PAGE)
+    os.truncate(image, size)
+    share_something_else(puppet)
+    assert mapping_at(puppet, address).shared is stays
+    assert puppet.peek(address) == 21
 
 
 def test_copy_may_be_used_again(puppet: Puppet, address: int) -> None:
