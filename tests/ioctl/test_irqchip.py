@@ -14,6 +14,7 @@ from kvmshim.abi.structs_gen import (
     kvm_lapic_state,
     kvm_pit_config,
 )
+from tests.ioctl import apic
 from tests.kvm import System, refused
 from tests.machine import RAM_SIZE, Machine, Mode
 
@@ -27,6 +28,7 @@ INITIALIZE_PIC = """
     mov al, 1; out 0x21, al
     mov al, 0; out 0x21, al
 """
+IOAPIC = 0xFEC0_0000
 FOREVER = "again: hlt; jmp again"
 
 
@@ -67,6 +69,19 @@ def test_the_timer_ticks(machine: Machine) -> None:
         "mov al, 0x20; out 0x20, al; out 0x81, al; iret",
         vector=0x20,
     )
+    for _ in range(5):
+        assert machine.vcpu.port() == 0x81
+
+
+def test_a_tick_that_the_ioapic_did_not_take_holds_no_other_up(machine: Machine) -> None:
+    """The timer ticks while its pin is masked; it is unmasked after as long as the guest loops."""
+    machine.vm.ioctl(nr.KVM_CREATE_PIT2, kvm_pit_config())
+    start = "mov al, 0x34; out 0x43, al; mov al, 0xA9; out 0x40, al; mov al, 4; out 0x40, al;"
+    masked = "mov ecx, 500000; wait: dec ecx; jnz wait;"
+    unmask = f"mov dword ptr [{IOAPIC}], 0x10; mov dword ptr [{IOAPIC + 0x10}], {VECTOR};"
+    handler = f"{apic.write(apic.EOI, 0)} out 0x81, al; iretd"
+    apic.load(machine, start + masked + unmask, {VECTOR: handler})
+    assert machine.vcpu.port() == 0x80
     for _ in range(5):
         assert machine.vcpu.port() == 0x81
 

@@ -27,11 +27,12 @@ from tests.ioctl.apic import (
     write,
 )
 from tests.kvm import System, refused
-from tests.machine import Machine
+from tests.machine import Machine, Mode
 
 VECTOR = 0x41
 END = write(EOI, 0)
 EXT_INT = 0x700
+IOAPIC = 0xFEC0_0000
 
 
 @pytest.fixture
@@ -86,6 +87,23 @@ def test_a_window_for_the_clients_pic(split: Machine) -> None:
     split.vcpu.state.request_interrupt_window = 0
     split.vcpu.ioctl(nr.KVM_INTERRUPT, kvm_interrupt(irq=VECTOR))
     assert split.vcpu.port() == 0x81
+
+
+@pytest.mark.parametrize("port", [0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x40, 0x43, 0x61])
+def test_ports_of_the_clients_chips_leave(split: Machine, port: int) -> None:
+    split.load(f"mov edx, {port}; out dx, al; in al, dx; out 0x80, al", Mode.PROTECTED)
+    for direction in (kvm.KVM_EXIT_IO_OUT, kvm.KVM_EXIT_IO_IN):
+        assert split.vcpu.port() == port
+        assert split.vcpu.io.direction == direction
+    assert split.vcpu.port() == 0x80
+
+
+def test_registers_of_the_clients_ioapic_leave(split: Machine) -> None:
+    split.load(f"mov [{IOAPIC}], eax; mov eax, [{IOAPIC}]; out 0x80, al", Mode.PROTECTED)
+    for is_write in (1, 0):
+        assert split.vcpu.run() == kvm.KVM_EXIT_MMIO
+        assert (split.vcpu.mmio.phys_addr, split.vcpu.mmio.is_write) == (IOAPIC, is_write)
+    assert split.vcpu.port() == 0x80
 
 
 def test_the_chips_of_the_client_are_not_here(split: Machine) -> None:

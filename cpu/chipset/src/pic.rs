@@ -250,6 +250,13 @@ impl PicPair {
         raised
     }
 
+    /// Whether an input, 0 to 15, is masked.
+    #[must_use]
+    pub fn is_masked(&self, line: u8) -> bool {
+        let chip = if line < 8 { &self.master } else { &self.slave };
+        chip.imr >> (line & 7) & 1 != 0
+    }
+
     /// The INTR output to the processor.
     #[must_use]
     pub fn output(&self) -> bool {
@@ -287,6 +294,12 @@ impl PicPair {
     /// Lines whose service has ended since the last call, by bit.
     pub fn take_ended(&mut self) -> u16 {
         std::mem::take(&mut self.ended)
+    }
+
+    /// Whether a port is one of the pair's: 20H, 21H, A0H, A1H, 4D0H, 4D1H.
+    #[must_use]
+    pub fn has_port(port: u16) -> bool {
+        decode(port).is_some()
     }
 
     /// Reads port 20H, 21H, A0H, A1H, 4D0H or 4D1H; None for another.

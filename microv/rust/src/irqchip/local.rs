@@ -84,12 +84,25 @@ impl Local<'_> {
                 _ => Access::Done,
             };
         }
+        if !self.irqchip.has_ioapic_at(gpa) {
+            return Access::Elsewhere;
+        }
         let mut word = [0; 4];
         let len = bytes.len().min(4);
         word[..len].copy_from_slice(&bytes[..len]);
-        match self.irqchip.write_ioapic(self.vcpus, gpa, u32::from_le_bytes(word)) {
-            true => Access::Done,
-            false => Access::Elsewhere,
+        let value = u32::from_le_bytes(word);
+        self.may_unmask(|it| it.irqchip.write_ioapic(it.vcpus, gpa, value));
+        Access::Done
+    }
+
+    /// Does what may unmask inputs of the controllers, and tells the timer if one of its is.
+    fn may_unmask(&self, write: impl FnOnce(&Self)) {
+        let before = self.pit.map(|_| self.irqchip.open_inputs(GSI));
+        write(self);
+        if let (Some(pit), Some(before)) = (self.pit, before)
+            && self.irqchip.open_inputs(GSI) > before
+        {
+            pit.unmasked();
         }
     }
 
@@ -125,7 +138,8 @@ impl Local<'_> {
 
     /// Writes a port.
     pub fn write_port(&mut self, port: u16, bytes: &[u8]) -> Access {
-        if self.irqchip.write_pic(self.vcpus, port, bytes[0]) {
+        if self.irqchip.has_pic_at(port) {
+            self.may_unmask(|it| it.irqchip.write_pic(it.vcpus, port, bytes[0]));
             self.note_ended_inputs();
             return Access::Done;
         }

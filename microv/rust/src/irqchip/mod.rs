@@ -375,39 +375,69 @@ impl Irqchip {
         }
     }
 
-    /// Reads a register of the I/O APIC. None: the address is not its.
+    /// How many of the inputs that a line leads to are not masked.
+    #[must_use]
+    pub fn open_inputs(&self, gsi: u32) -> usize {
+        let is_open = |route: &&Route| match **route {
+            Route::Pic(input) => !self.pics().is_masked(input),
+            Route::Ioapic(pin) => {
+                let table = self.ioapic().redirtbl;
+                table.get(usize::from(pin)).is_some_and(|entry| !entry.masked())
+            }
+            Route::Msi { .. } => false,
+        };
+        self.routing().of(gsi).iter().filter(is_open).count()
+    }
+
+    /// Whether an I/O APIC is here and has this address.
+    #[must_use]
+    pub fn has_ioapic_at(&self, gpa: u64) -> bool {
+        self.model == Model::Full && offset_in(&lock(&self.ioapic).chip, gpa).is_some()
+    }
+
+    /// Whether the 8259A pair is here and has this port.
+    #[must_use]
+    pub fn has_pic_at(&self, port: u16) -> bool {
+        self.model == Model::Full && PicPair::has_port(port)
+    }
+
+    /// Reads a register of the I/O APIC. None: there is none at the address.
     pub fn read_ioapic(&self, gpa: u64) -> Option<u32> {
+        if !self.has_ioapic_at(gpa) {
+            return None;
+        }
         let ioapic = lock(&self.ioapic);
         let offset = offset_in(&ioapic.chip, gpa)?;
         Some(ioapic.chip.read(offset))
     }
 
-    /// Writes a register of the I/O APIC; false: the address is not its.
-    pub fn write_ioapic(&self, vcpus: &[Arc<Presence>], gpa: u64, value: u32) -> bool {
+    /// Writes a register of the I/O APIC, if the address is its.
+    pub fn write_ioapic(&self, vcpus: &[Arc<Presence>], gpa: u64, value: u32) {
         let mut ioapic = lock(&self.ioapic);
-        let Some(offset) = offset_in(&ioapic.chip, gpa) else { return false };
+        let Some(offset) = offset_in(&ioapic.chip, gpa) else { return };
         let sent = ioapic.chip.write(offset, value);
         drop(ioapic);
         if let Some(sent) = sent {
             self.send(vcpus, &self.message_of_pin(&sent));
         }
-        true
     }
 
-    /// Reads a port of the 8259A pair. None: the port is not its.
+    /// Reads a port of the 8259A pair. None: there is none at the port.
     pub fn read_pic(&self, vcpus: &[Arc<Presence>], port: u16) -> Option<u8> {
+        if !self.has_pic_at(port) {
+            return None;
+        }
         let mut pics = lock(&self.pics);
         let value = pics.pair.read_port(port);
         self.publish_pic_output(&pics, vcpus);
         value
     }
 
-    /// Writes a port of the 8259A pair; false: the port is not its.
-    pub fn write_pic(&self, vcpus: &[Arc<Presence>], port: u16, value: u8) -> bool {
+    /// Writes a port, if it is one of the 8259A pair's.
+    pub fn write_pic(&self, vcpus: &[Arc<Presence>], port: u16, value: u8) {
         let mut pics = lock(&self.pics);
-        let ours = pics.pair.write_port(port, value);
+        pics.pair.write_port(port, value);
         self.publish_pic_output(&pics, vcpus);
-        ours
     }
 }
 

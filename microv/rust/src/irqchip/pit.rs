@@ -75,9 +75,19 @@ impl PitTimer {
             return false;
         }
         let mut state = self.lock();
+        let loaded = state.chip.channels[0].load_time_ns;
         let ours = state.chip.write_port(port, value, now_ns());
+        if state.chip.channels[0].load_time_ns != loaded {
+            self.forget_ticks(&mut state);
+        }
         self.alarm.set(state.chip.next_tick());
         ours
+    }
+
+    /// An interrupt controller has unmasked [`GSI`]. A tick that it did not take has no end, so the
+    /// next one waits for none.
+    pub fn unmasked(&self) {
+        self.forget_ticks(&mut self.lock());
     }
 
     /// A copy of the registers.
@@ -90,8 +100,7 @@ impl PitTimer {
         let mut state = self.lock();
         state.chip = chip;
         state.chip.restart(now_ns());
-        state.owed = 0;
-        self.in_service.store(false, Ordering::Relaxed);
+        self.forget_ticks(&mut state);
         self.alarm.set(state.chip.next_tick());
     }
 
@@ -99,6 +108,11 @@ impl PitTimer {
     pub fn set_reinject(&self, reinject: bool) {
         let mut state = self.lock();
         state.reinject = reinject;
+        self.forget_ticks(&mut state);
+    }
+
+    /// None is owed, and none has to end before the next is raised.
+    fn forget_ticks(&self, state: &mut State) {
         state.owed = 0;
         self.in_service.store(false, Ordering::Relaxed);
     }
@@ -181,6 +195,18 @@ mod tests {
         }
         assert!(pulses.try_recv().is_err());
         pit.end_of_interrupt();
+        pulses.recv().unwrap();
+    }
+
+    #[test]
+    fn ticks_that_a_masked_input_did_not_take_hold_nothing_up() {
+        let (pit, pulses) = ticking();
+        pulses.recv().unwrap();
+        pit.unmasked();
+        pulses.recv().unwrap();
+        for byte in [0xA9, 0x04] {
+            assert!(pit.write_port(0x40, byte));
+        }
         pulses.recv().unwrap();
     }
 
