@@ -9,7 +9,16 @@ from tests.server import ROOT
 SOURCES: Final = ROOT / "tests" / "clients"
 BINARIES: Final = ROOT / "build" / "clients"
 
-NAMES: Final = ["demo", "protected", "longmode", "threads", "signal", "foreign_writer"]
+NAMES: Final = [
+    "demo",
+    "protected",
+    "longmode",
+    "threads",
+    "signal",
+    "foreign_writer",
+    "firecracker",
+    "cloud_hypervisor",
+]
 LINKAGES: Final = ["", "-static"]
 ENVIRONMENT: Final = os.environ | {"KVMSHIM_EXPECT": "1"}
 """Makes a program refuse every device but kvmshim's."""
