@@ -66,12 +66,14 @@ static uint8_t *map_memory(enum memory kind, size_t size)
 	if (kind != PRIVATE) {
 		flags = MAP_SHARED;
 		file = memfd_create("guest", MFD_CLOEXEC | (kind == LARGE ? MFD_HUGETLB : 0));
+		if (kind == LARGE && file < 0)
+			return map_memory(SHARED, size); /* the host knows no large pages */
 		CHECK(file >= 0 && ftruncate(file, size) == 0);
 	}
 	void *memory = mmap(NULL, size, protection, flags, file, 0);
 	CHECK(file < 0 || close(file) == 0);
 	if (kind == LARGE && memory == MAP_FAILED)
-		return map_memory(SHARED, size); /* the host has no large pages to spare */
+		return map_memory(SHARED, size); /* or has none to spare */
 	CHECK(memory != MAP_FAILED);
 	return memory;
 }
@@ -295,7 +297,7 @@ static void serve_step(struct machine *machine)
 	if (step == STEP_LEVEL)
 		CHECK(write(machine->line, &(uint64_t){ 1 }, 8) == 8);
 	if (step == STEP_NMI)
-		CHECK(ioctl(machine->vcpu.fd, KVM_NMI) == 0);
+		CHECK(ioctl(machine->vcpu.fd, KVM_NMI, 0) == 0);
 	if (step == STEP_PLUG)
 		plug_memory(machine);
 	machine->step = 0;
@@ -312,7 +314,7 @@ static void pause_vcpu(struct machine *machine)
 {
 	while (pthread_tryjoin_np(machine->processor, NULL) == EBUSY) {
 		pthread_kill(machine->processor, SIGRTMIN);
-		sched_yield();
+		usleep(10000);
 	}
 }
 
@@ -414,7 +416,7 @@ int main(int argc, char **argv)
 	CHECK(sigaction(SIGRTMIN, &action, NULL) == 0);
 
 	int kvm = kvm_open(argc, argv);
-	CHECK(ioctl(kvm, KVM_GET_API_VERSION) == KVM_API_VERSION);
+	CHECK(ioctl(kvm, KVM_GET_API_VERSION, 0) == KVM_API_VERSION);
 	boot_check_capabilities(kvm, wanted, sizeof wanted / sizeof *wanted);
 	for (enum memory kind = PRIVATE; kind <= LARGE; kind++)
 		live(kvm, kind);

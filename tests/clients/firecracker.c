@@ -135,7 +135,7 @@ static void create(struct machine *machine, int kvm, int snapshot)
 	machine->stopping = 0;
 	machine->vm = vm_create(kvm);
 	CHECK(ioctl(machine->vm, KVM_SET_TSS_ADDR, 0xfffbd000) == 0);
-	CHECK(ioctl(machine->vm, KVM_CREATE_IRQCHIP) == 0);
+	CHECK(ioctl(machine->vm, KVM_CREATE_IRQCHIP, 0) == 0);
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	CHECK(ioctl(machine->vm, KVM_CREATE_PIT2, &pit) == 0);
 
@@ -237,7 +237,7 @@ static void *run_vcpu(void *argument)
 		}
 	}
 	/* Without a clock of KVM's in the guest there is nothing to tell it. */
-	CHECK(ioctl(it->vcpu.fd, KVM_KVMCLOCK_CTRL) == 0 || errno == EINVAL);
+	CHECK(ioctl(it->vcpu.fd, KVM_KVMCLOCK_CTRL, 0) == 0 || errno == EINVAL);
 	state_save_vcpu(&it->vcpu, &it->state);
 	return NULL;
 }
@@ -365,7 +365,7 @@ int main(int argc, char **argv)
 	CHECK(sigaction(SIGRTMIN, &action, NULL) == 0);
 
 	int kvm = kvm_open(argc, argv);
-	CHECK(ioctl(kvm, KVM_GET_API_VERSION) == KVM_API_VERSION);
+	CHECK(ioctl(kvm, KVM_GET_API_VERSION, 0) == KVM_API_VERSION);
 	boot_check_capabilities(kvm, wanted, sizeof wanted / sizeof *wanted);
 	ask_for_tile_data();
 	live(kvm, 1);

@@ -26,7 +26,7 @@ void state_save_vcpu(const struct vcpu *vcpu, struct vcpu_state *state)
 	CHECK(ioctl(fd, KVM_GET_XCRS, &state->xcrs) == 0);
 	CHECK(ioctl(fd, KVM_GET_DEBUGREGS, &state->debugregs) == 0);
 	CHECK(ioctl(fd, KVM_GET_LAPIC, &state->lapic) == 0);
-	state->tsc_khz = ioctl(fd, KVM_GET_TSC_KHZ);
+	state->tsc_khz = ioctl(fd, KVM_GET_TSC_KHZ, 0);
 	CHECK(state->tsc_khz > 0);
 	state->cpuid.head.nent = STATE_MAX_CPUID;
 	CHECK(ioctl(fd, KVM_GET_CPUID2, &state->cpuid) == 0);

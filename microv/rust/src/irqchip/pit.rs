@@ -29,6 +29,9 @@ pub struct PitTimer {
     /// interrupts are many, and few are of ticks.
     in_service: AtomicBool,
     alarm: Arc<Alarm>,
+    /// Locked for a pulse: of two at once the line would rise but once, and the tick of the other
+    /// would have no end.
+    pulsing: Mutex<()>,
     pulse: Box<dyn Fn() + Send + Sync>,
     /// Has port 61H.
     speaker: bool,
@@ -55,6 +58,7 @@ impl PitTimer {
                 state: Mutex::new(state),
                 in_service: AtomicBool::new(false),
                 alarm: Alarm::new(tick),
+                pulsing: Mutex::default(),
                 pulse: Box::new(pulse),
                 speaker,
             }
@@ -124,7 +128,7 @@ impl PitTimer {
         if !state.reinject {
             drop(state);
             if ticks > 0 {
-                (self.pulse)();
+                self.raise();
             }
             return;
         }
@@ -151,6 +155,11 @@ impl PitTimer {
         state.owed -= 1;
         self.in_service.store(state.reinject, Ordering::Release);
         drop(state);
+        self.raise();
+    }
+
+    fn raise(&self) {
+        let _alone = self.pulsing.lock().unwrap_or_else(PoisonError::into_inner);
         (self.pulse)();
     }
 
@@ -162,6 +171,7 @@ impl PitTimer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::{self, Receiver};
 
     /// Channel 0 as a rate generator of about 1 kHz.
@@ -208,6 +218,28 @@ mod tests {
             assert!(pit.write_port(0x40, byte));
         }
         pulses.recv().unwrap();
+    }
+
+    #[test]
+    fn pulses_do_not_overlap() {
+        let high = Arc::new(AtomicBool::new(false));
+        let line = Arc::clone(&high);
+        let pit = PitTimer::new(true, move || {
+            assert!(!line.swap(true, Ordering::SeqCst));
+            std::thread::yield_now();
+            line.store(false, Ordering::SeqCst);
+        });
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        pit.lock().owed += 1;
+                        pit.end_of_interrupt();
+                    }
+                });
+            }
+        });
+        assert!(!high.load(Ordering::SeqCst));
     }
 
     #[test]
