@@ -59,6 +59,10 @@ test-smp: build ## 64 vCPUs and the memory ordering of two, SMP_ROUNDS times as 
 	LITMUS_LAPS=$(SMP_ROUNDS) cargo test --release --quiet --package cpu-engine \
 		--test memory_order -- --test-threads=1
 
+.PHONY: soak
+soak: build clients ## VMMs for long: 1 000 sandboxes of hyperlight, SIGKILL at 50 moments of a boot
+	KVMSHIM_SANDBOXES=1000 KVMSHIM_BOOT_KILLS=50 pytest -q -s tests/vmms
+
 .PHONY: kvm-ioctls
 kvm-ioctls: build ## The kvm-ioctls crate's own tests against `kvmshim run`
 	python -m tools.kvm_ioctls

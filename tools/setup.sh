@@ -22,6 +22,7 @@ need pkg-config sh -c 'command -v pkg-config'
 need python3-dev "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'
 need python3-venv "$python" -c 'import ensurepip, venv'
 need user-mode-linux sh -c 'command -v linux.uml'
+need strace sh -c 'command -v strace'
 need crun sh -c 'command -v crun'
 
 if ((${#missing[@]})); then

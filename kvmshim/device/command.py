@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from kvmshim.device.fork_ffi import fork_for_us
+
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 """Exit statuses of a command that cannot be executed, as shells have them."""
@@ -24,7 +26,7 @@ class Command:
     def __init__(self, argv: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
         """Fork. `prepare` is called in the child, last before exec."""
         start, self._start = os.pipe2(os.O_CLOEXEC)
-        self.pid = os.fork()
+        self.pid = fork_for_us()
         if self.pid == 0:
             os.close(self._start)
             _become(argv, prepare, start)
