@@ -84,6 +84,12 @@ SELFTESTS ?=
 selftests: build ## The KVM selftests of Linux 6.1: SELFTESTS='--tier 1 cpuid' (see docs/selftests.md)
 	python -m tools.selftests $(SELFTESTS)
 
+GUESTS ?=
+
+.PHONY: guests
+guests: build ## Real systems under real VMMs: GUESTS='--jobs 2 q35' (see docs/guests.md)
+	python -m tools.guests $(GUESTS)
+
 CASES ?= 1000000
 ORACLE ?=
 

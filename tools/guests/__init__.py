@@ -1,0 +1,1 @@
+"""Real guests under real virtual machine monitors, on kvmshim."""

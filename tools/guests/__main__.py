@@ -1,0 +1,91 @@
+"""`make guests`: boots real systems under real virtual machine monitors, on kvmshim.
+
+The exit status is 1 when one does not do what it should.
+"""
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from rich.console import Console
+
+from tools.guests import catalogue, packages, table
+from tools.guests.catalogue import Case
+from tools.guests.files import Files
+from tools.guests.run import Outcome, Verdict, run
+
+_GENERATED = "<!-- What follows is written by `python -m tools.guests --document FILE`. -->\n"
+_WIDTH = 140
+
+
+def main() -> int:
+    """Prepares, boots, prints."""
+    arguments = _parser().parse_args()
+    cases = _chosen(arguments)
+    try:
+        files = Files.made()
+    except packages.Unavailable as unavailable:
+        print(unavailable, file=sys.stderr)
+        return 2
+    outcomes = []
+    for outcome in _outcomes(cases, files, arguments.jobs):
+        print(table.line(outcome), flush=True)
+        outcomes.append(outcome)
+    outcomes.sort(key=lambda outcome: cases.index(outcome.case))
+    Console(soft_wrap=True, width=_WIDTH).print(table.terminal(outcomes))
+    if arguments.document:
+        _document(arguments.document, outcomes)
+    print(table.summary(outcomes))
+    return 1 if any(outcome.verdict is Verdict.FAIL for outcome in outcomes) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.guests", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only guests with one of these in their name")
+    parser.add_argument("--vmm", action="append", help="only guests of this VMM")
+    parser.add_argument("--ci", action="store_true", help="only those that the gate runs")
+    parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
+    parser.add_argument("--document", type=Path, help="write the table to the end of this file")
+    return parser
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Case]:
+    return [
+        case
+        for case in catalogue.load()
+        if (not arguments.vmm or case.vmm in arguments.vmm)
+        and (case.ci or not arguments.ci)
+        and (not arguments.names or any(name in case.name for name in arguments.names))
+    ]
+
+
+def _outcomes(cases: list[Case], files: Files, jobs: int) -> Iterator[Outcome]:
+    """As they come."""
+    logs = packages.BUILD / "logs"
+    logs.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in as_completed([pool.submit(run, case, files, logs) for case in cases]):
+            yield future.result()
+
+
+def _document(path: Path, outcomes: list[Outcome]) -> None:
+    written = path.read_text().partition(_GENERATED)[0]
+    said = (
+        f"{time.strftime('%Y-%m-%d')}, {_processor()}, Linux {platform.release()},"
+        f" {packages.versions()} in the guests: {table.summary(outcomes).partition(': ')[2]}."
+    )
+    path.write_text(f"{written}{_GENERATED}\n{said}\n\n{table.markdown(outcomes)}")
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return f"{len(models)} x {models[0]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The virtual machine monitors that guests are run under: a module each."""
