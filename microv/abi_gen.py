@@ -867,6 +867,11 @@ class mv_vs_stats_t(ctypes.LittleEndianStructure):
         ("noted_exits", ctypes.c_uint64),
         ("left", ctypes.c_uint64),
         ("instructions", ctypes.c_uint64),
+        ("page_faults", ctypes.c_uint64),
+        ("wakeups", ctypes.c_uint64),
+        ("hlt_wait_ns", ctypes.c_uint64),
+        ("asleep", ctypes.c_uint64),
+        ("preemptions", ctypes.c_uint64),
     )
     exits: int
     io_exits: int
@@ -886,9 +891,14 @@ class mv_vs_stats_t(ctypes.LittleEndianStructure):
     noted_exits: int
     left: int
     instructions: int
+    page_faults: int
+    wakeups: int
+    hlt_wait_ns: int
+    asleep: int
+    preemptions: int
 
 
-assert ctypes.sizeof(mv_vs_stats_t) == 0x90
+assert ctypes.sizeof(mv_vs_stats_t) == 0xB8
 
 
 class mv_debug_t(ctypes.LittleEndianStructure):

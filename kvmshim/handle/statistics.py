@@ -5,7 +5,7 @@ these only the ones are there that mean something for a processor in software.
 """
 
 import struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.structs_gen import kvm_stats_desc, kvm_stats_header
@@ -20,15 +20,25 @@ _NAME_SIZE: Final = 48
 """KVM_STATS_NAME_SIZE of `linux/kvm_host.h`."""
 _VALUE_SIZE: Final = 8
 
-_COUNT: Final = kvm.KVM_STATS_TYPE_CUMULATIVE
-_INSTANT: Final = kvm.KVM_STATS_TYPE_INSTANT
+_COUNT: Final = (kvm.KVM_STATS_TYPE_CUMULATIVE, 0)
+"""Flags and decimal exponent."""
+_NANOSECONDS: Final = (kvm.KVM_STATS_TYPE_CUMULATIVE | kvm.KVM_STATS_UNIT_SECONDS, -9)
+_INSTANT: Final = (kvm.KVM_STATS_TYPE_INSTANT, 0)
+_INSTANT_FLAG: Final = (kvm.KVM_STATS_TYPE_INSTANT | kvm.KVM_STATS_UNIT_BOOLEAN, 0)
 
-_VM: Final = (
+_Row: TypeAlias = tuple[str, tuple[int, int]]
+
+_VM: Final[tuple[_Row, ...]] = (
     ("remote_tlb_flush", _COUNT),
     ("remote_tlb_flush_requests", _COUNT),
     ("pages_4k", _INSTANT),
 )
-_VCPU: Final = (
+_VCPU: Final[tuple[_Row, ...]] = (
+    ("halt_wakeup", _COUNT),
+    ("halt_wait_ns", _NANOSECONDS),
+    ("blocking", _INSTANT_FLAG),
+    ("pf_guest", _COUNT),
+    ("tlb_flush", _COUNT),
     ("exits", _COUNT),
     ("io_exits", _COUNT),
     ("mmio_exits", _COUNT),
@@ -36,9 +46,10 @@ _VCPU: Final = (
     ("irq_window_exits", _COUNT),
     ("halt_exits", _COUNT),
     ("insn_emulation_fail", _COUNT),
+    ("hypercalls", _COUNT),
     ("irq_injections", _COUNT),
     ("nmi_injections", _COUNT),
-    ("tlb_flush", _COUNT),
+    ("preemption_reported", _COUNT),
 )
 
 
@@ -70,6 +81,11 @@ def _of_vm(vm: Vm) -> tuple[int, ...]:
 def _of_vcpu(vcpu: Vcpu) -> tuple[int, ...]:
     stats = vs_op.stats_get(vcpu.vsid)
     return (
+        stats.wakeups,
+        stats.hlt_wait_ns,
+        stats.asleep,
+        stats.page_faults,
+        stats.flushes,
         stats.exits,
         stats.io_exits,
         stats.mmio_exits,
@@ -77,16 +93,18 @@ def _of_vcpu(vcpu: Vcpu) -> tuple[int, ...]:
         stats.interrupt_window_exits,
         stats.hlt_exits,
         stats.unknown_exits,
+        stats.hypercall_exits,
         stats.interrupts,
         stats.nmis,
-        stats.flushes,
+        stats.preemptions,
     )
 
 
-def _file(name: str, rows: tuple[tuple[str, int], ...], values: tuple[int, ...]) -> bytes:
+def _file(name: str, rows: tuple[_Row, ...], values: tuple[int, ...]) -> bytes:
     descriptors = b"".join(
-        bytes(kvm_stats_desc(flags=kind, size=1, offset=number * _VALUE_SIZE)) + _name(statistic)
-        for number, (statistic, kind) in enumerate(rows)
+        bytes(kvm_stats_desc(flags=flags, exponent=exponent, size=1, offset=number * _VALUE_SIZE))
+        + _name(statistic)
+        for number, (statistic, (flags, exponent)) in enumerate(rows)
     )
     # Every part is a multiple of 8 bytes.
     id_offset = len(bytes(kvm_stats_header()))

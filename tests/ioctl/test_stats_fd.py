@@ -10,13 +10,27 @@ from contextlib import contextmanager
 import pytest
 
 from kvmshim.abi import constants_gen as kvm
-from kvmshim.abi.ioctls_gen import KVM_GET_STATS_FD
-from kvmshim.abi.structs_gen import kvm_stats_desc, kvm_stats_header
+from kvmshim.abi.ioctls_gen import KVM_GET_STATS_FD, KVM_SET_VCPU_EVENTS
+from kvmshim.abi.structs_gen import (
+    kvm_events_exception,
+    kvm_stats_desc,
+    kvm_stats_header,
+    kvm_vcpu_events,
+)
+from tests.ioctl.test_hypercalls import Caller
 from tests.kvm import Descriptor, System, Vcpu, Vm, refused
 from tests.machine import Machine, Mode
 
 HEADER = len(bytes(kvm_stats_header()))
 DESCRIPTOR = len(bytes(kvm_stats_desc()))
+
+TYPE, UNIT = 0xF, 0xF0
+"""Fields of a descriptor's flags."""
+
+GP, PF = 13, 14
+
+STEP_OVER = "add rsp, 8; add qword ptr [rsp], 2; iretq"
+"""A handler of a fault with an error code, at an instruction of two bytes."""
 
 LEAVES = """
     out 0x10, al
@@ -56,6 +70,11 @@ class Statistics(Descriptor):
             name: struct.unpack("<Q", os.pread(self.fd, 8, start + row.offset))[0]
             for name, row in self.descriptors().items()
         }
+
+
+def changed(statistics: Statistics) -> dict[str, int]:
+    """Those that are not 0."""
+    return {name: value for name, value in statistics.values().items() if value}
 
 
 def text(raw: bytes) -> str:
@@ -103,8 +122,9 @@ def test_each_statistic_has_a_value_of_its_own(opened: Statistics) -> None:
     assert sorted(row.offset for row in rows.values()) == list(range(0, 8 * len(rows), 8))
     for row in rows.values():
         assert row.size == 1
-        assert row.exponent == 0
-        assert row.flags in (kvm.KVM_STATS_TYPE_CUMULATIVE, kvm.KVM_STATS_TYPE_INSTANT)
+        seconds = row.flags & UNIT == kvm.KVM_STATS_UNIT_SECONDS
+        assert row.exponent == (-9 if seconds else 0)
+        assert row.flags & TYPE in (kvm.KVM_STATS_TYPE_CUMULATIVE, kvm.KVM_STATS_TYPE_INSTANT)
 
 
 def test_names_begin_with_kvm_and_the_process(machine: Machine) -> None:
@@ -137,13 +157,7 @@ def test_exits_are_counted(machine: Machine) -> None:
         assert set(made.values().values()) == {0}
         for _ in range(4):
             machine.vcpu.run()
-        values = made.values()
-    assert {name: value for name, value in values.items() if value} == {
-        "exits": 4,
-        "io_exits": 2,
-        "mmio_exits": 1,
-        "halt_exits": 1,
-    }
+        assert changed(made) == {"exits": 4, "io_exits": 2, "mmio_exits": 1, "halt_exits": 1}
 
 
 def test_immediate_exits_leave_no_guest(machine: Machine) -> None:
@@ -153,6 +167,43 @@ def test_immediate_exits_leave_no_guest(machine: Machine) -> None:
         with refused(errno.EINTR):
             machine.vcpu.run()
         assert made.values()["exits"] == 0
+
+
+def test_times_and_flags_have_their_units(machine: Machine) -> None:
+    with statistics(machine.vcpu) as made:
+        rows = {name: (row.flags, row.exponent) for name, row in made.descriptors().items()}
+    time = kvm.KVM_STATS_TYPE_CUMULATIVE | kvm.KVM_STATS_UNIT_SECONDS
+    assert rows["halt_wait_ns"] == (time, -9)
+    assert rows["blocking"] == (kvm.KVM_STATS_TYPE_INSTANT | kvm.KVM_STATS_UNIT_BOOLEAN, 0)
+    for name in ("halt_wakeup", "pf_guest", "hypercalls", "preemption_reported"):
+        assert rows[name] == (kvm.KVM_STATS_TYPE_CUMULATIVE, 0)
+
+
+def test_hypercalls_are_counted(system: System) -> None:
+    call = Caller(system)
+    with statistics(call.machine.vcpu) as made:
+        for _ in range(3):
+            call(0)
+        assert changed(made) == {"exits": 6, "io_exits": 3, "hypercalls": 3}
+
+
+def test_page_faults_of_the_guest_are_counted(machine: Machine) -> None:
+    machine.load("mov rbx, 0x7FFFFFFFF000; mov al, [rbx]; mov al, [rbx]; hlt", Mode.LONG)
+    machine.handle(PF, STEP_OVER, Mode.LONG)
+    with statistics(machine.vcpu) as made:
+        assert machine.vcpu.run() == kvm.KVM_EXIT_HLT
+        assert changed(made) == {"exits": 1, "halt_exits": 1, "pf_guest": 2}
+
+
+def test_page_faults_of_the_client_and_other_faults_are_not(machine: Machine) -> None:
+    machine.load("mov rbx, 1 << 63; mov al, [rbx]; hlt", Mode.LONG)
+    machine.handle(GP, STEP_OVER, Mode.LONG)
+    machine.handle(PF, "add rsp, 8; iretq", Mode.LONG)
+    injected = kvm_events_exception(injected=1, nr=PF, has_error_code=1)
+    machine.vcpu.ioctl(KVM_SET_VCPU_EVENTS, kvm_vcpu_events(exception=injected))
+    with statistics(machine.vcpu) as made:
+        assert machine.vcpu.run() == kvm.KVM_EXIT_HLT
+        assert changed(made) == {"exits": 1, "halt_exits": 1}
 
 
 def test_pages_and_flushes_of_a_vm_are_counted(machine: Machine) -> None:

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cpu_interp::Executed;
+use cpu_interp::{Executed, Interp};
 
 use crate::Exit;
 
@@ -54,11 +54,13 @@ const NUMBER: usize = Count::Flushes as usize + 1;
 pub struct Counters {
     counts: [AtomicU64; NUMBER],
     executed: Arc<Executed>,
+    page_faults: Arc<AtomicU64>,
 }
 
 impl Counters {
-    pub(crate) fn new(executed: Arc<Executed>) -> Counters {
-        Counters { counts: Default::default(), executed }
+    pub(crate) fn new(cpu: &Interp) -> Counters {
+        let page_faults = Arc::clone(&cpu.cpu.page_faults);
+        Counters { counts: Default::default(), executed: cpu.executed(), page_faults }
     }
 
     /// How often it has happened.
@@ -71,6 +73,12 @@ impl Counters {
     #[must_use]
     pub fn instructions(&self) -> u64 {
         self.executed.get()
+    }
+
+    /// Page faults that the guest has caused.
+    #[must_use]
+    pub fn page_faults(&self) -> u64 {
+        self.page_faults.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, count: Count) {

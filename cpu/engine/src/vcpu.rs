@@ -37,7 +37,7 @@ impl Vcpu {
         let interp = Interp::new(Cpu::new(mem, cpuid, tsc));
         Vcpu {
             trace: Arc::default(),
-            counters: Arc::new(Counters::new(interp.executed())),
+            counters: Arc::new(Counters::new(&interp)),
             interp,
             kick,
             queue: Queue::default(),

@@ -1,7 +1,7 @@
 //! One processor: registers, derived mode, memory, and what it asks of the outside.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use cpu_defs::{CpuidEntry, Gpr, SegReg, cpuid_bit, rflags};
 use cpu_host::FpuState;
@@ -113,6 +113,9 @@ pub struct Cpu {
     pub request: Option<Request>,
     /// An interrupt waits for RFLAGS.IF, so a change of it needs attention.
     pub watch_interrupt_flag: bool,
+    /// Page faults of the guest, those included that became another exception. The processor's own
+    /// thread counts; any thread may read.
+    pub page_faults: Arc<AtomicU64>,
     /// Moves on when cached code positions may be wrong: a change of translation, another
     /// processor's stores, overwritten code.
     pub epoch: u32,
@@ -161,6 +164,7 @@ impl Cpu {
             attention_rip: 0,
             request: None,
             watch_interrupt_flag: false,
+            page_faults: Arc::default(),
             epoch: 0,
             code_is_void: false,
             inhibit_trap: false,

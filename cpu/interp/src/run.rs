@@ -196,7 +196,7 @@ impl Interp {
                 cpu.request = None;
                 cpu.memory.mmio.forget_reads();
                 cpu.ports.clear();
-                match cpu.offer_to_host(exception).and_then(|()| cpu.deliver_exception(exception)) {
+                match cpu.offer_to_host(exception).and_then(|()| cpu.deliver_fault(exception)) {
                     Ok(()) => return self.after_attention(),
                     Err(stop) => stop,
                 }

@@ -98,7 +98,8 @@ impl Processor<'_> {
     /// Sleeps while the processor is halted or waits to be started. Some: it was asked to leave, or
     /// `window` and it could take an interrupt of the root's.
     fn wait(&mut self, window: bool) -> Option<Exit> {
-        let mut slept = false;
+        let presence = self.beside.local.presence;
+        let mut slept = None;
         loop {
             self.take_signals();
             let halted = match *self.mp_state {
@@ -114,7 +115,7 @@ impl Processor<'_> {
             };
             match halted {
                 Halted::Woken => {
-                    if slept {
+                    if slept.is_some() {
                         self.paravirt.end_preemption(self.vcpu);
                     }
                     return None;
@@ -126,8 +127,11 @@ impl Processor<'_> {
                     return Some(Exit::InterruptWindow);
                 }
                 Halted::Asleep => {
-                    self.paravirt.begin_preemption();
-                    slept = true;
+                    if self.paravirt.begin_preemption() {
+                        presence.sleep_counts.add_preemption();
+                    }
+                    let halted = *self.mp_state == MpState::Wait;
+                    slept.get_or_insert_with(|| presence.sleep_counts.begin(halted));
                     self.sleep();
                 }
             }

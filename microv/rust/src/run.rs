@@ -66,8 +66,9 @@ pub fn run(call: &Call) -> OpResult {
     if let Some(Stopped::Exit(Exit::Interrupted)) = stopped
         && state.vcpu.pending().is_none()
         && !input.has(abi::MV_RUN_FLAG_COMPLETE_ONLY)
+        && state.paravirt.begin_preemption()
     {
-        state.paravirt.begin_preemption();
+        vs.presence.sleep_counts.add_preemption();
     }
     state.written.append(&mut cpu_mem::take_noted());
     page.write(0, &summary(&vs, &state));

@@ -3,6 +3,8 @@
 //! SDM volume 3, "Interrupt and Exception Handling"; the real-mode table is in volume 3, "8086
 //! Emulation". A delivery that faults has changed nothing but CR2.
 
+use std::sync::atomic::Ordering;
+
 use cpu_defs::{Exception, SegReg, attrib, attrib::system_type, dr6, dr7, rflags, vector};
 use iced_x86::{Instruction, Mnemonic};
 
@@ -106,7 +108,7 @@ impl Cpu {
         // Another processor may have written code before it sent the interrupt.
         self.epoch = self.epoch.wrapping_add(1);
         match self.deliver(Exception::plain(vector), EventKind::External) {
-            Err(Stop::Fault(exception)) => self.deliver_exception(exception),
+            Err(Stop::Fault(exception)) => self.deliver_fault(exception),
             other => self.without_devices(other),
         }
     }
@@ -122,7 +124,7 @@ impl Cpu {
             cpu.deliver(Exception::plain(vector), EventKind::Software)
         });
         match outcome {
-            Err(Stop::Fault(exception)) => self.deliver_exception(exception),
+            Err(Stop::Fault(exception)) => self.deliver_fault(exception),
             other => self.without_devices(other),
         }
     }
@@ -142,6 +144,21 @@ impl Cpu {
         self.deliver_interrupt(vector::NMI)
     }
 
+    /// Delivers an exception that the guest has just caused.
+    ///
+    /// # Errors
+    /// As [`Self::deliver_interrupt`].
+    pub(crate) fn deliver_fault(&mut self, exception: Exception) -> Done {
+        self.count_fault(exception);
+        self.deliver_exception(exception)
+    }
+
+    fn count_fault(&self, exception: Exception) {
+        if exception.vector == vector::PF {
+            self.page_faults.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Delivers an exception; a second fault becomes a double fault where the classes say so.
     ///
     /// # Errors
@@ -152,6 +169,7 @@ impl Cpu {
         loop {
             match self.deliver(current, EventKind::Exception) {
                 Err(Stop::Fault(second)) => {
+                    self.count_fault(second);
                     self.apply_payload(second);
                     if current.vector == vector::DF {
                         return Err(Stop::Shutdown);

@@ -13,7 +13,7 @@ super::define::layouts! {
     }
 
     /// Counts since the VS was created.
-    mv_vs_stats_t, size 0x90 {
+    mv_vs_stats_t, size 0xB8 {
         /// Exits of any kind, also those that are answered without the caller of run.
         0x00 exits: u64,
         /// Port accesses.
@@ -51,5 +51,15 @@ super::define::layouts! {
         /// Instructions that ran to their end; a string instruction counts each time that it is
         /// interrupted.
         0x88 instructions: u64,
+        /// Page faults that the guest has caused.
+        0x90 page_faults: u64,
+        /// Notifications that found the VS asleep in HLT, or waiting for its start.
+        0x98 wakeups: u64,
+        /// Nanoseconds that it has slept in HLT, as of the last time that it woke up or left.
+        0xA0 hlt_wait_ns: u64,
+        /// 1 while it sleeps in HLT or waits for its start, otherwise 0.
+        0xA8 asleep: u64,
+        /// Times that the guest's other VSs were told that it does not execute (MSR_KVM_STEAL_TIME).
+        0xB0 preemptions: u64,
     }
 }

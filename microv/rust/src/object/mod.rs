@@ -11,6 +11,7 @@ pub mod pool;
 pub mod pp;
 pub mod presence;
 pub mod questions;
+pub mod sleep_counts;
 pub mod vm;
 pub mod vp;
 pub mod vs;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use cpu_engine::Kick;
 
+use super::sleep_counts::SleepCounts;
 use crate::irqchip::port::LapicPort;
 
 /// What other threads see and ask of a vCPU.
@@ -24,6 +25,8 @@ pub struct Presence {
     pub tsc_khz: AtomicU32,
     /// MV_ACTIVITY_* of a vCPU in run.
     pub activity: AtomicU64,
+    /// How often and how long it has slept.
+    pub sleep_counts: SleepCounts,
     present: AtomicBool,
     /// The vCPU's thread waits for a notification, or is about to. Set and taken behind `bed`; looked
     /// at without, so that whoever notifies a vCPU that executes takes no lock.
@@ -45,7 +48,9 @@ impl Presence {
     /// block end, and wakes up if it sleeps.
     pub fn notify(&self) {
         self.kick.look();
-        self.wake();
+        if self.wake() {
+            self.sleep_counts.add_wakeup();
+        }
     }
 
     /// Ends the vCPU's HLT, or its next one, whatever interrupts do.
@@ -89,21 +94,24 @@ impl Presence {
     }
 
     /// After a request: either the sleeper sees that, or its sleep is seen here, as both are
-    /// sequentially consistent.
-    fn wake(&self) {
+    /// sequentially consistent. Whether it slept.
+    fn wake(&self) -> bool {
         if !self.asleep.load(Ordering::SeqCst) {
-            return;
+            return false;
         }
         let _bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.asleep.swap(false, Ordering::SeqCst) {
+        let slept = self.asleep.swap(false, Ordering::SeqCst);
+        if slept {
             self.woken.notify_all();
         }
+        slept
     }
 
     /// Sleeps until a notification. Returns at once where one came since the vCPU last looked.
     pub fn sleep(&self) {
         let mut bed = self.bed.lock().unwrap_or_else(PoisonError::into_inner);
         self.asleep.store(true, Ordering::SeqCst);
+        self.sleep_counts.set_asleep();
         while self.asleep.load(Ordering::SeqCst) && !self.kick.requested() {
             bed = self.woken.wait(bed).unwrap_or_else(PoisonError::into_inner);
         }

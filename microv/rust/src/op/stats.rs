@@ -21,6 +21,7 @@ pub fn of_vm(call: &Call) -> OpResult {
 pub fn of_vs(call: &Call) -> OpResult {
     let vs = ids::vs(call)?;
     let get = |count| vs.counters.get(count);
+    let sleep = &vs.presence.sleep_counts;
     let stats = mv_vs_stats_t {
         exits: get(Count::Exits),
         io_exits: get(Count::Io),
@@ -40,6 +41,11 @@ pub fn of_vs(call: &Call) -> OpResult {
         noted_exits: get(Count::Noted),
         left: vs.last_exit.count(),
         instructions: vs.counters.instructions(),
+        page_faults: vs.counters.page_faults(),
+        wakeups: sleep.wakeups(),
+        hlt_wait_ns: sleep.hlt_wait_ns(),
+        asleep: sleep.asleep().into(),
+        preemptions: sleep.preemptions(),
     };
     call.pp.page()?.write(0, &stats);
     Ok(Outcome::Done)

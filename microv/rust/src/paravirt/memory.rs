@@ -52,9 +52,9 @@ impl Structure {
         self.page.update(self.offset + offset, |_| byte)
     }
 
-    /// Sets bits of a byte in one locked step.
-    pub fn set_bits(&self, offset: usize, bits: u8) {
-        self.page.update(self.offset + offset, |old: u8| old | bits);
+    /// Sets bits of a byte in one locked step; what it was.
+    pub fn set_bits(&self, offset: usize, bits: u8) -> u8 {
+        self.page.update(self.offset + offset, |old: u8| old | bits)
     }
 
     /// Writes bytes.

@@ -77,10 +77,11 @@ impl Paravirt {
     }
 
     /// The VS executes nothing before [`Self::end_preemption`]; it has ended an instruction.
-    pub fn begin_preemption(&self) {
-        if let Some(memory) = self.steal_structure() {
-            memory.set_bits(steal::PREEMPTED, steal::VCPU_PREEMPTED);
-        }
+    /// Whether the guest is told so, and was not before.
+    pub fn begin_preemption(&self) -> bool {
+        let Some(memory) = self.steal_structure() else { return false };
+        let old = memory.set_bits(steal::PREEMPTED, steal::VCPU_PREEMPTED);
+        old & steal::VCPU_PREEMPTED == 0
     }
 
     fn steal_structure(&self) -> Option<Structure> {
