@@ -24,6 +24,8 @@ need python3-venv "$python" -c 'import ensurepip, venv'
 need user-mode-linux sh -c 'command -v linux.uml'
 need strace sh -c 'command -v strace'
 need crun sh -c 'command -v crun'
+need runc sh -c 'command -v runc'
+need qemu-system-x86 sh -c 'command -v qemu-system-x86_64'
 
 if ((${#missing[@]})); then
     if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
