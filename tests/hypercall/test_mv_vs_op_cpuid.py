@@ -18,6 +18,8 @@ _LEAF = CdlEntry(1, eax=0x12345, ebx=1, ecx=2, edx=3)
 _SUBLEAVES = [
     CdlEntry(4, index, mv.MV_CPUID_FLAG_SIGNIFICANT_INDEX, eax=index + 1) for index in range(3)
 ]
+_APIC = 1 << 9
+"""EDX: the guest sees IA32_APIC_BASE.EN there, whatever was set."""
 _CPUID_THEN_HLT = b"\x0f\xa2\xf4"
 
 
@@ -82,7 +84,7 @@ def test_the_guest_sees_what_was_set() -> None:
         exit_ = vs.run(guest.vsid, regs=[(mv.mv_reg_t_rax, 1)])
         assert exit_.reason == mv.mv_exit_reason_t_hlt
         seen = [mv.mv_reg_t_rax, mv.mv_reg_t_rbx, mv.mv_reg_t_rcx, mv.mv_reg_t_rdx]
-        assert vs.reg_get_list(guest.vsid, seen) == [0x12345, 1, 2, 3]
+        assert vs.reg_get_list(guest.vsid, seen) == [0x12345, 1, 2, 3 | _APIC]
 
 
 def test_get_refuses(bad_vsid: int) -> None:
