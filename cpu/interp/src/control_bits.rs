@@ -1,7 +1,9 @@
 //! Which bits of CR4 a processor has: those of features that its CPUID announces, and the old ones.
 //!
 //! SDM volume 3, "Control Registers". As in KVM, the announcement alone decides; an empty table
-//! withholds nothing.
+//! withholds nothing but what no table may announce here.
+
+use std::arch::x86_64::__cpuid_count;
 
 use cpu_defs::{CpuidBit, CpuidEntry, cpuid_bit as bit, cr4, find_cpuid};
 
@@ -36,6 +38,15 @@ pub(crate) fn cr4_bits(table: &[CpuidEntry]) -> u64 {
         let (function, index, reg) = bit.word.position();
         find_cpuid(table, function, index).is_some_and(|entry| reg.of(entry) & bit.mask() != 0)
     };
-    let exists = |bit: &CpuidBit| table.is_empty() || announced(bit);
-    BY_FEATURE.iter().filter(|row| exists(&row.1)).fold(ALWAYS, |bits, row| bits | row.0)
+    let withheld = |control: u64| control == cr4::PKE && !host_has_protection_keys();
+    let exists = |&&(control, ref bit): &&(u64, CpuidBit)| match table {
+        [] => !withheld(control),
+        _ => announced(bit),
+    };
+    BY_FEATURE.iter().filter(exists).fold(ALWAYS, |bits, row| bits | row.0)
+}
+
+/// Protection keys are announced where the host has them, for the sake of their place in XSAVE areas.
+fn host_has_protection_keys() -> bool {
+    __cpuid_count(7, 0).ecx & bit::PKU.mask() != 0
 }
