@@ -9,7 +9,6 @@ from kvmshim.abi import ioctls_gen as nr
 from kvmshim.abi.structs_gen import (
     kvm_irq_level,
     kvm_lapic_state,
-    kvm_userspace_memory_region,
 )
 from tests.ioctl.apic import EOI, MSI_ASSERT, load, message, send, write
 from tests.kvm import System, Vcpu
@@ -180,14 +179,13 @@ def test_bad_values_are_refused(machine: Machine, msr: int) -> None:
 
 
 def test_read_only_memory_is_refused(machine: Machine) -> None:
-    slot = kvm_userspace_memory_region(
+    machine.vm.set_region(
         slot=1,
+        gpa=0x100000,
+        size=0x1000,
+        address=machine.ram.address,
         flags=kvm.KVM_MEM_READONLY,
-        guest_phys_addr=0x100000,
-        memory_size=0x1000,
-        userspace_addr=machine.ram.address,
     )
-    machine.vm.ioctl(nr.KVM_SET_USER_MEMORY_REGION, slot)
     assert machine.vcpu.set_msrs([(PV_EOI_EN, 0x100000 | ENABLED)]) == 0
     assert machine.vcpu.set_msrs([(PV_EOI_EN, 0x100000)]) == 1
 

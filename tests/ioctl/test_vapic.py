@@ -11,7 +11,6 @@ from kvmshim.abi.msr_index import MSR_IA32_APICBASE, X2APIC_ENABLE
 from kvmshim.abi.structs_gen import (
     kvm_lapic_state,
     kvm_tpr_access_ctl,
-    kvm_userspace_memory_region,
 )
 from tests.assembler import assemble
 from tests.ioctl.apic import APIC, EOI, MSI_ASSERT, load, message, send, write
@@ -151,14 +150,13 @@ def test_address_without_memory_is_refused(apic_vcpu: Vcpu, address: int) -> Non
 
 
 def test_read_only_memory_is_refused(machine: Machine) -> None:
-    slot = kvm_userspace_memory_region(
+    machine.vm.set_region(
         slot=1,
+        gpa=0x100000,
+        size=0x1000,
+        address=machine.ram.address,
         flags=kvm.KVM_MEM_READONLY,
-        guest_phys_addr=0x100000,
-        memory_size=0x1000,
-        userspace_addr=machine.ram.address,
     )
-    machine.vm.ioctl(nr.KVM_SET_USER_MEMORY_REGION, slot)
     with refused(errno.EINVAL):
         place(machine.vcpu, 0x100000)
 
