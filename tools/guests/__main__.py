@@ -4,21 +4,19 @@ The exit status is 1 when one does not do what it should.
 """
 
 import argparse
-import platform
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from rich.console import Console
 
+from tools import report
 from tools.guests import catalogue, packages, table
 from tools.guests.catalogue import Case
 from tools.guests.files import Files
-from tools.guests.run import Outcome, Verdict, run
+from tools.guests.run import Outcome, run
 
-_GENERATED = "<!-- What follows is written by `python -m tools.guests --document FILE`. -->\n"
 _WIDTH = 140
 
 
@@ -37,10 +35,17 @@ def main() -> int:
         outcomes.append(outcome)
     outcomes.sort(key=lambda outcome: cases.index(outcome.case))
     Console(soft_wrap=True, width=_WIDTH).print(table.terminal(outcomes))
+    summary = report.summary("guests", (outcome.verdict for outcome in outcomes))
     if arguments.document:
-        _document(arguments.document, outcomes)
-    print(table.summary(outcomes))
-    return 1 if any(outcome.verdict is Verdict.FAIL for outcome in outcomes) else 0
+        report.document(
+            arguments.document,
+            "tools.guests",
+            versions=f"{packages.versions()} in the guests",
+            result=summary,
+            table=table.markdown(outcomes),
+        )
+    print(summary)
+    return 1 if any(outcome.verdict is report.Verdict.FAIL for outcome in outcomes) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,21 +75,6 @@ def _outcomes(cases: list[Case], files: Files, jobs: int) -> Iterator[Outcome]:
     with ThreadPoolExecutor(jobs) as pool:
         for future in as_completed([pool.submit(run, case, files, logs) for case in cases]):
             yield future.result()
-
-
-def _document(path: Path, outcomes: list[Outcome]) -> None:
-    written = path.read_text().partition(_GENERATED)[0]
-    said = (
-        f"{time.strftime('%Y-%m-%d')}, {_processor()}, Linux {platform.release()},"
-        f" {packages.versions()} in the guests: {table.summary(outcomes).partition(': ')[2]}."
-    )
-    path.write_text(f"{written}{_GENERATED}\n{said}\n\n{table.markdown(outcomes)}")
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return f"{len(models)} x {models[0]}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Runs one case and says how it went."""
 
-import enum
 import importlib
 import tempfile
 import time
@@ -12,14 +11,7 @@ from tools.guests.catalogue import Case
 from tools.guests.console import Deadline, Failed
 from tools.guests.files import Files
 from tools.guests.guest import Scenario, Vmm
-
-
-class Verdict(enum.Enum):
-    """How a case ended."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    SKIP = "skip"
+from tools.report import Verdict
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """The results as people read them: a line each as they come, a table on the terminal, Markdown."""
 
-from collections import Counter
 from collections.abc import Iterable
 
 from rich import box
 from rich.table import Table
 
-from tools.guests.run import Outcome, Verdict
+from tools.guests.run import Outcome
 
 _HEADINGS = ("VMM", "guest", "CPUs", "boot s", "all s", "exits", "result")
 _RIGHT = ("CPUs", "boot s", "all s", "exits")
@@ -16,15 +15,6 @@ def line(outcome: Outcome) -> str:
     """One line, when the guest has ended."""
     text = f"{outcome.verdict.value:4} {outcome.seconds:6.1f} s  {outcome.case.name}"
     return f"{text}  ({outcome.reason})" if outcome.reason else text
-
-
-def summary(outcomes: Iterable[Outcome]) -> str:
-    """The last line: how many of each."""
-    count = Counter(outcome.verdict for outcome in outcomes)
-    return (
-        f"guests: {count[Verdict.PASS]} passed, {count[Verdict.FAIL]} failed,"
-        f" {count[Verdict.SKIP]} skipped"
-    )
 
 
 def terminal(outcomes: Iterable[Outcome]) -> Table:

@@ -5,19 +5,17 @@ cannot be had.
 """
 
 import argparse
-import platform
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from tools import report
 from tools.selftests import catalogue, source, table
 from tools.selftests.catalogue import Entry
 from tools.selftests.run import run
 
 _BUILD = Path(__file__).resolve().parents[2] / "build" / "selftests"
-_GENERATED = "<!-- What follows is written by `python -m tools.selftests --document FILE`. -->\n"
 
 
 def main() -> int:
@@ -32,9 +30,16 @@ def main() -> int:
     for entry, outcome in _results(_chosen(arguments), programs, arguments.jobs):
         print(table.line(entry, outcome), flush=True)
         rows.append((entry, outcome))
+    summary = report.summary("selftests", (outcome.verdict for _, outcome in rows))
     if arguments.document:
-        _document(arguments.document, rows)
-    print(table.summary(rows))
+        report.document(
+            arguments.document,
+            "tools.selftests",
+            versions=f"{source.PACKAGE} {source.version()}",
+            result=summary,
+            table=table.markdown(rows),
+        )
+    print(summary)
     return 0 if all(table.as_expected(*row) for row in rows) else 1
 
 
@@ -76,21 +81,6 @@ def _results(entries: list[Entry], programs: Path, jobs: int) -> Iterator[table.
         }
         for future in as_completed(futures):
             yield futures[future], future.result()
-
-
-def _document(path: Path, rows: list[table.Row]) -> None:
-    written = path.read_text().partition(_GENERATED)[0]
-    said = (
-        f"{time.strftime('%Y-%m-%d')}, {_processor()}, Linux {platform.release()},"
-        f" {source.PACKAGE} {source.version()}: {table.summary(rows).partition(': ')[2]}."
-    )
-    path.write_text(f"{written}{_GENERATED}\n{said}\n\n{table.markdown(rows)}")
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return f"{len(models)} x {models[0]}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.selftests.run import Verdict
+from tools.report import Verdict
 
 PATH = Path(__file__).with_name("catalogue.toml")
 _LIMIT_SECONDS = 120

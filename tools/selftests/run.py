@@ -1,7 +1,6 @@
 """Runs one program below `kvmshim run` and says how it went."""
 
 import contextlib
-import enum
 import os
 import re
 import signal
@@ -12,19 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tools.report import Verdict
+
 _KVMSHIM: Final = Path(sys.executable).with_name("kvmshim")
 _GUARD: Final = Path(__file__).with_name("guard.py")
 _SKIPPED: Final = 4
 """KSFT_SKIP."""
 _LAST_BYTES: Final = 1 << 16
-
-
-class Verdict(enum.Enum):
-    """How a program ended."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    SKIP = "skip"
 
 
 @dataclass(frozen=True)

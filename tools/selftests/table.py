@@ -1,10 +1,10 @@
 """The results as people read them: a line each on the terminal, a table in Markdown."""
 
-from collections import Counter
 from collections.abc import Iterable
 
+from tools.report import Verdict
 from tools.selftests.catalogue import Entry
-from tools.selftests.run import Outcome, Verdict
+from tools.selftests.run import Outcome
 
 Row = tuple[Entry, Outcome]
 
@@ -19,15 +19,6 @@ def line(entry: Entry, outcome: Outcome) -> str:
 def as_expected(entry: Entry, outcome: Outcome) -> bool:
     """Whether the catalogue says so."""
     return outcome.verdict in entry.expected
-
-
-def summary(rows: Iterable[Row]) -> str:
-    """The last line: how many of each."""
-    count = Counter(outcome.verdict for _, outcome in rows)
-    return (
-        f"selftests: {count[Verdict.PASS]} passed, {count[Verdict.FAIL]} failed,"
-        f" {count[Verdict.SKIP]} skipped"
-    )
 
 
 def markdown(rows: Iterable[Row]) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.report import Verdict
 from tools.selftests import catalogue
-from tools.selftests.run import Verdict
 
 PROGRAMS_OF_LINUX_6_1 = 68
 

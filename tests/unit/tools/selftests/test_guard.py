@@ -6,8 +6,9 @@ import pytest
 
 from kvmshim.abi.ioctls_gen import KVM_CHECK_EXTENSION
 from kvmshim.abi.limits import KVMSHIM_CAP_IDENTITY
+from tools.report import Verdict
 from tools.selftests import guard
-from tools.selftests.run import Verdict, run
+from tools.selftests.run import run
 
 TRUE = Path("/bin/true")
 

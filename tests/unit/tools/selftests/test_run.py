@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.leftovers import stat_fields, wait_until
-from tools.selftests.run import Verdict, watch
+from tools.report import Verdict
+from tools.selftests.run import watch
 
 pytestmark = pytest.mark.usefixtures("guarded")
 
