@@ -16,8 +16,11 @@ CR0_NW = 1 << 29
 CR0_CD = 1 << 30
 CR4_PCIDE = 1 << 17
 CR4_SMEP = 1 << 20
-CR4_OF_ALL_FEATURES = 0x771FFF
-"""VME to LA57, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE."""
+CR4_PKE = 1 << 22
+CR4_OF_FEATURES_OF_ALL_HOSTS = 0x371FFF
+"""VME to LA57, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP."""
+PKU = 1 << 3
+"""In ECX of CPUID leaf 7, subleaf 0."""
 
 APIC_BASE = 0xFEE0_0000
 APIC_ENABLE = 1 << 11
@@ -163,11 +166,32 @@ def test_cr4_bit_of_a_feature_not_announced_is_refused(vcpu: Vcpu) -> None:
         vcpu.set_sregs(sregs)
 
 
-def test_every_cr4_bit_that_a_vcpu_can_have_is_there_before_its_cpuid(vcpu: Vcpu) -> None:
+def test_every_cr4_bit_that_a_vcpu_can_have_is_there_before_its_cpuid(
+    system: System, vcpu: Vcpu
+) -> None:
+    cr4 = CR4_OF_FEATURES_OF_ALL_HOSTS | (CR4_PKE if announces_keys(system) else 0)
     sregs = vcpu.sregs()
-    sregs.cr4 = CR4_OF_ALL_FEATURES
+    sregs.cr4 = cr4
     vcpu.set_sregs(sregs)
-    assert vcpu.sregs().cr4 == CR4_OF_ALL_FEATURES
+    assert vcpu.sregs().cr4 == cr4
+
+
+def test_cr4_pke_is_refused_before_cpuid_where_no_cpuid_can_announce_keys(
+    system: System, vcpu: Vcpu
+) -> None:
+    if announces_keys(system):
+        pytest.skip("the host has protection keys")
+    sregs = vcpu.sregs()
+    sregs.cr4 = CR4_PKE
+    with refused(errno.EINVAL):
+        vcpu.set_sregs(sregs)
+
+
+def announces_keys(system: System) -> bool:
+    return any(
+        entry.function == 7 and entry.index == 0 and entry.ecx & PKU
+        for entry in system.supported_cpuid()
+    )
 
 
 @pytest.mark.parametrize("bit", [13, 14], ids=["VMXE", "SMXE"])
