@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tests.container import inside, linux
 from tests.container.bundle import add_node, bind, configuration
+from tools.guests import packages
 from tools.selftests import guard
 
 QEMU: Final = "qemu-system-x86_64"
@@ -23,10 +24,10 @@ _USUAL_DEVICES: Final = {
 
 def qemu_configuration(directory: Path, uid: int) -> dict[str, Any]:
     """A container that tells what it may, asks whether /dev/kvm is kvmshim's and boots Linux with
-    it; without the device. linux.Unavailable."""
+    it; without the device. packages.Unavailable."""
     files = directory / "guest"
     files.mkdir()
-    for source in (Path(inside.__file__), Path(guard.__file__), linux.kernel()):
+    for source in (Path(inside.__file__), Path(guard.__file__), packages.kernel()):
         shutil.copy(source, files)
     (files / "initramfs.gz").write_bytes(linux.initramfs())
     command = [
@@ -34,7 +35,7 @@ def qemu_configuration(directory: Path, uid: int) -> dict[str, Any]:
         *(_PYTHON, "-I", "-S", "/guest/guard.py"),
         *(f"/usr/bin/{QEMU}", "-accel", "kvm", "-m", "256", "-no-reboot", "-nodefaults"),
         *("-display", "none", "-serial", "stdio", "-append", "console=ttyS0 panic=-1"),
-        *("-kernel", f"/guest/{linux.kernel().name}", "-initrd", "/guest/initramfs.gz"),
+        *("-kernel", f"/guest/{packages.kernel().name}", "-initrd", "/guest/initramfs.gz"),
     ]
     config = configuration(command, uid)
     config["mounts"].append(bind(files, "/guest", "ro", "nodev"))

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.container import linux, qemu
+from tests.container import qemu
 from tests.container.bundle import RUNTIMES, add_file, missing, run_container, write_bundle
 from tests.deadline import deadline
 from tests.server import Server
+from tools.guests import packages
 
 BOOT_SECONDS = 300
 
@@ -27,7 +28,7 @@ def test_qemu_boots_linux(directory: Path, server_for_all: Server, runtime: str)
         pytest.skip(f"{runtime} is not installed")
     try:
         config = qemu.qemu_configuration(directory, uid=1000)
-    except linux.Unavailable as unavailable:
+    except packages.Unavailable as unavailable:
         pytest.skip(str(unavailable))
     add_file(config, server_for_all.path)
     write_bundle(directory, config)

@@ -12,6 +12,7 @@ import pytest
 from tests import programs
 from tests.container import linux, qemu
 from tests.container.bundle import RUNTIMES, missing
+from tools.guests import packages
 from tools.uml.machine import run
 
 pytestmark = pytest.mark.slow
@@ -25,8 +26,8 @@ def containers(clients: object) -> Any:  # noqa: ARG001
     if shutil.which(qemu.QEMU) is None:
         pytest.skip("QEMU is not installed")
     try:
-        linux.kernel(), linux.initramfs()
-    except linux.Unavailable as unavailable:
+        packages.kernel(), linux.initramfs()
+    except packages.Unavailable as unavailable:
         pytest.skip(str(unavailable))
     outcome = run([sys.executable, "-m", "tests.cuse.in_container"], timeout_s=MACHINE_SECONDS)
     assert outcome.status == 0, outcome.stderr.decode()

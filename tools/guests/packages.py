@@ -42,7 +42,7 @@ def install_programs() -> None:
         raise Unavailable(f"the guests need these Debian packages: {' '.join(missing)}")
     print(f"Installing {' '.join(missing)} for the guests", flush=True)
     for command in (["update"], ["install", "--no-install-recommends", *missing]):
-        _apt("-qq", *command)
+        _apt("apt-get", "-qq", *command)
 
 
 def kernel() -> Path:
@@ -80,8 +80,7 @@ def _kernel_tree() -> Path:
     kept = sorted(_UNPACKED.glob("linux-image-[0-9]*-cloud-amd64"))
     if kept:
         return kept[-1]
-    command = ["apt-cache", "depends", "--important", _KERNEL]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    said = _apt("apt-cache", "depends", "--important", _KERNEL)
     names = [line.partition("Depends: ")[2] for line in said.splitlines()]
     real = [name for name in names if name.startswith("linux-image-")]
     if not real:
@@ -98,7 +97,7 @@ def unpacked(package: str) -> Path:
     _UNPACKED.mkdir(parents=True, exist_ok=True)
     for old in _UNPACKED.glob(f"{package}_*.deb"):
         old.unlink()
-    _apt("-qq", "download", package, directory=_UNPACKED)
+    _apt("apt-get", "-qq", "download", package, directory=_UNPACKED)
     (archive,) = _UNPACKED.glob(f"{package}_*.deb")
     half = tree.with_name(f"{package}.unpacking")
     shutil.rmtree(half, ignore_errors=True)
@@ -108,9 +107,10 @@ def unpacked(package: str) -> Path:
     return tree
 
 
-def _apt(*arguments: str, directory: Path | None = None) -> None:
-    """Says what went wrong when something does."""
-    command = ["apt-get", *arguments]
+def _apt(*command: str, directory: Path | None = None) -> str:
+    """What it prints. Unavailable, with what went wrong."""
+    if not shutil.which(command[0]):
+        raise Unavailable(f"there is no {command[0]} to fetch the guests' packages with")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     result = subprocess.run(
         command,
@@ -123,3 +123,4 @@ def _apt(*arguments: str, directory: Path | None = None) -> None:
     )
     if result.returncode:
         raise Unavailable(f"{' '.join(command)} failed:\n{result.stdout[-2000:]}")
+    return result.stdout
