@@ -13,7 +13,7 @@ from pathlib import Path
 from tools import report
 from tools.selftests import catalogue, source, table
 from tools.selftests.catalogue import Entry
-from tools.selftests.run import run
+from tools.selftests.run import Outcome, run
 
 _BUILD = Path(__file__).resolve().parents[2] / "build" / "selftests"
 
@@ -64,23 +64,27 @@ def _chosen(arguments: argparse.Namespace) -> list[Entry]:
 
 
 def _results(entries: list[Entry], programs: Path, jobs: int) -> Iterator[table.Row]:
-    """As they come."""
+    """As they come; those that run alone at the end."""
     logs = _BUILD / "logs"
     logs.mkdir(exist_ok=True)
+    crowd = [entry for entry in entries if not entry.alone]
     with ThreadPoolExecutor(jobs) as pool:
-        futures = {
-            pool.submit(
-                run,
-                programs / entry.path,
-                entry.arguments,
-                entry.limit_seconds,
-                logs / f"{entry.name}.txt",
-                cpu=entry.cpu,
-            ): entry
-            for entry in entries
-        }
+        futures = {pool.submit(_outcome, entry, programs, logs): entry for entry in crowd}
         for future in as_completed(futures):
             yield futures[future], future.result()
+    for entry in entries:
+        if entry.alone:
+            yield entry, _outcome(entry, programs, logs)
+
+
+def _outcome(entry: Entry, programs: Path, logs: Path) -> Outcome:
+    return run(
+        programs / entry.path,
+        entry.arguments,
+        entry.limit_seconds,
+        logs / f"{entry.name}.txt",
+        cpu=entry.cpu,
+    )
 
 
 if __name__ == "__main__":

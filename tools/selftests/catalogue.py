@@ -24,8 +24,10 @@ class Entry:
     """The vendor that `kvmshim run` is told; empty for the host's."""
     expected: frozenset[Verdict]
     why: str
-    """Why it has arguments or a vendor, skips or fails."""
+    """Why it has arguments or a vendor, runs alone, skips or fails."""
     limit_seconds: float
+    alone: bool
+    """Not to be run beside another."""
 
     @property
     def name(self) -> str:
@@ -52,10 +54,12 @@ def _entry(path: str, table: dict[str, Any]) -> Entry:
         expected,
         table.get("why", ""),
         table.get("seconds", _LIMIT_SECONDS),
+        table.get("alone", False),
     )
-    if (entry.arguments or entry.cpu or expected != {Verdict.PASS}) and not entry.why:
+    unusual = entry.arguments or entry.cpu or entry.alone or expected != {Verdict.PASS}
+    if unusual and not entry.why:
         raise ValueError(f"{path} has no `why`")
-    unknown = table.keys() - {"tier", "ci", "arguments", "cpu", "expect", "why", "seconds"}
+    unknown = table.keys() - {"tier", "ci", "arguments", "cpu", "expect", "why", "seconds", "alone"}
     if unknown:
         raise ValueError(f"{path} has unknown keys: {unknown}")
     return entry
