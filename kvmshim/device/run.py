@@ -69,8 +69,9 @@ def run(
         door = FuseDoor("/dev/kvm", access, workplace, lambda _leftover: None)
         door.open(lambda: None)
     except BaseException:
-        command.abandon()
+        # It has the other end of the pipe that the command waits on, too.
         opener.close()
+        command.abandon()
         raise
     with accompany(command.pid, child_signals):
         command.start()

@@ -9,6 +9,8 @@ NATIVE_SLOT: Final = "KVMSHIM_TEST_NATIVE_SLOT"
 """Environment variable: a library whose function `native_ioctl` answers for vCPUs."""
 OLD_KERNEL: Final = "KVMSHIM_TEST_OLD_KERNEL"
 """Environment variable: if it is set the kernel has no fsopen(2)."""
+BROKEN: Final = "KVMSHIM_TEST_BROKEN"
+"""Environment variable: no service is to be had, for the reason that it says."""
 
 
 class Number(IntEnum):

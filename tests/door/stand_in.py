@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from kvmshim.cli.main import main
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device import mount_ffi
+from kvmshim.device.door import DoorError
 from kvmshim.device.fuse_ffi import NativeSlot
 from kvmshim.device.workplace import RunDoor
 from kvmshim.dispatch.request import Kept, NewFile, Reply, Request
 from kvmshim.errors import KvmError
 from kvmshim.objects.vcpu import Vcpu
 from kvmshim.objects.vm import Vm
-from tests.door.numbers import NATIVE_SLOT, OLD_KERNEL, RUN_MARK, RUN_SIZE, Number
+from tests.door.numbers import BROKEN, NATIVE_SLOT, OLD_KERNEL, RUN_MARK, RUN_SIZE, Number
 
 
 class StandInGate:
@@ -121,6 +122,12 @@ class StandInService:
         return RunDoor(memfd, RUN_SIZE, NativeSlot(function, python_ioctl))
 
 
+def make_service(_cpu: str | None) -> StandInService:
+    if BROKEN in os.environ:
+        raise DoorError(os.environ[BROKEN])
+    return StandInService()
+
+
 def no_fsopen(kind: str) -> int:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), kind)
 
@@ -128,4 +135,4 @@ def no_fsopen(kind: str) -> int:
 if __name__ == "__main__":
     if OLD_KERNEL in os.environ:
         mount_ffi.fsopen = no_fsopen
-    main(wiring=Wiring(lambda _cpu: StandInService()))
+    main(wiring=Wiring(make_service))

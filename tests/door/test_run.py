@@ -11,12 +11,15 @@ import pytest
 
 from tests.cli.environment import COVERED_WITH_PUBLIC_FUSE, inside
 from tests.door.doors import PUBLIC_PYTHON, STAND_IN, client_argv, environment
+from tests.door.numbers import BROKEN
 from tests.ordinary_user import DROP_ROOT, ORDINARY_USER, needs_user_namespaces
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.access("/dev/fuse", os.W_OK), reason="/dev/fuse is needed"),
 ]
+
+LIMIT_S = 60
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -202,3 +205,15 @@ tell(e=e)
         told, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert json.loads(told)["e"] in (107, 103)
+
+
+def test_ends_without_its_command_where_it_cannot_serve() -> None:
+    done = subprocess.run(
+        [*STAND_IN, "run", "echo", "started"],
+        env=environment(**{BROKEN: "no engine"}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (125, "", "kvmshim: no engine\n")
