@@ -111,11 +111,19 @@ fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) 
                 }
             }
         }
-        // The kernel forces the default action on a fault that is ignored, too: the access is
-        // repeated, and ends the process with the right status.
-        // SAFETY: signal(2) is async-signal-safe.
+        // A sent signal that was ignored stays so, and any other is sent again. The kernel forces the
+        // default action on a fault that is ignored, too: the access is repeated. Either ends the
+        // process with the right status.
+        // SAFETY: the kernel passes a valid siginfo; signal(2) and raise(3) are async-signal-safe.
         _ => unsafe {
-            libc::signal(signal, libc::SIG_DFL);
+            let ignored = previous.is_some_and(|action| action.sa_sigaction == libc::SIG_IGN);
+            let sent = (*info).si_code <= 0;
+            if !sent || !ignored {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            if sent && !ignored {
+                libc::raise(signal);
+            }
         },
     }
 }

@@ -160,3 +160,29 @@ fn installing_twice_keeps_the_earlier_handler_reachable() {
     });
     assert!(libc::WIFSIGNALED(status));
 }
+
+#[test]
+fn a_bus_error_that_was_sent_ends_the_process_at_once() {
+    let status = status_of_child(|| {
+        // Rust's runtime has a handler.
+        // SAFETY: plain system calls.
+        unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+        exit_unless(install_sigbus_guard().is_ok(), 1);
+        // SAFETY: as above.
+        unsafe { libc::kill(libc::getpid(), libc::SIGBUS) };
+    });
+    assert!(libc::WIFSIGNALED(status));
+    assert_eq!(libc::WTERMSIG(status), libc::SIGBUS);
+}
+
+#[test]
+fn a_bus_error_that_was_sent_and_ignored_stays_so() {
+    let status = status_of_child(|| {
+        // SAFETY: plain system calls.
+        unsafe { libc::signal(libc::SIGBUS, libc::SIG_IGN) };
+        exit_unless(install_sigbus_guard().is_ok(), 1);
+        // SAFETY: as above.
+        unsafe { libc::kill(libc::getpid(), libc::SIGBUS) };
+    });
+    assert_eq!(status, 0);
+}
