@@ -3,13 +3,14 @@
 import errno
 import os
 import select
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi import ioctls_gen as nr
-from kvmshim.abi.structs_gen import kvm_irqfd
+from kvmshim.abi.structs_gen import kvm_ioapic_state, kvm_irq_level, kvm_irqchip, kvm_irqfd
 from tests.ioctl.apic import EOI, load, message, route, split_machine, write
 from tests.kvm import System, Vm, refused
 from tests.machine import Machine
@@ -53,6 +54,25 @@ def is_told(fd: int) -> bool:
     return bool(ready) and os.eventfd_read(fd) > 0
 
 
+def pulse(vm: Vm) -> None:
+    """Raises the line by KVM_IRQ_LINE."""
+    for level in (1, 0):
+        vm.ioctl(nr.KVM_IRQ_LINE, kvm_irq_level(irq=GSI, level=level))
+
+
+def is_high(vm: Vm) -> bool:
+    """As the IOAPIC sees the line."""
+    chip = kvm_irqchip(chip_id=kvm.KVM_IRQCHIP_IOAPIC)
+    vm.ioctl(nr.KVM_GET_IRQCHIP, chip)
+    return bool(kvm_ioapic_state.from_buffer_copy(bytes(chip)[8:]).irr >> GSI & 1)
+
+
+def wait_until_high(vm: Vm) -> None:
+    """An eventfd's signal raises the line a moment later."""
+    while not is_high(vm):
+        pass
+
+
 def test_each_signal_is_a_pulse(machine: Machine, eventfds: list[int]) -> None:
     raise_, _ = eventfds
     handler = write(EOI, 0) + "out 0x81, al; iretd"
@@ -81,17 +101,76 @@ def test_a_level_stays_until_its_end_and_the_end_is_told(
         assert is_told(told)
 
 
+def test_an_edge_falls_with_its_end_and_the_end_is_told(
+    machine: Machine, eventfds: list[int]
+) -> None:
+    raise_, told = eventfds
+    handler = "out 0x81, al;" + write(EOI, 0) + "out 0x82, al; iretd"
+    load(machine, pin(GSI, VECTOR), {VECTOR: handler})
+    irqfd(machine.vm, fd=raise_, resamplefd=told, flags=RESAMPLE)
+    assert machine.vcpu.port() == 0x80
+    for _ in range(3):
+        os.eventfd_write(raise_, 1)
+        assert machine.vcpu.port() == 0x81
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(told)
+        assert machine.vcpu.port() == 0x82
+        assert is_told(told)
+
+
+def test_the_end_is_told_whoever_raised_the_line(machine: Machine, eventfds: list[int]) -> None:
+    raise_, told = eventfds
+    handler = write(EOI, 0) + "out 0x82, al; iretd"
+    load(machine, pin(GSI, VECTOR), {VECTOR: handler})
+    irqfd(machine.vm, fd=raise_, resamplefd=told, flags=RESAMPLE)
+    assert machine.vcpu.port() == 0x80
+    pulse(machine.vm)
+    assert machine.vcpu.port() == 0x82
+    assert is_told(told)
+
+
+def test_a_level_that_ends_interrupts_once(machine: Machine, eventfds: list[int]) -> None:
+    raise_, told = eventfds
+    handler = "out 0x81, al;" + write(EOI, 0) + "iretd"
+    source = pin(GSI, VECTOR | IOAPIC_LEVEL) + "out 0x80, al; sti; nop; out 0x83, al; out 0x84, al;"
+    load(machine, source, {VECTOR: handler})
+    irqfd(machine.vm, fd=raise_, resamplefd=told, flags=RESAMPLE)
+    assert machine.vcpu.port() == 0x80
+    os.eventfd_write(raise_, 1)
+    wait_until_high(machine.vm)
+    assert [machine.vcpu.port() for _ in range(3)] == [0x81, 0x83, 0x84]
+    assert is_told(told)
+
+
+def test_deassigned_it_lets_the_line_fall(machine: Machine, eventfds: list[int]) -> None:
+    raise_, told = eventfds
+    load(machine, "out 0x80, al;" + pin(GSI, VECTOR | IOAPIC_LEVEL), {VECTOR: "out 0x81, al; hlt"})
+    irqfd(machine.vm, fd=raise_, resamplefd=told, flags=RESAMPLE)
+    assert machine.vcpu.port() == 0x80
+    os.eventfd_write(raise_, 1)
+    wait_until_high(machine.vm)
+    irqfd(machine.vm, fd=raise_, flags=DEASSIGN)
+    assert not is_high(machine.vm)
+
+
 def test_a_device_that_is_told_raises_again(machine: Machine, eventfds: list[int]) -> None:
     raise_, told = eventfds
     handler = "out 0x81, al;" + write(EOI, 0) + "iretd"
     load(machine, pin(GSI, VECTOR | IOAPIC_LEVEL), {VECTOR: handler})
     irqfd(machine.vm, fd=raise_, resamplefd=told, flags=RESAMPLE)
     assert machine.vcpu.port() == 0x80
+
+    def raise_again() -> None:
+        for _ in range(3):
+            assert is_told(told)
+            os.eventfd_write(raise_, 1)
+
+    device = threading.Thread(target=raise_again)
+    device.start()
     os.eventfd_write(raise_, 1)
-    assert machine.vcpu.port() == 0x81
-    for _ in range(3):
-        os.eventfd_write(raise_, 1)
+    for _ in range(4):
         assert machine.vcpu.port() == 0x81
+    device.join()
 
 
 def test_a_signal_from_before_counts(machine: Machine, eventfds: list[int]) -> None:

@@ -151,6 +151,13 @@ impl Ioapic {
         Some(IoapicMessage { pin, entry: sent })
     }
 
+    /// The pins whose interrupts have a vector, by bit: masked or not, by edge or by level.
+    #[must_use]
+    pub fn pins_of(&self, vector: u8) -> u32 {
+        let pins = self.redirtbl.iter().enumerate();
+        pins.filter(|(_, entry)| entry.vector() == vector).fold(0, |bits, (pin, _)| bits | 1 << pin)
+    }
+
     /// An end of interrupt for a vector. The pins it ends, by bit; those still high are to be sent
     /// again with [`Self::resend`].
     pub fn end_of_interrupt(&mut self, vector: u8) -> u32 {

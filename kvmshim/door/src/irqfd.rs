@@ -66,6 +66,11 @@ impl Irqfds {
         self.by_eventfd.range((vmid, 0)..=(vmid, u64::MAX)).map(|(_, key)| *key).collect()
     }
 
+    /// Whether an irqfd is resampled, and no irqfd here is on the same line.
+    fn is_only_resampled(&self, irqfd: &Irqfd) -> bool {
+        irqfd.resample.is_some() && self.resampled_of(irqfd.vmid, irqfd.gsi).next().is_none()
+    }
+
     fn resampled_of(&self, vmid: u16, gsi: u32) -> impl Iterator<Item = &Irqfd> {
         let keys = self.resampled.range((vmid, gsi, 0)..=(vmid, gsi, u64::MAX));
         keys.filter_map(|(_, _, key)| self.by_key.get(key))
@@ -114,7 +119,10 @@ pub fn deassign(vmid: u16, gsi: u32, identity: u64) {
     if let Some(key) = irqfds.of_eventfd(vmid, identity)
         && irqfds.by_key.get(&key).is_some_and(|irqfd| irqfd.gsi == gsi)
     {
-        WAITER.remove(&mut irqfds, key);
+        let removed = WAITER.remove(&mut irqfds, key);
+        if let Some(irqfd) = removed.filter(|irqfd| irqfds.is_only_resampled(irqfd)) {
+            drive(&irqfd, MV_IRQ_RESAMPLED);
+        }
     }
 }
 
@@ -126,7 +134,7 @@ pub fn forget(vmid: u16) {
     }
 }
 
-/// Lets resampled lines of a VM fall whose interrupts have ended, and signals their eventfds.
+/// Signals the eventfds of a VM's resampled lines whose interrupts have ended; the lines fell then.
 pub fn lines_ended(vmid: u16) {
     let lines: BTreeSet<u32> = with_page(|page| {
         let (status, _) = call(MV_VM_OP_VAL, MV_VM_OP_LINES_ENDED_IDX_VAL, vmid.into(), 0);
@@ -141,7 +149,6 @@ pub fn lines_ended(vmid: u16) {
     }
     let irqfds = WAITER.lock();
     for irqfd in lines.into_iter().flat_map(|gsi| irqfds.resampled_of(vmid, gsi)) {
-        drive(irqfd, MV_IRQ_RESAMPLED);
         if let Some(resample) = &irqfd.resample {
             eventfd::signal(resample);
         }
@@ -159,17 +166,21 @@ impl Waiter {
             return Err(Refusal::Busy);
         }
         let data = epoll::EventData::new_u64(irqfds.next_key);
+        if irqfds.is_only_resampled(&irqfd) {
+            // Low as it is; from now on the line's ends are told, whoever raised it.
+            drive(&irqfd, MV_IRQ_RESAMPLED);
+        }
         let added = epoll::add(&self.epoll, &irqfd.eventfd, data, epoll::EventFlags::IN);
         added.map_err(|_| Refusal::Unfit)?;
         irqfds.insert(irqfd);
         Ok(())
     }
 
-    fn remove(&self, irqfds: &mut Irqfds, key: u64) {
-        if let Some(irqfd) = irqfds.remove(key) {
-            // The client may have the eventfd open, so that closing ours does not end it.
-            let _ = epoll::delete(&self.epoll, &irqfd.eventfd);
-        }
+    fn remove(&self, irqfds: &mut Irqfds, key: u64) -> Option<Irqfd> {
+        let irqfd = irqfds.remove(key)?;
+        // The client may have the eventfd open, so that closing ours does not end it.
+        let _ = epoll::delete(&self.epoll, &irqfd.eventfd);
+        Some(irqfd)
     }
 
     fn wait_for_all(&self) {

@@ -195,12 +195,12 @@ impl Local<'_> {
     pub fn ends_unheard(&self, vector: u8) -> bool {
         let in_service = self.pit.is_some_and(|pit| pit.is_in_service());
         let ticks = in_service && self.irqchip.has_edge(GSI, vector);
-        !self.lapic.is_level(vector) && !ticks
+        !self.lapic.is_level(vector) && !ticks && !self.irqchip.is_resampled(vector)
     }
 
     fn end_of_interrupt(&mut self, vector: u8, level: bool) -> Access {
+        self.irqchip.end_of_interrupt(self.vcpus, vector, level);
         if level {
-            self.irqchip.end_of_interrupt(self.vcpus, vector);
             if self.irqchip.ends_at_root(vector) {
                 return Access::Ended(vector);
             }
@@ -215,7 +215,7 @@ impl Local<'_> {
 
     /// Tells the timer of its tick's end at the 8259A pair.
     fn note_ended_inputs(&self) {
-        let inputs = self.irqchip.note_ended_inputs();
+        let inputs = self.irqchip.note_ended_inputs(self.vcpus);
         if let Some(pit) = self.pit
             && inputs != 0
             && self.irqchip.leads_to(GSI, |input| inputs & 1 << input != 0)

@@ -11,6 +11,7 @@ pub mod port;
 pub mod routing;
 pub mod x2apic_format;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -66,9 +67,10 @@ pub struct Irqchip {
     /// Entries of a table whose last part has not come.
     staged: Mutex<Vec<(u32, Route)>>,
     arbiter: Arbiter,
-    /// A line is driven by a source that lets go when its interrupt ends.
-    resampling: AtomicBool,
-    /// Lines whose interrupts have ended, while there is such a source.
+    /// Lines that have had a source which lets go when their interrupt ends.
+    resampled: Mutex<BTreeSet<u32>>,
+    is_resampling: AtomicBool,
+    /// Of those, the lines whose interrupts have ended.
     ended: Mutex<Vec<u32>>,
     has_ended: AtomicBool,
     /// Vectors of level interrupts that the root's I/O APIC wants to hear the end of (split model).
@@ -100,7 +102,8 @@ impl Irqchip {
             routing: RwLock::new(Arc::new(routing)),
             staged: Mutex::default(),
             arbiter: Arbiter::default(),
-            resampling: AtomicBool::new(false),
+            resampled: Mutex::default(),
+            is_resampling: AtomicBool::new(false),
             ended: Mutex::default(),
             has_ended: AtomicBool::new(false),
             ended_by_root: Default::default(),
@@ -177,7 +180,8 @@ impl Irqchip {
         high: bool,
     ) -> LineOutcome {
         if source == Source::Resampled {
-            self.resampling.store(true, Ordering::Release);
+            lock(&self.resampled).insert(gsi);
+            self.is_resampling.store(true, Ordering::Release);
         }
         let mut outcome = LineOutcome::Ignored;
         for route in self.routing().of(gsi) {
@@ -260,24 +264,39 @@ impl Irqchip {
     }
 
     /// Inputs of the 8259A pair whose interrupts have ended since the last call, by bit.
-    pub fn note_ended_inputs(&self) -> u16 {
+    pub fn note_ended_inputs(&self, vcpus: &[Arc<Presence>]) -> u16 {
         let inputs = lock(&self.pics).pair.take_ended();
-        self.note_ended(Route::Pic, inputs.into());
+        self.let_go(vcpus, Route::Pic, inputs.into());
         inputs
     }
 
-    /// Keeps the lines whose interrupts have ended, if a line of this VM is driven by a source that
-    /// lets go then.
-    fn note_ended(&self, route: impl Fn(u8) -> Route, pins: u32) {
-        if pins == 0 || !self.resampling.load(Ordering::Acquire) {
-            return;
+    /// The interrupts of these pins have ended: of the lines to them, those that are resampled fall,
+    /// and are kept for the root.
+    fn let_go(&self, vcpus: &[Arc<Presence>], route: impl Fn(u8) -> Route, pins: u32) {
+        for gsi in self.resampled_lines(route, pins) {
+            self.drive(vcpus, gsi, Source::Resampled, false);
+            lock(&self.ended).push(gsi);
+            self.has_ended.store(true, Ordering::Release);
+        }
+    }
+
+    /// The resampled lines to these pins.
+    fn resampled_lines(&self, route: impl Fn(u8) -> Route, pins: u32) -> Vec<u32> {
+        if pins == 0 || !self.is_resampling.load(Ordering::Acquire) {
+            return Vec::new();
         }
         let routing = self.routing();
-        let mut ended = lock(&self.ended);
-        for pin in (0..32).filter(|pin| pins & 1 << pin != 0) {
-            ended.extend(routing.lines_to(route(pin)));
-        }
-        self.has_ended.store(!ended.is_empty(), Ordering::Release);
+        let resampled = lock(&self.resampled);
+        let pins = (0..32).filter(|pin| pins & 1 << pin != 0);
+        let lines = pins.flat_map(|pin| routing.lines_to(route(pin)));
+        lines.filter(|gsi| resampled.contains(gsi)).collect()
+    }
+
+    /// Whether a resampled line leads to a pin of the I/O APIC with this vector.
+    #[must_use]
+    pub fn is_resampled(&self, vector: u8) -> bool {
+        self.is_resampling.load(Ordering::Acquire)
+            && !self.resampled_lines(Route::Ioapic, self.ioapic().pins_of(vector)).is_empty()
     }
 
     /// Whether [`Self::take_ended`] has something to tell.
@@ -331,8 +350,15 @@ impl Irqchip {
         }
     }
 
-    /// A local APIC has ended a level interrupt: the I/O APIC sends again what is still high.
-    pub fn end_of_interrupt(&self, vcpus: &[Arc<Presence>], vector: u8) {
+    /// A local APIC has ended an interrupt. Whatever its trigger mode, resampled lines fall; of a
+    /// level interrupt the I/O APIC sends again what is still high.
+    pub fn end_of_interrupt(&self, vcpus: &[Arc<Presence>], vector: u8, level: bool) {
+        if self.is_resampling.load(Ordering::Acquire) {
+            self.let_go(vcpus, Route::Ioapic, self.ioapic().pins_of(vector));
+        }
+        if !level {
+            return;
+        }
         let ended = lock(&self.ioapic).chip.end_of_interrupt(vector);
         for pin in (0..IOAPIC_PINS as u8).filter(|pin| ended & 1 << pin != 0) {
             let again = lock(&self.ioapic).chip.resend(pin);
@@ -340,7 +366,6 @@ impl Irqchip {
                 self.send(vcpus, &self.message_of_pin(&sent));
             }
         }
-        self.note_ended(Route::Ioapic, ended);
     }
 
     /// A copy of the 8259A pair.
