@@ -207,6 +207,7 @@ fn the_one_shot_timer_stops() {
 #[test]
 fn the_deadline_timer_compares_the_tsc() {
     let mut lapic = enabled();
+    lapic.set_has_deadline_mode(true);
     lapic.set_tsc_deadline(500);
     assert_eq!(lapic.tsc_deadline(), 0, "not in deadline mode");
     lapic.write_mmio(register::LVT_TIMER, 0x4_00EC, 0);
@@ -218,8 +219,20 @@ fn the_deadline_timer_compares_the_tsc() {
 }
 
 #[test]
+fn without_deadline_mode_its_bit_is_not_there() {
+    let mut lapic = enabled();
+    lapic.write_mmio(register::LVT_TIMER, 0x4_00EC, 0);
+    assert_eq!(lapic.read_mmio(register::LVT_TIMER, 0), 0xEC);
+    lapic.set_tsc_deadline(500);
+    assert_eq!(lapic.tsc_deadline(), 0);
+    lapic.write_mmio(register::TIMER_INITIAL, 10, 100);
+    assert_eq!(lapic.timer_end(), Some(TimerEnd::Time(120)), "one-shot");
+}
+
+#[test]
 fn leaving_deadline_mode_disarms_the_timer() {
     let mut lapic = enabled();
+    lapic.set_has_deadline_mode(true);
     lapic.write_mmio(register::LVT_TIMER, 0x4_00EC, 0);
     lapic.set_tsc_deadline(500);
     lapic.write_mmio(register::LVT_TIMER, 0xEC, 0);

@@ -15,6 +15,7 @@ const DEADLINE: u32 = 2 << 17;
 
 fn lapic(mode: u32) -> Lapic {
     let mut lapic = Lapic::new(0, 0xFEE0_0000 | base::ENABLED);
+    lapic.set_has_deadline_mode(true);
     lapic.write_mmio(register::SVR, 0x1FF, 0);
     lapic.write_mmio(register::LVT_TIMER, mode | u32::from(VECTOR), 0);
     lapic

@@ -9,6 +9,8 @@ use super::{Effect, Lapic, REGISTERS, Refused};
 const SVR_WRITABLE: u32 = 0x3FF;
 /// Bits of the interrupt command register that x2APIC mode knows.
 const ICR_WRITABLE: u32 = 0xC_CFFF;
+/// Bit of the timer's local vector table entry.
+const LVT_DEADLINE_MODE: u32 = 1 << 18;
 /// Bytes of the saved image.
 pub const IMAGE_LEN: usize = REGISTERS * 16;
 
@@ -104,7 +106,7 @@ impl Lapic {
             register::ID if self.x2apic() => self.x2apic_id,
             register::PPR => u32::from(self.processor_priority()),
             register::TIMER_CURRENT => {
-                if TimerMode::of(self.get(register::LVT_TIMER)) == TimerMode::TscDeadline {
+                if self.timer_mode() == TimerMode::TscDeadline {
                     return 0;
                 }
                 self.count.left(self.divisor(), now_ns)
@@ -152,19 +154,25 @@ impl Lapic {
     }
 
     fn write_lvt(&mut self, register: u8, value: u32) {
-        let mut value = value & lvt_writable(register);
+        let mut value = value & self.lvt_writable(register);
         if !self.software_enabled() {
             value |= register::LVT_MASKED;
         }
         self.set(register, value);
     }
 
+    /// Bits of a local vector table entry that software writes.
+    pub(super) fn lvt_writable(&self, register: u8) -> u32 {
+        let lacks_mode = register == register::LVT_TIMER && !self.has_deadline_mode;
+        lvt_legal(register) & if lacks_mode { !LVT_DEADLINE_MODE } else { u32::MAX }
+    }
+
     /// A change between counting and deadline mode disarms the timer; one between one-shot and periodic
     /// counts when the count ends.
     fn write_lvt_timer(&mut self, value: u32) {
-        let old = TimerMode::of(self.get(register::LVT_TIMER));
+        let old = self.timer_mode();
         self.write_lvt(register::LVT_TIMER, value);
-        let new = TimerMode::of(self.get(register::LVT_TIMER));
+        let new = self.timer_mode();
         if (old == TimerMode::TscDeadline) != (new == TimerMode::TscDeadline) {
             self.count = Count::default();
             self.tsc_deadline = 0;
@@ -174,7 +182,7 @@ impl Lapic {
     }
 
     fn write_timer_initial(&mut self, value: u32, now_ns: u64) {
-        let mode = TimerMode::of(self.get(register::LVT_TIMER));
+        let mode = self.timer_mode();
         if mode == TimerMode::TscDeadline {
             return;
         }
@@ -247,15 +255,15 @@ impl Lapic {
         }
         self.set_version();
         self.set(register::ICR_LOW, self.get(register::ICR_LOW) & !register::ICR_BUSY);
-        let periodic = TimerMode::of(self.get(register::LVT_TIMER)) == TimerMode::Periodic;
+        let periodic = self.timer_mode() == TimerMode::Periodic;
         let initial = self.get(register::TIMER_INITIAL);
         let left = self.get(register::TIMER_CURRENT);
         self.count = Count::resume(initial, left, self.divisor(), periodic, now_ns);
     }
 }
 
-/// Bits of a local vector table entry that software writes.
-fn lvt_writable(register: u8) -> u32 {
+/// Bits of a local vector table entry, with those of modes that are not there.
+fn lvt_legal(register: u8) -> u32 {
     match register {
         register::LVT_TIMER => 0x7_00FF,
         register::LVT_LINT0 | register::LVT_LINT1 => 0x1_A7FF,
@@ -272,7 +280,7 @@ fn reserved(register: u8, value: u32) -> bool {
         register::TIMER_DIVIDE => 0xB,
         register::LVT_CMCI | register::LVT_TIMER..=register::LVT_ERROR => {
             // Delivery status and remote IRR are read-only, not reserved.
-            lvt_writable(register) | 0x5000
+            lvt_legal(register) | 0x5000
         }
         _ => u32::MAX,
     };

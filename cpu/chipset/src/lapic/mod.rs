@@ -64,6 +64,8 @@ pub struct Lapic {
     tsc_seen: u64,
     /// Errors since the ESR was written.
     errors: u32,
+    /// The timer has TSC-deadline mode.
+    has_deadline_mode: bool,
     /// There is a local vector table entry for corrected machine checks.
     cmci: bool,
     /// LINT0 of the bootstrap processor begins masked.
@@ -82,6 +84,7 @@ impl Lapic {
             tsc_deadline: 0,
             tsc_seen: 0,
             errors: 0,
+            has_deadline_mode: false,
             cmci: false,
             masks_lint0: false,
         };
@@ -138,6 +141,16 @@ impl Lapic {
             self.set(register::LVT_CMCI, if exists { register::LVT_MASKED } else { 0 });
             self.set_version();
         }
+    }
+
+    /// Says whether the timer has TSC-deadline mode. Without, its bit of the local vector table entry
+    /// is reserved: written as zero, and of no effect where it was restored.
+    pub fn set_has_deadline_mode(&mut self, has: bool) {
+        self.has_deadline_mode = has;
+    }
+
+    fn timer_mode(&self) -> TimerMode {
+        TimerMode::of(self.get(register::LVT_TIMER) & self.lvt_writable(register::LVT_TIMER))
     }
 
     fn set_version(&mut self) {
@@ -353,7 +366,7 @@ impl Lapic {
         if !self.enabled() {
             return None;
         }
-        match TimerMode::of(self.get(register::LVT_TIMER)) {
+        match self.timer_mode() {
             TimerMode::TscDeadline if self.tsc_deadline == 0 => None,
             TimerMode::TscDeadline => Some(TimerEnd::Tsc(self.tsc_deadline)),
             _ => self.count.end().map(TimerEnd::Time),
@@ -380,12 +393,16 @@ impl Lapic {
     /// IA32_TSC_DEADLINE; zero outside of deadline mode.
     #[must_use]
     pub fn tsc_deadline(&self) -> u64 {
-        self.tsc_deadline
+        if self.is_in_deadline_mode() { self.tsc_deadline } else { 0 }
+    }
+
+    fn is_in_deadline_mode(&self) -> bool {
+        self.enabled() && self.timer_mode() == TimerMode::TscDeadline
     }
 
     /// Sets IA32_TSC_DEADLINE; ignored outside of deadline mode.
     pub fn set_tsc_deadline(&mut self, value: u64) {
-        if TimerMode::of(self.get(register::LVT_TIMER)) == TimerMode::TscDeadline {
+        if self.is_in_deadline_mode() {
             self.tsc_deadline = value;
         }
     }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use cpu_chipset::lapic::{self, DeliveryMode, Destination, Message, Signals};
-use cpu_defs::Reg;
 use cpu_defs::msr::{IA32_APIC_BASE, IA32_MCG_CAP, MCG_CMCI_P};
+use cpu_defs::{Reg, cpuid_bit};
 use cpu_engine::trace::Trace;
 use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
 use cpu_paravirt::msr;
@@ -359,7 +359,16 @@ impl State {
         if masks_lint0 {
             local.lapic.mask_lint0();
         }
+        self.note_other_cpuid();
         true
+    }
+
+    /// Makes the local APIC what CPUID says it is.
+    pub fn note_other_cpuid(&mut self) {
+        let has = self.vcpu.announces(cpuid_bit::TSC_DEADLINE);
+        if let Some(local) = &mut self.lapic {
+            local.lapic.set_has_deadline_mode(has);
+        }
     }
 
     /// The guest could take an interrupt of the root's now.

@@ -4,11 +4,11 @@
 //! able to set anything, so the table becomes what the caller wrote. A new VS has the supported table.
 
 use cpu_defs::CpuidEntry;
-use cpu_engine::Vcpu;
 
 use crate::abi::list::{MV_CDL_FLAG_ALL, MV_CDL_FLAG_APPEND, MV_CDL_MAX_ENTRIES, mv_cdl_t};
 use crate::call::Call;
 use crate::cdl;
+use crate::object::vs::State;
 use crate::outcome::{Failure, OpResult};
 
 /// The first entry of the list on the page is the question and becomes the answer; a leaf that is not
@@ -24,7 +24,7 @@ pub fn get(call: &Call) -> OpResult {
 pub fn set(call: &Call) -> OpResult {
     super::done(call, |state| {
         let entry = cdl::read_one(call.pp.page()?);
-        change_table(&mut state.vcpu, |table| put(table, cdl::to_table(&entry)))
+        change_table(state, |table| put(table, cdl::to_table(&entry)))
     })
 }
 
@@ -44,7 +44,7 @@ pub fn set_list(call: &Call) -> OpResult {
             return Err(Failure::Unknown);
         }
         let listed = cdl::entries(&mut list).iter().map(cdl::to_table);
-        change_table(&mut state.vcpu, |table| match flags {
+        change_table(state, |table| match flags {
             0 => listed.for_each(|entry| put(table, entry)),
             _ => {
                 if flags & MV_CDL_FLAG_ALL != 0 {
@@ -71,13 +71,17 @@ fn put(table: &mut Vec<CpuidEntry>, new: CpuidEntry) {
 
 /// # Errors
 /// [`Failure::Unknown`] where the table would be too long; then it stays.
-fn change_table(vcpu: &mut Vcpu, change: impl FnOnce(&mut Vec<CpuidEntry>)) -> Result<(), Failure> {
-    let mut table = vcpu.cpuid().to_vec();
+fn change_table(
+    state: &mut State,
+    change: impl FnOnce(&mut Vec<CpuidEntry>),
+) -> Result<(), Failure> {
+    let mut table = state.vcpu.cpuid().to_vec();
     change(&mut table);
     if table.len() > MAX_ENTRIES {
         return Err(Failure::Unknown);
     }
-    vcpu.set_cpuid(table);
+    state.vcpu.set_cpuid(table);
+    state.note_other_cpuid();
     Ok(())
 }
 
