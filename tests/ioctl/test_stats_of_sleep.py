@@ -8,15 +8,19 @@ import pytest
 
 from kvmshim.abi import constants_gen as kvm
 from tests.assembler import assemble
-from tests.ioctl.apic import load, message, send
+from tests.ioctl.apic import SVR, load, message, send, write
 from tests.ioctl.test_mp_state_of_apic import INIT, START_PAGE, START_UP, command
 from tests.ioctl.test_stats_fd import Statistics, statistics
 from tests.kvm import System, Vcpu
 from tests.leftovers import wait_until
 from tests.machine import DATA, Machine
-from tests.paravirt import ENABLED, STEAL_TIME
+from tests.paravirt import ASYNC_PF_EN, ASYNC_PF_INT, ENABLED, STEAL_TIME
 
 VECTOR = 0x41
+NMI = 2
+NMI_MESSAGE = 4 << 8
+BY_INTERRUPT = ENABLED | 1 << 3
+"""In ASYNC_PF_EN."""
 
 
 @pytest.fixture
@@ -65,6 +69,20 @@ def test_a_change_of_the_memory_map_wakes_nobody(halting: Machine, made: Statist
         assert made.values()["halt_wakeup"] == 0
         send(halting.vm, message(VECTOR))
     assert made.values()["halt_wakeup"] == 1
+
+
+def test_a_guest_that_cannot_be_told_of_pages_sleeps(system: System) -> None:
+    """Asynchronous page faults enabled, and the local APIC disabled, as with Linux' `nolapic`."""
+    machine = Machine.of(system, controllers=True)
+    load(machine, write(SVR, 0xFF), {NMI: "out 0x82, al; iretd"})
+    assert machine.vcpu.set_msrs([(ASYNC_PF_INT, VECTOR), (ASYNC_PF_EN, DATA | BY_INTERRUPT)]) == 2
+    assert machine.vcpu.run() == kvm.KVM_EXIT_IO
+    with statistics(machine.vcpu) as made:
+        with asleep(machine.vcpu, made):
+            send(machine.vm, message(0, data=NMI_MESSAGE))
+        values = made.values()
+    assert machine.vcpu.io.port == 0x82
+    assert (values["halt_exits"], values["halt_wakeup"]) == (1, 1)
 
 
 def test_a_guest_that_need_not_sleep_does_not(halting: Machine, made: Statistics) -> None:

@@ -104,7 +104,7 @@ impl Processor<'_> {
             self.take_signals();
             let halted = match *self.mp_state {
                 MpState::Wait if self.beside.local.presence.take_unhalted() => Halted::Woken,
-                MpState::Wait if self.paravirt.has_page_news() => Halted::Woken,
+                MpState::Wait if self.has_page_news() => Halted::Woken,
                 MpState::Wait => self.vcpu.poll_halted(&mut self.beside),
                 MpState::Initial | MpState::Init => match self.vcpu.poll_halted(&mut self.beside) {
                     // Only INIT and start-up wake it, which are reasons to leave the poll.
@@ -146,6 +146,12 @@ impl Processor<'_> {
             }
             self.beside.show_task_priority();
         }
+    }
+
+    /// Whether HLT ends for what the guest is to be told of its pages. With its local APIC disabled it
+    /// cannot be told, and would never sleep.
+    fn has_page_news(&self) -> bool {
+        self.paravirt.has_page_news() && self.beside.local.lapic.software_enabled()
     }
 
     fn tell_page_news(&mut self) {

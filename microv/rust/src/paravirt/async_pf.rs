@@ -67,7 +67,7 @@ impl AsyncPf {
         self.due |= value & layout::ACKNOWLEDGE != 0;
     }
 
-    /// Whether something is to be told, which ends HLT.
+    /// Whether something is to be told.
     pub fn waits(&self) -> bool {
         self.waits
     }

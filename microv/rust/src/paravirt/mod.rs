@@ -89,7 +89,7 @@ impl Paravirt {
         self.pv_eoi
     }
 
-    /// Whether the guest is to be told something of its pages, which ends HLT.
+    /// Whether the guest is to be told something of its pages.
     pub fn has_page_news(&self) -> bool {
         self.async_pf.waits()
     }
