@@ -144,7 +144,7 @@ impl Vcpu {
     /// Steps over an OUT, if the guest is still there.
     fn end_port_write(&mut self, port: u16, size: u8, resume_len: u8, linear_rip: u64) {
         if resume_len != 0 && self.cpu().linear_rip() == linear_rip {
-            self.interp.count_one();
+            self.interp.count(1);
             let cpu = self.cpu_mut();
             cpu.arch.set_rip(cpu.arch.rip().wrapping_add(u64::from(resume_len)));
             cpu.arch.shadow = Shadow::None;

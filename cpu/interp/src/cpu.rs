@@ -21,7 +21,7 @@ use crate::native::Native;
 use crate::op::Op;
 use crate::ports::PortInput;
 use crate::quirks::Quirks;
-use crate::state::Arch;
+use crate::state::{Arch, Shadow};
 
 /// What the processor wants from the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +238,16 @@ impl Cpu {
     pub fn flush_translations(&mut self) {
         self.memory.tlb.flush_all();
         self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// Instructions are executed one by one: TF, RF, the shadow of STI or MOV SS, or instruction
+    /// breakpoints count.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_single_stepped(&self) -> bool {
+        self.arch.rflags & (rflags::TF | rflags::RF) != 0
+            || self.arch.shadow != Shadow::None
+            || self.watch.code
     }
 
     fn paging(&self) -> Paging {

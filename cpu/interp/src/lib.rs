@@ -47,5 +47,5 @@ pub use executed::Executed;
 pub use features::{Features, Vendor};
 pub use msr_rules::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs};
 pub use quirks::Quirks;
-pub use run::{Interp, Outcome};
+pub use run::{Dropped, Interp, Outcome};
 pub use stop::{Done, Stop};

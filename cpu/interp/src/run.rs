@@ -15,6 +15,9 @@ use crate::stop::{Done, Stop};
 
 const OFFSET_MASK: u64 = PAGE_SIZE as u64 - 1;
 
+/// Dropped pages that are remembered one by one.
+const MAX_DROPPED_PAGES: usize = 64;
+
 /// Why [`Interp::run`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -28,19 +31,41 @@ pub enum Outcome {
     Shutdown,
 }
 
+impl Dropped {
+    fn add(&mut self, page: u64) {
+        if self.pages.len() >= MAX_DROPPED_PAGES {
+            self.pages.clear();
+            self.all = true;
+        }
+        self.pages.push(page);
+    }
+}
+
 /// A processor with its decoded code.
 pub struct Interp {
     /// The processor.
     pub cpu: Cpu,
     blocks: BlockCache,
     executed: Arc<Executed>,
+    /// What another tier has to hear of, see [`Self::take_dropped`].
+    dropped: Dropped,
+}
+
+/// Cached code that was dropped.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// All of it.
+    pub all: bool,
+    /// That of these guest-physical pages.
+    pub pages: Vec<u64>,
 }
 
 impl Interp {
     /// Wraps a processor.
     #[must_use]
     pub fn new(cpu: Cpu) -> Self {
-        Interp { cpu, blocks: BlockCache::new(), executed: Arc::default() }
+        let (blocks, dropped) = (BlockCache::new(), Dropped::default());
+        Interp { cpu, blocks, executed: Arc::default(), dropped }
     }
 
     /// What it has executed so far, for any thread to read.
@@ -49,14 +74,15 @@ impl Interp {
         Arc::clone(&self.executed)
     }
 
-    /// The caller has carried out an instruction in the processor's place.
-    pub fn count_one(&self) {
-        self.executed.add(1);
+    /// The caller has carried out instructions in the processor's place.
+    pub fn count(&self, instructions: usize) {
+        self.executed.add(instructions);
     }
 
     /// Drops every cached translation and decoded block.
     pub fn flush(&mut self) {
         self.blocks.clear();
+        self.dropped.all = true;
         self.cpu.memory.code.clear();
         self.cpu.flush_translations();
     }
@@ -99,20 +125,69 @@ impl Interp {
         self.run_block(1).unwrap_or(Outcome::Boundary)
     }
 
+    /// Executes the block at RIP. None: nothing needs the caller.
+    pub fn run_one_block(&mut self) -> Option<Outcome> {
+        self.run_block(usize::MAX)
+    }
+
+    /// Code that was dropped since the last call, from every cache. True if there is any.
+    #[inline]
+    pub fn take_dropped(&mut self, into: &mut Dropped) -> bool {
+        if !self.dropped.all && self.dropped.pages.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut self.dropped, into);
+        true
+    }
+
+    /// The page of RAM that holds the instruction at RIP, with its guest-physical address (offset
+    /// included).
+    ///
+    /// # Errors
+    /// What fetching raises.
+    pub fn fetch(&mut self) -> Result<(u64, cpu_mem::HostPage), Stop> {
+        let gla = self.cpu.linear_rip();
+        fetch_page(&mut self.cpu, gla)
+    }
+
+    /// Has stores to these bytes, which are in one page, noticed: they are cached code.
+    pub fn mark_code(&mut self, gpa: u64, len: usize) {
+        if self.cpu.memory.code.mark(gpa, len) {
+            self.cpu.memory.tlb.trap_writes(gpa);
+        }
+    }
+
+    /// Decodes the instruction at the start of `bytes` as 64-bit code. None if they end before it
+    /// does, or decoding raises an exception. True: none may follow it in its block.
+    pub fn decode(&mut self, bytes: &[u8]) -> Option<(Op, bool)> {
+        let Cpu { features, native, .. } = &mut self.cpu;
+        match decode_one(bytes, 64, features, native) {
+            Decoded::Op { op, last } => Some((op, last)),
+            _ => None,
+        }
+    }
+
+    /// Makes room for another block of instructions that the host executes.
+    pub fn make_room(&mut self) {
+        if self.cpu.native.is_full() {
+            self.blocks.clear();
+            self.cpu.native.clear();
+            self.dropped.all = true;
+        }
+    }
+
     /// Executes at most `limit` instructions of the block at RIP.
     #[inline(always)]
     fn run_block(&mut self, limit: usize) -> Option<Outcome> {
         let cpu = &mut self.cpu;
-        let single = cpu.arch.rflags & (rflags::TF | rflags::RF) != 0
-            || cpu.arch.shadow != Shadow::None
-            || cpu.watch.code;
+        let single = cpu.is_single_stepped();
         if single && let Some(stop) = cpu.code_breakpoint() {
             return self.after_stop(stop);
         }
         let gla = cpu.linear_rip();
         let block = match self.blocks.recent(gla, cpu.mode.key, cpu.epoch) {
             Some(block) => block,
-            None => match find_block(cpu, &mut self.blocks, gla) {
+            None => match find_block(cpu, &mut self.blocks, &mut self.dropped, gla) {
                 Ok(block) => block,
                 Err(stop) => return self.after_stop(stop),
             },
@@ -164,10 +239,11 @@ impl Interp {
         if cpu.attention || shadow != Shadow::None || trap { self.after_attention() } else { None }
     }
 
-    /// After an instruction that asked for attention: code overwritten, a request, or an event.
+    /// After an instruction that asked for [attention](Cpu::attention): code overwritten, a request,
+    /// or an event. None: nothing needs the caller.
     #[cold]
     #[inline(never)]
-    fn after_attention(&mut self) -> Option<Outcome> {
+    pub fn after_attention(&mut self) -> Option<Outcome> {
         if let Err(stop) = self.cpu.deliver_debug_traps() {
             return self.after_stop(stop);
         }
@@ -182,12 +258,15 @@ impl Interp {
         }
         while let Some(page) = self.cpu.memory.code.take_overwritten() {
             self.blocks.drop_page(page);
+            self.dropped.add(page);
         }
     }
 
+    /// After an instruction that stopped; RIP is where the stop found it. None: nothing needs the
+    /// caller.
     #[cold]
     #[inline(never)]
-    fn after_stop(&mut self, stop: Stop) -> Option<Outcome> {
+    pub fn after_stop(&mut self, stop: Stop) -> Option<Outcome> {
         let cpu = &mut self.cpu;
         cpu.memory.mmio.forget_writes();
         cpu.watch.forget_hits();
@@ -259,7 +338,12 @@ fn execute(cpu: &mut Cpu, ops: &[Op], executed: &Executed) -> Done {
 /// The slow way to a block: translate, look up by physical position, decode.
 #[cold]
 #[inline(never)]
-fn find_block(cpu: &mut Cpu, blocks: &mut BlockCache, gla: u64) -> Result<u32, Stop> {
+fn find_block(
+    cpu: &mut Cpu,
+    blocks: &mut BlockCache,
+    dropped: &mut Dropped,
+    gla: u64,
+) -> Result<u32, Stop> {
     let bits = cpu.mode.code_bits;
     let limit = u64::from(cpu.arch.segment(SegReg::Cs).limit);
     if !cpu.mode.code64 && cpu.arch.rip() > limit {
@@ -270,6 +354,7 @@ fn find_block(cpu: &mut Cpu, blocks: &mut BlockCache, gla: u64) -> Result<u32, S
     if cpu.native.is_full() {
         blocks.clear();
         cpu.native.clear();
+        dropped.all = true;
     }
     let found = match blocks.lookup(gpa, bits, page, cpu.epoch) {
         Some(number) => Some(number),

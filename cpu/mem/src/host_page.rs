@@ -36,6 +36,13 @@ impl HostPage {
         PageFlags::from_bits(self.0.get() as u8)
     }
 
+    /// Its address in this process, a multiple of the page size. Code that goes there by itself
+    /// keeps the promises of [`Self::load`] and [`Self::store`].
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0.get() & !FLAG_BITS
+    }
+
     /// The same page with only those rights that are also in `flags`.
     #[inline]
     pub fn restrict(self, flags: PageFlags) -> Self {

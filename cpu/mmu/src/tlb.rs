@@ -27,23 +27,45 @@ const PAGES_PER_PRIVILEGE: usize = 1024;
 const ENTRIES: usize = PAGES_PER_PRIVILEGE * Privilege::ALL.len();
 const PAGE_MASK: u64 = !(cpu_mem::PAGE_SIZE as u64 - 1);
 
-/// A tag that no page address equals.
+/// No page address.
 const NO_PAGE: u64 = 1;
 
-/// What a hit needs; tags are linear page addresses or `NO_PAGE`.
+/// What a hit needs; tags are linear page addresses or [`no_page`].
+///
+/// The layout is fixed: translated code looks here by itself, see [`Tlb::table`].
 #[derive(Clone, Copy)]
-#[repr(align(32))]
+#[repr(C, align(32))]
 struct Entry {
     read: u64,
     write: u64,
-    execute: u64,
+    /// Address of `page` in this process.
+    host: u64,
     page: Option<HostPage>,
+}
+
+/// How translated code finds an entry: `gla >> PAGE_SHIFT`, modulo [`layout::ENTRIES`], is its
+/// number in [`Tlb::table`].
+pub mod layout {
+    use std::mem::{offset_of, size_of};
+
+    /// Entries of a table.
+    pub const ENTRIES: usize = super::PAGES_PER_PRIVILEGE;
+    /// Bytes of an entry.
+    pub const ENTRY_LEN: usize = size_of::<super::Entry>();
+    /// Offset of the linear address of a page that can be loaded from, in 64 bits.
+    pub const READ: usize = offset_of!(super::Entry, read);
+    /// Offset of the linear address of a page that can be stored to.
+    pub const WRITE: usize = offset_of!(super::Entry, write);
+    /// Offset of the address of that page in this process.
+    pub const HOST: usize = offset_of!(super::Entry, host);
 }
 
 /// What a flush needs to know of an entry.
 #[derive(Clone, Copy)]
 struct Origin {
     gla: u64,
+    /// `gla` if instructions can be fetched there.
+    execute: u64,
     gpa: u64,
     page_size: PageSize,
     global: bool,
@@ -96,8 +118,18 @@ impl Tlb {
     /// The page to fetch instructions from, if the access is known to be allowed.
     #[inline(always)]
     pub fn execute(&self, privilege: Privilege, gla: u64) -> Option<HostPage> {
-        let entry = &self.active.entries[index(privilege, gla)];
-        if entry.execute == gla & PAGE_MASK { entry.page } else { None }
+        let index = index(privilege, gla);
+        let fetched = self.active.origins[index].execute == gla & PAGE_MASK;
+        if fetched { self.active.entries[index].page } else { None }
+    }
+
+    /// Where the entries of a privilege are while no other identifier is activated; what they mean
+    /// says [`layout`].
+    #[inline(always)]
+    #[must_use]
+    pub fn table(&self, privilege: Privilege) -> *const u8 {
+        let first = privilege as usize * PAGES_PER_PRIVILEGE;
+        (&raw const self.active.entries[first]).cast()
     }
 
     /// Guest-physical address behind `gla`, if any access to it is cached.
@@ -198,7 +230,7 @@ impl Tlb {
 impl Set {
     fn new(pcid: u16) -> Self {
         Self {
-            entries: Box::new([EMPTY; ENTRIES]),
+            entries: Box::new(std::array::from_fn(empty)),
             origins: Box::new([NOWHERE; ENTRIES]),
             filled: Vec::with_capacity(ENTRIES),
             large: None,
@@ -213,13 +245,17 @@ impl Set {
         let rights = translation.rights(access.privilege);
         let tag = |kind, flag| {
             let allowed = rights.allows(kind) && page.flags().contains(flag);
-            if allowed { gla } else { NO_PAGE }
+            if allowed { gla } else { no_page(index) }
         };
         let write_seen = access.kind == AccessKind::Write && translation.dirty;
         self.entries[index] = Entry {
             read: tag(AccessKind::Read, PageFlags::READ),
-            write: if write_seen { tag(AccessKind::Write, PageFlags::WRITE) } else { NO_PAGE },
-            execute: tag(AccessKind::Execute, PageFlags::EXECUTE),
+            write: if write_seen {
+                tag(AccessKind::Write, PageFlags::WRITE)
+            } else {
+                no_page(index)
+            },
+            host: page.address(),
             page: Some(page),
         };
         if !self.origins[index].listed {
@@ -227,6 +263,7 @@ impl Set {
         }
         self.origins[index] = Origin {
             gla,
+            execute: tag(AccessKind::Execute, PageFlags::EXECUTE),
             gpa: translation.gpa & PAGE_MASK,
             page_size: translation.page_size,
             global: translation.global,
@@ -251,7 +288,7 @@ impl Set {
     fn forget(&mut self, privilege: Privilege, gla: u64) {
         let index = index(privilege, gla);
         if self.origins[index].gla == gla & PAGE_MASK {
-            self.entries[index] = EMPTY;
+            self.entries[index] = empty(index);
         }
     }
 
@@ -273,7 +310,7 @@ impl Set {
             let index = index(privilege, gla);
             let origin = &self.origins[index];
             if origin.gla == gla & PAGE_MASK && (origin.global || !global_only) {
-                self.entries[index] = EMPTY;
+                self.entries[index] = empty(index);
             }
         }
     }
@@ -281,14 +318,14 @@ impl Set {
     fn trap_writes(&mut self, gpa: u64) {
         for &index in &self.filled {
             if self.origins[usize::from(index)].gpa == gpa & PAGE_MASK {
-                self.entries[usize::from(index)].write = NO_PAGE;
+                self.entries[usize::from(index)].write = no_page(usize::from(index));
             }
         }
     }
 
     fn trap_all_writes(&mut self) {
         for &index in &self.filled {
-            self.entries[usize::from(index)].write = NO_PAGE;
+            self.entries[usize::from(index)].write = no_page(usize::from(index));
         }
     }
 
@@ -298,7 +335,7 @@ impl Set {
             let index = usize::from(index);
             let kept = entries[index].page.is_some() && keep(&origins[index]);
             if !kept {
-                entries[index] = EMPTY;
+                entries[index] = empty(index);
                 origins[index] = NOWHERE;
             }
             kept
@@ -319,10 +356,18 @@ impl Default for Tlb {
     }
 }
 
-const EMPTY: Entry = Entry { read: NO_PAGE, write: NO_PAGE, execute: NO_PAGE, page: None };
+/// A tag for entry `index` that differs from the page of every address that leads there.
+const fn no_page(index: usize) -> u64 {
+    (index as u64 ^ 1) << 12
+}
+
+const fn empty(index: usize) -> Entry {
+    Entry { read: no_page(index), write: no_page(index), host: 0, page: None }
+}
 
 const NOWHERE: Origin = Origin {
     gla: NO_PAGE,
+    execute: NO_PAGE,
     gpa: NO_PAGE,
     page_size: PageSize::Size4K,
     global: false,
