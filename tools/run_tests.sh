@@ -7,6 +7,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 cargo test --workspace --quiet 2>&1 | tee "$log"
+# Guests without the translator.
+KVMSHIM_TIER=0 cargo test --package cpu-engine --quiet 2>&1 | tee --append "$log"
 rust=$(grep -oE '[0-9]+ passed' "$log" | awk '{n += $1} END {print n + 0}')
 
 pytest -q --ignore=tests/cuse "$@" 2>&1 | tee "$log"

@@ -76,6 +76,11 @@ impl Kick {
         self.requests.load(Ordering::Relaxed) != 0
     }
 
+    /// Not zero while anything is requested.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.requests
+    }
+
     pub(crate) fn flush_requested(&self) -> bool {
         self.requests.load(Ordering::SeqCst) & FLUSH != 0
     }

@@ -1,8 +1,8 @@
 //! One virtual x86-64 processor: registers, run loop, event injection, exits.
 //!
-//! Tier 0: everything is interpreted (`cpu-interp`). A [`Vcpu`] belongs to one thread at a time;
-//! other threads reach it through its [`Kick`]. It knows guest memory only as a
-//! [`cpu_mem::PhysMap`] and devices only as exits.
+//! Instructions are executed by `cpu-interp` (tier 0) and `cpu-translate` (tier 1).
+//! A [`Vcpu`] belongs to one thread at a time; other threads reach it through its [`Kick`]. It knows
+//! guest memory only as a [`cpu_mem::PhysMap`] and devices only as exits.
 #![forbid(unsafe_code)]
 
 mod complete;
@@ -17,6 +17,7 @@ mod kick;
 mod msr_lists;
 mod regs;
 mod run;
+mod tier;
 pub mod trace;
 mod translate;
 mod vcpu;

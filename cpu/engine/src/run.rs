@@ -90,7 +90,7 @@ impl Vcpu {
             let smm = self.in_smm();
             let outcome = match self.trace.wants(TRACE_INSTRUCTIONS) {
                 true => self.step_traced(),
-                false => self.interp.run(|| kick.any()),
+                false => self.tier.run(&mut self.interp, &kick),
             };
             match outcome {
                 // An INIT may have waited for the end of the mode.

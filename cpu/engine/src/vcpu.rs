@@ -8,12 +8,14 @@ use cpu_mem::PhysMap;
 
 use crate::complete::Unfinished;
 use crate::events::Queue;
+use crate::tier::Tier;
 use crate::trace::Trace;
 use crate::{Counters, CpuidEntry, HostDebug, Kick, MsrRules, Quirks};
 
 /// One virtual processor.
 pub struct Vcpu {
     pub(crate) interp: Interp,
+    pub(crate) tier: Tier,
     pub(crate) kick: Arc<Kick>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) trace: Arc<Trace>,
@@ -39,6 +41,7 @@ impl Vcpu {
             trace: Arc::default(),
             counters: Arc::new(Counters::new(&interp)),
             interp,
+            tier: Tier::default(),
             kick,
             queue: Queue::default(),
             unfinished: None,

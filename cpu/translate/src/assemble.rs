@@ -1,0 +1,327 @@
+//! The few host instructions that surround copied ones, encoded by hand: this is where the time of
+//! a translation would go otherwise.
+//!
+//! Registers are numbers as in encodings. Distances to places that are not yet known are patched.
+
+/// RAX.
+pub(crate) const RAX: u8 = 0;
+/// RCX.
+pub(crate) const RCX: u8 = 1;
+/// RSP: the frame.
+pub(crate) const RSP: u8 = 4;
+/// Scratch.
+pub(crate) const R10: u8 = 10;
+/// Scratch.
+pub(crate) const R11: u8 = 11;
+/// The table of translations.
+pub(crate) const R15: u8 = 15;
+
+/// Where the distance of a branch is to be patched.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(crate) struct Hole(usize);
+
+/// Code in the making.
+#[derive(Default)]
+pub(crate) struct Assembler {
+    code: Vec<u8>,
+}
+
+impl Assembler {
+    pub(crate) fn position(&self) -> usize {
+        self.code.len()
+    }
+
+    pub(crate) fn code(&self) -> &[u8] {
+        &self.code
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.code.clear();
+    }
+
+    pub(crate) fn truncate(&mut self, position: usize) {
+        self.code.truncate(position);
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.code.extend_from_slice(bytes);
+    }
+
+    fn imm32(&mut self, value: i32) {
+        self.bytes(&value.to_le_bytes());
+    }
+
+    /// REX.W, opcode and register operands.
+    fn wide(&mut self, opcode: u8, reg: u8, rm: u8) {
+        self.bytes(&[0x48 | (reg >> 3) << 2 | rm >> 3, opcode, 0xC0 | (reg & 7) << 3 | (rm & 7)]);
+    }
+
+    /// ModRM, SIB and displacement of `[base + index << scale + disp]`. No index: RSP.
+    fn memory(&mut self, reg: u8, base: u8, index: u8, scale: u8, disp: i32) {
+        let small = i8::try_from(disp).is_ok();
+        let mode = if small { 0x40 } else { 0x80 };
+        self.bytes(&[mode | (reg & 7) << 3 | 4, scale << 6 | (index & 7) << 3 | (base & 7)]);
+        if small {
+            self.bytes(&[disp as u8]);
+        } else {
+            self.imm32(disp);
+        }
+    }
+
+    /// `opcode reg, [base + index << scale + disp]` of 64 bits.
+    fn wide_memory(&mut self, opcode: u8, reg: u8, base: u8, index: u8, scale: u8, disp: i32) {
+        self.bytes(&[0x48 | (reg >> 3) << 2 | (index >> 3) << 1 | base >> 3, opcode]);
+        self.memory(reg, base, index, scale, disp);
+    }
+
+    /// `mov to, from`
+    pub(crate) fn mov(&mut self, to: u8, from: u8) {
+        if to != from {
+            self.wide(0x89, from, to);
+        }
+    }
+
+    /// `add to, from`
+    pub(crate) fn add(&mut self, to: u8, from: u8) {
+        self.wide(0x01, from, to);
+    }
+
+    /// `mov to, value`, in the shortest form. Flags stay.
+    pub(crate) fn mov_value(&mut self, to: u8, value: u64) {
+        let rex = 0x48 | to >> 3;
+        if let Ok(low) = u32::try_from(value) {
+            if to >= 8 {
+                self.bytes(&[0x41]);
+            }
+            self.bytes(&[0xB8 | (to & 7)]);
+            self.bytes(&low.to_le_bytes());
+        } else if let Ok(low) = i32::try_from(value as i64) {
+            self.bytes(&[rex, 0xC7, 0xC0 | (to & 7)]);
+            self.imm32(low);
+        } else {
+            self.bytes(&[rex, 0xB8 | (to & 7)]);
+            self.bytes(&value.to_le_bytes());
+        }
+    }
+
+    /// `lea to, [base + index << scale + disp]`
+    pub(crate) fn lea(&mut self, to: u8, base: u8, index: Option<(u8, u8)>, disp: i32) {
+        let (index, scale) = index.unwrap_or((RSP, 0));
+        self.wide_memory(0x8D, to, base, index, scale, disp);
+    }
+
+    /// `lea to, [index << scale + disp]`
+    pub(crate) fn lea_index(&mut self, to: u8, index: u8, scale: u8, disp: i32) {
+        self.bytes(&[0x48 | (to >> 3) << 2 | (index >> 3) << 1, 0x8D]);
+        self.bytes(&[(to & 7) << 3 | 4, scale << 6 | (index & 7) << 3 | 5]);
+        self.imm32(disp);
+    }
+
+    /// `mov to, [base + disp]`
+    pub(crate) fn load(&mut self, to: u8, base: u8, disp: i32) {
+        self.wide_memory(0x8B, to, base, RSP, 0, disp);
+    }
+
+    /// `mov to, [base + index]`
+    pub(crate) fn load_indexed(&mut self, to: u8, base: u8, index: u8, disp: i32) {
+        self.wide_memory(0x8B, to, base, index, 0, disp);
+    }
+
+    /// `mov [base + disp], from`
+    pub(crate) fn store(&mut self, base: u8, disp: i32, from: u8) {
+        self.wide_memory(0x89, from, base, RSP, 0, disp);
+    }
+
+    /// `mov [base + index], from`
+    pub(crate) fn store_indexed(&mut self, base: u8, index: u8, from: u8) {
+        self.wide_memory(0x89, from, base, index, 0, 0);
+    }
+
+    /// `mov qword [base + index], value`
+    pub(crate) fn store_value(&mut self, base: u8, index: u8, value: i32) {
+        self.wide_memory(0xC7, 0, base, index, 0, 0);
+        self.imm32(value);
+    }
+
+    /// `mov dword [base + disp], value`
+    pub(crate) fn store_dword(&mut self, base: u8, disp: i32, value: u32) {
+        self.bytes(&[0x40 | base >> 3, 0xC7]);
+        self.memory(0, base, RSP, 0, disp);
+        self.bytes(&value.to_le_bytes());
+    }
+
+    /// `xor to, [base + index + disp]`
+    pub(crate) fn xor_indexed(&mut self, to: u8, base: u8, index: u8, disp: i32) {
+        self.wide_memory(0x33, to, base, index, 0, disp);
+    }
+
+    /// `cmp [base + disp], with`
+    pub(crate) fn compare_memory(&mut self, base: u8, disp: i32, with: u8) {
+        self.wide_memory(0x39, with, base, RSP, 0, disp);
+    }
+
+    /// `cmp dword [base], 0`
+    pub(crate) fn compare_zero(&mut self, base: u8) {
+        self.bytes(&[0x40 | base >> 3, 0x83]);
+        self.memory(7, base, RSP, 0, 0);
+        self.bytes(&[0]);
+    }
+
+    /// `cmp reg, value`
+    pub(crate) fn compare_value(&mut self, reg: u8, value: i32) {
+        self.bytes(&[0x48 | reg >> 3, 0x81, 0xF8 | (reg & 7)]);
+        self.imm32(value);
+    }
+
+    /// `shr reg, count`
+    pub(crate) fn shift_right(&mut self, reg: u8, count: u8) {
+        self.bytes(&[0x48 | reg >> 3, 0xC1, 0xE8 | (reg & 7), count]);
+    }
+
+    /// `shl reg, count`
+    pub(crate) fn shift_left(&mut self, reg: u8, count: u8) {
+        self.bytes(&[0x48 | reg >> 3, 0xC1, 0xE0 | (reg & 7), count]);
+    }
+
+    /// `sar reg, count`
+    pub(crate) fn shift_right_signed(&mut self, reg: u8, count: u8) {
+        self.bytes(&[0x48 | reg >> 3, 0xC1, 0xF8 | (reg & 7), count]);
+    }
+
+    /// `cmp one, other`
+    pub(crate) fn compare(&mut self, one: u8, other: u8) {
+        self.wide(0x39, other, one);
+    }
+
+    /// `and reg32, mask`
+    pub(crate) fn and(&mut self, reg: u8, mask: u32) {
+        self.bytes(&[0x40 | reg >> 3, 0x81, 0xE0 | (reg & 7)]);
+        self.bytes(&mask.to_le_bytes());
+    }
+
+    /// `call [rsp + disp]`
+    pub(crate) fn call_frame(&mut self, disp: i32) {
+        self.bytes(&[0xFF]);
+        self.memory(2, RSP, RSP, 0, disp);
+    }
+
+    /// `jmp [base + disp]`
+    pub(crate) fn jump_memory(&mut self, base: u8, disp: i32) {
+        self.bytes(&[0x40 | base >> 3, 0xFF]);
+        self.memory(4, base, RSP, 0, disp);
+    }
+
+    /// `jmp` to a place to be patched.
+    pub(crate) fn jump(&mut self) -> Hole {
+        self.bytes(&[0xE9]);
+        self.hole()
+    }
+
+    /// `jcc` to a place to be patched; `condition` as in encodings.
+    pub(crate) fn jump_if(&mut self, condition: u8) -> Hole {
+        self.bytes(&[0x0F, 0x80 | condition]);
+        self.hole()
+    }
+
+    fn hole(&mut self) -> Hole {
+        self.imm32(0);
+        Hole(self.position() - 4)
+    }
+
+    /// `jmp` to a place behind or before.
+    pub(crate) fn jump_to(&mut self, target: usize) {
+        let hole = self.jump();
+        self.lead(hole, target);
+    }
+
+    /// Has the short branch that ends at `end` lead here.
+    pub(crate) fn patch_short(&mut self, end: usize) {
+        let distance = self.position() - end;
+        debug_assert!(distance < 128);
+        self.code[end - 1] = distance as u8;
+    }
+
+    /// Has a branch lead here.
+    pub(crate) fn here(&mut self, hole: Hole) {
+        self.lead(hole, self.position());
+    }
+
+    fn lead(&mut self, Hole(at): Hole, target: usize) {
+        let distance = (target as i64 - (at as i64 + 4)) as i32;
+        self.code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+    }
+}
+
+impl Hole {
+    /// Where the distance is.
+    pub(crate) fn position(self) -> usize {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iced_x86::{Decoder, DecoderOptions};
+
+    fn text(build: impl FnOnce(&mut Assembler)) -> String {
+        let mut assembler = Assembler::default();
+        build(&mut assembler);
+        let code = assembler.code().to_vec();
+        let mut decoder = Decoder::with_ip(64, &code, 0, DecoderOptions::NONE);
+        let texts: Vec<String> = decoder
+            .iter()
+            .map(|insn| {
+                let memory = insn.op_kinds().any(|kind| kind == iced_x86::OpKind::Memory);
+                let displacement = if memory { insn.memory_displacement64() as i64 } else { 0 };
+                format!(
+                    "{:?} {:?} {:?} {:?} {:?} {} {:x} {:?}",
+                    insn.code(),
+                    insn.op0_register(),
+                    insn.op1_register(),
+                    insn.memory_base(),
+                    insn.memory_index(),
+                    insn.memory_index_scale(),
+                    displacement,
+                    insn.op_count()
+                )
+            })
+            .collect();
+        texts.join("; ")
+    }
+
+    #[test]
+    fn what_is_encoded_is_what_the_name_says() {
+        let cases = [
+            (text(|a| a.mov(R10, RAX)), "Mov_rm64_r64 R10 RAX None None 1 0 2"),
+            (text(|a| a.mov_value(R10, 5)), "Mov_r32_imm32 R10D None None None 1 0 2"),
+            (text(|a| a.mov_value(3, 1 << 40)), "Mov_r64_imm64 RBX None None None 1 0 2"),
+            (text(|a| a.mov_value(9, u64::MAX)), "Mov_rm64_imm32 R9 None None None 1 0 2"),
+            (text(|a| a.lea(R10, 13, Some((12, 3)), 0)), "Lea_r64_m R10 None R13 R12 8 0 2"),
+            (text(|a| a.lea(R10, 5, None, 300)), "Lea_r64_m R10 None RBP None 1 12c 2"),
+            (text(|a| a.lea_index(R10, 9, 2, 8)), "Lea_r64_m R10 None None R9 4 8 2"),
+            (text(|a| a.load(R11, RSP, 64)), "Mov_r64_rm64 R11 None RSP None 1 40 2"),
+            (text(|a| a.load_indexed(R11, 15, R11, 16)), "Mov_r64_rm64 R11 None R15 R11 1 10 2"),
+            (text(|a| a.store(R11, 512, 1)), "Mov_rm64_r64 None RCX R11 None 1 200 2"),
+            (text(|a| a.store_indexed(R11, R10, 9)), "Mov_rm64_r64 None R9 R11 R10 1 0 2"),
+            (text(|a| a.store_value(R11, R10, -1)), "Mov_rm64_imm32 None None R11 R10 1 0 2"),
+            (text(|a| a.store_dword(RSP, 8, 7)), "Mov_rm32_imm32 None None RSP None 1 8 2"),
+            (text(|a| a.xor_indexed(R10, 15, R11, 8)), "Xor_r64_rm64 R10 None R15 R11 1 8 2"),
+            (text(|a| a.compare_memory(R11, 16, R10)), "Cmp_rm64_r64 None R10 R11 None 1 10 2"),
+            (text(|a| a.compare_zero(R11)), "Cmp_rm32_imm8 None None R11 None 1 0 2"),
+            (text(|a| a.compare_value(R10, 4088)), "Cmp_rm64_imm32 R10 None None None 1 0 2"),
+            (text(|a| a.shift_right(R11, 7)), "Shr_rm64_imm8 R11 None None None 1 0 2"),
+            (text(|a| a.shift_left(R11, 4)), "Shl_rm64_imm8 R11 None None None 1 0 2"),
+            (text(|a| a.shift_right_signed(R11, 16)), "Sar_rm64_imm8 R11 None None None 1 0 2"),
+            (text(|a| a.compare(R11, R10)), "Cmp_rm64_r64 R11 R10 None None 1 0 2"),
+            (text(|a| a.and(R11, 0x7FE0)), "And_rm32_imm32 R11D None None None 1 0 2"),
+            (text(|a| a.call_frame(80)), "Call_rm64 None None RSP None 1 50 1"),
+            (text(|a| a.jump_memory(R11, 8)), "Jmp_rm64 None None R11 None 1 8 1"),
+            (text(|a| a.add(R11, R10)), "Add_rm64_r64 R11 R10 None None 1 0 2"),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(found, expected);
+        }
+    }
+}

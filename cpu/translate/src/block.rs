@@ -1,0 +1,200 @@
+//! From the instructions of a block to host code.
+//!
+//! Law: an instruction changes nothing before its last access that may fail, since tier 0 executes
+//! it from its start then.
+
+use iced_x86::{Encoder, InstructionInfoFactory};
+
+use crate::assemble::{Assembler, Hole};
+use crate::callout::{Site, SiteAddress};
+use crate::effects::{Flags, Item, Kind};
+use crate::emit::{Emitter, FlagState, Tail};
+
+/// A branch that was made and can be linked to its target.
+pub(crate) struct LinkPlace {
+    /// Where its distance is.
+    pub place: usize,
+    pub target: u64,
+    /// Where the flags are on the way.
+    pub state: FlagState,
+}
+
+/// Makes blocks.
+pub(crate) struct BlockMaker {
+    pub(crate) infos: InstructionInfoFactory,
+    pub(crate) encoder: Encoder,
+    pub(crate) emitter: Emitter,
+    pub(crate) links: Vec<LinkPlace>,
+    /// Number of the first link of the block.
+    pub(crate) first_link: u32,
+    /// The page of the block.
+    pub(crate) page: u64,
+}
+
+/// A block that was made: its code is in the assembler.
+pub(crate) struct Made {
+    /// Entry for flags in the host's RFLAGS.
+    pub host_entry: usize,
+    /// Entry for flags in the frame.
+    pub frame_entry: usize,
+    /// Entry for flags in both.
+    pub entry: usize,
+}
+
+impl BlockMaker {
+    pub(crate) fn new() -> Self {
+        BlockMaker {
+            infos: InstructionInfoFactory::new(),
+            encoder: Encoder::new(64),
+            emitter: Emitter {
+                code: Assembler::default(),
+                state: FlagState::BOTH,
+                tails: Vec::new(),
+            },
+            links: Vec::new(),
+            first_link: 1,
+            page: 0,
+        }
+    }
+
+    /// Makes a block of `items` from the linear address `rip`, whose code is `bytes`. `site` keeps a
+    /// site for as long as the code may run.
+    pub(crate) fn make(
+        &mut self,
+        rip: u64,
+        bytes: &[u8],
+        items: &[Item],
+        site: &mut dyn FnMut(Site) -> SiteAddress,
+    ) -> Made {
+        self.emitter.code.clear();
+        self.emitter.tails.clear();
+        self.links.clear();
+        self.page = rip & !0xFFF;
+        let made = self.entries(items);
+        self.emitter.count(items.len());
+        let mut next = rip;
+        for (number, item) in items.iter().enumerate() {
+            let at = next;
+            next = at.wrapping_add(item.instruction.len() as u64);
+            let rest = (items.len() - 1 - number) as u64;
+            let site = site(Site { op: item.op, rip: at, last: item.last, rest });
+            let raw = &bytes[item.at..item.at + item.instruction.len()];
+            self.item(item, site, raw, at, next);
+        }
+        if !items.last().is_some_and(|item| item.last) {
+            self.go_to(next, false);
+        }
+        self.tails();
+        made
+    }
+
+    /// The start: from wherever the flags are to where the first instruction wants them.
+    fn entries(&mut self, items: &[Item]) -> Made {
+        let emitter = &mut self.emitter;
+        let wanted = items.iter().find_map(|item| match item.flags {
+            _ if item.clobbers_flags() => Some(FlagState::FRAME),
+            Flags::Replaced => Some(FlagState::BOTH),
+            Flags::Ignored => None,
+            Flags::Carry { .. } | Flags::Used { .. } => Some(FlagState::HOST),
+        });
+        match wanted.unwrap_or(FlagState::FRAME) {
+            FlagState::FRAME => {
+                emitter.state = FlagState::HOST;
+                emitter.save_flags();
+                emitter.state = FlagState::FRAME;
+                let at = emitter.code.position();
+                Made { host_entry: 0, frame_entry: at, entry: at }
+            }
+            FlagState::HOST => {
+                emitter.state = FlagState::FRAME;
+                emitter.restore_flags();
+                emitter.state = FlagState::HOST;
+                let at = emitter.code.position();
+                Made { host_entry: at, frame_entry: 0, entry: at }
+            }
+            _ => {
+                emitter.state = FlagState::BOTH;
+                Made { host_entry: 0, frame_entry: 0, entry: 0 }
+            }
+        }
+    }
+
+    fn item(&mut self, item: &Item, site: SiteAddress, raw: &[u8], at: u64, next: u64) {
+        match item.kind {
+            Kind::Nothing => {}
+            Kind::Callout => {
+                self.emitter.call_out(site);
+                if item.last {
+                    // ud2: it does not come back.
+                    self.emitter.code.bytes(&[0x0F, 0x0B]);
+                }
+            }
+            Kind::Copied => self.copied(item, site, raw),
+            Kind::Lea => self.lea(item),
+            Kind::Push => self.push(item, site),
+            Kind::Pop => self.pop(item, site),
+            Kind::Leave => self.leave(item, site),
+            Kind::Call => self.call(item, site, next),
+            Kind::Return => self.ret(item, site),
+            Kind::Jump => self.jump(item, site, at),
+            Kind::JumpIf => self.jump_if(item, at, next),
+        }
+    }
+
+    /// Goes on at an address, with the flags wherever they are.
+    pub(crate) fn go_to(&mut self, target: u64, poll: bool) {
+        let state = self.emitter.state;
+        if target & !0xFFF == self.page {
+            let from = self.emitter.code.jump();
+            self.emitter.tails.push(Tail::Edge { from, target, state, poll });
+        } else {
+            self.emitter.far_jump(target, poll);
+        }
+    }
+
+    /// What is out of line. More may come while it is made.
+    fn tails(&mut self) {
+        let mut at = 0;
+        while at < self.emitter.tails.len() {
+            let tail = std::mem::replace(&mut self.emitter.tails[at], Tail::Done);
+            at += 1;
+            match tail {
+                Tail::Done => {}
+                Tail::Slow { from, site, back, state, last } => {
+                    self.emitter.code.here(from);
+                    self.emitter.slow(site, back, state, last);
+                }
+                Tail::Exit { from } => {
+                    self.emitter.code.here(from);
+                    self.emitter.exit();
+                }
+                Tail::Far { from, target, state, poll } => {
+                    self.emitter.code.here(from);
+                    self.emitter.state = state;
+                    self.emitter.far_jump(target, poll);
+                }
+                Tail::Edge { from, target, state, poll } => self.edge(from, target, state, poll),
+            }
+        }
+    }
+
+    fn edge(&mut self, from: Hole, target: u64, state: FlagState, poll: bool) {
+        let emitter = &mut self.emitter;
+        emitter.state = state;
+        let mut from = from;
+        if poll {
+            emitter.code.here(from);
+            if state.frame {
+                emitter.poll(Some(target));
+            } else {
+                emitter.poll_keeping_flags(target);
+            }
+            from = emitter.code.jump();
+        }
+        let state = emitter.state;
+        emitter.code.here(from);
+        let number = self.first_link + self.links.len() as u32;
+        self.links.push(LinkPlace { place: from.position(), target, state });
+        emitter.leave_through(number, target);
+    }
+}

@@ -1,0 +1,147 @@
+//! Leaving translated code for one instruction of tier 0, and what the translator and translated
+//! code share.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cpu_interp::op::Op;
+use cpu_interp::{Cpu, Stop};
+use cpu_mmu::Privilege;
+
+use crate::frame::Frame;
+use crate::jump_cache::JumpCache;
+
+/// An instruction of translated code.
+pub(crate) struct Site {
+    /// How tier 0 executes it.
+    pub op: Op,
+    /// Its linear address.
+    pub rip: u64,
+    /// It ends its block.
+    pub last: bool,
+    /// Instructions that follow in its block.
+    pub rest: u64,
+}
+
+/// Where a [`Site`] is in memory, as translated code has it.
+pub(crate) type SiteAddress = u64;
+
+/// Where to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Behind the instruction.
+    Continue,
+    /// In Rust.
+    Leave,
+    /// At this address of translated code.
+    Jump(u64),
+}
+
+/// What translated code and the translator share.
+pub(crate) struct Context {
+    user: JumpCache,
+    supervisor: JumpCache,
+    /// [`Cpu::epoch`] when the jump caches were valid.
+    epoch: u32,
+    /// The processor, while translated code runs.
+    pub cpu: *mut Cpu,
+    /// Why the last instruction did not complete.
+    pub stop: Option<Stop>,
+    /// What it panicked with.
+    pub panic: Option<Box<dyn Any + Send>>,
+}
+
+/// Whether translated code may execute the next instruction.
+pub(crate) fn is_translatable(cpu: &Cpu) -> bool {
+    cpu.mode.code64 && !cpu.is_single_stepped()
+}
+
+impl Context {
+    pub(crate) fn new() -> Self {
+        Context {
+            user: JumpCache::new(),
+            supervisor: JumpCache::new(),
+            epoch: 0,
+            cpu: std::ptr::null_mut(),
+            stop: None,
+            panic: None,
+        }
+    }
+
+    /// Jumps of the present privilege.
+    #[inline]
+    pub(crate) fn jumps(&mut self, cpu: &Cpu) -> &mut JumpCache {
+        match cpu.mode.fetch_privilege {
+            Privilege::User => &mut self.user,
+            _ => &mut self.supervisor,
+        }
+    }
+
+    /// Forgets the jumps if the epoch has moved.
+    #[inline]
+    pub(crate) fn follow_epoch(&mut self, cpu: &Cpu) {
+        if self.epoch != cpu.epoch {
+            self.forget_jumps();
+            self.epoch = cpu.epoch;
+        }
+    }
+
+    pub(crate) fn forget_jumps(&mut self) {
+        self.user.clear();
+        self.supervisor.clear();
+    }
+
+    /// Has tier 0 execute an instruction. The registers are in `cpu`, the status flags in `frame`.
+    pub(crate) fn execute(&mut self, cpu: &mut Cpu, frame: &mut Frame, site: &Site) -> Next {
+        frame.give_flags(cpu);
+        let next = site.rip.wrapping_add(u64::from(site.op.len));
+        cpu.arch.set_rip(next);
+        // Translated code cannot be unwound.
+        match catch_unwind(AssertUnwindSafe(|| (site.op.run)(cpu, &site.op))) {
+            Ok(Ok(())) => {}
+            Ok(Err(stop)) => {
+                if !cpu.task_switched {
+                    cpu.arch.set_rip(site.rip);
+                }
+                frame.executed = frame.executed.wrapping_sub(site.rest + 1);
+                self.stop = Some(stop);
+                return Next::Leave;
+            }
+            Err(panic) => {
+                self.panic = Some(panic);
+                return Next::Leave;
+            }
+        }
+        if cpu.attention {
+            frame.executed = frame.executed.wrapping_sub(site.rest);
+            return Next::Leave;
+        }
+        let here = cpu.arch.rip() == next && !site.last && cpu.epoch == self.epoch;
+        if here {
+            let jumps = self.jumps(cpu).entries();
+            frame.refresh(cpu, jumps);
+            return Next::Continue;
+        }
+        frame.executed = frame.executed.wrapping_sub(site.rest);
+        self.jump(cpu, frame)
+    }
+
+    /// Goes on at RIP, if that is known.
+    fn jump(&mut self, cpu: &Cpu, frame: &mut Frame) -> Next {
+        if cpu.epoch != self.epoch || !is_translatable(cpu) || kicked(frame) {
+            return Next::Leave;
+        }
+        let jumps = self.jumps(cpu);
+        let Some(host) = jumps.find(cpu.arch.rip()) else {
+            return Next::Leave;
+        };
+        let entries = jumps.entries();
+        frame.refresh(cpu, entries);
+        Next::Jump(host)
+    }
+}
+
+fn kicked(frame: &Frame) -> bool {
+    crate::enter::kick_word(frame).is_none_or(|word: &AtomicU32| word.load(Ordering::Relaxed) != 0)
+}

@@ -1,0 +1,379 @@
+//! Host code for what lies between instructions: flags, addresses, and the look into the TLB.
+
+use std::mem::offset_of;
+
+use cpu_interp::op::Op;
+use cpu_mmu::tlb_layout;
+use iced_x86::{Instruction, Register};
+
+use crate::assemble::{Assembler, Hole, R10, R11, R15, RAX, RCX, RSP};
+use crate::callout::SiteAddress;
+use crate::frame::{
+    CALLOUT, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH, place,
+};
+use crate::jump_cache::{self, JumpEntry};
+use crate::plan::Plan;
+
+/// Bit of CF in [`crate::frame::Frame::flags`].
+const CARRY_BIT: u8 = 8;
+/// `ja`
+const ABOVE: u8 = 7;
+/// `jne`
+const NOT_EQUAL: u8 = 5;
+/// Guest RSP.
+pub(crate) const GUEST_RSP: u8 = 9;
+/// Offset of the host code in a [`JumpEntry`].
+const HOST_OFFSET: i32 = offset_of!(JumpEntry, host) as i32;
+/// Bits above a linear address of four levels of paging. With five levels some calls are slow.
+const NOT_ADDRESS_BITS: u8 = 16;
+/// Bits of a page offset.
+const PAGE_BITS: u32 = 12;
+
+/// Where the status flags are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlagState {
+    /// In the host's RFLAGS.
+    pub host: bool,
+    /// In the frame.
+    pub frame: bool,
+}
+
+impl FlagState {
+    pub(crate) const HOST: Self = FlagState { host: true, frame: false };
+    pub(crate) const FRAME: Self = FlagState { host: false, frame: true };
+    /// In both, or of no interest.
+    pub(crate) const BOTH: Self = FlagState { host: true, frame: true };
+}
+
+/// Code out of line.
+pub(crate) enum Tail {
+    /// Tier 0 executes an instruction whose page was not in the TLB.
+    Slow { from: Hole, site: SiteAddress, back: usize, state: FlagState, last: bool },
+    /// A branch that can be linked: goes to `target` in the same page.
+    Edge { from: Hole, target: u64, state: FlagState, poll: bool },
+    /// A branch of a condition to another page.
+    Far { from: Hole, target: u64, state: FlagState, poll: bool },
+    /// Leaves with the target in R10 and the flags in the frame.
+    Exit { from: Hole },
+    /// Made.
+    Done,
+}
+
+/// Where a byte of memory is: both registers are free after use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostAddress {
+    /// `[r11 + r10]`
+    Pair,
+    /// `[r11]`
+    Single,
+}
+
+/// What a block is made into.
+pub(crate) struct Emitter {
+    pub code: Assembler,
+    pub state: FlagState,
+    pub tails: Vec<Tail>,
+}
+
+impl Emitter {
+    /// Counts instructions. Takes R10.
+    pub(crate) fn count(&mut self, instructions: usize) {
+        self.code.load(R10, RSP, EXECUTED);
+        self.code.lea(R10, R10, None, instructions as i32);
+        self.code.store(RSP, EXECUTED, R10);
+    }
+
+    /// Puts the flags into the frame, if they are only in the host's RFLAGS. Takes R10.
+    pub(crate) fn save_flags(&mut self) {
+        if !self.state.frame {
+            self.code.mov(R10, RAX);
+            // lahf; seto al
+            self.code.bytes(&[0x9F, 0x0F, 0x90, 0xC0]);
+            // mov [rsp + FLAGS], ax
+            self.code.bytes(&[0x66, 0x89, 0x44, 0x24, FLAGS as u8]);
+            self.code.mov(RAX, R10);
+        }
+        self.state.frame = true;
+    }
+
+    /// Puts the flags into the host's RFLAGS, if they are only in the frame. Takes R10.
+    pub(crate) fn restore_flags(&mut self) {
+        if !self.state.host {
+            self.code.mov(R10, RAX);
+            // movzx eax, word [rsp + FLAGS]; add al, 0x7F; sahf
+            self.code.bytes(&[0x0F, 0xB7, 0x44, 0x24, FLAGS as u8, 0x04, 0x7F, 0x9E]);
+            self.code.mov(RAX, R10);
+        }
+        self.state.host = true;
+    }
+
+    /// Puts CF into the host's RFLAGS, if it is only in the frame; the other flags are lost there.
+    pub(crate) fn restore_carry(&mut self) {
+        if !self.state.host {
+            // bt dword [rsp + FLAGS], CARRY_BIT
+            self.code.bytes(&[0x0F, 0xBA, 0x64, 0x24, FLAGS as u8, CARRY_BIT]);
+        }
+    }
+
+    /// The linear address of the memory operand, into R10. Flags stay.
+    pub(crate) fn address(&mut self, op: &Op, instruction: &Instruction) {
+        let code = &mut self.code;
+        let number = |register: Register| match register {
+            Register::None => None,
+            register => Some(register.number() as u8),
+        };
+        let disp = instruction.memory_displacement64();
+        if instruction.is_ip_rel_memory_operand() {
+            code.mov_value(R10, disp);
+        } else {
+            let base = number(instruction.memory_base()).map(|base| in_register(code, base, R10));
+            let index =
+                number(instruction.memory_index()).map(|index| in_register(code, index, R11));
+            let scale = op.scale;
+            let disp = disp as i32;
+            match (base, index) {
+                (Some(base), None) if disp == 0 => code.mov(R10, base),
+                (Some(base), index) => code.lea(R10, base, index.map(|index| (index, scale)), disp),
+                (None, Some(index)) => code.lea_index(R10, index, scale, disp),
+                (None, None) => code.mov_value(R10, i64::from(disp) as u64),
+            }
+        }
+        let segment_base = match instruction.memory_segment() {
+            Register::FS => FS_BASE,
+            Register::GS => GS_BASE,
+            _ => return,
+        };
+        code.load(R11, RSP, segment_base);
+        code.lea(R10, R10, Some((R11, 0)), 0);
+    }
+
+    /// From the linear address in R10 to that of `len` bytes in this process. Where the page is not
+    /// known for such an access, tier 0 executes the instruction: the hole leads there. Flags are in
+    /// the frame afterwards.
+    pub(crate) fn translate(&mut self, len: usize, write: bool) -> Hole {
+        self.save_flags_beside_address();
+        let tag = if write { tlb_layout::WRITE } else { tlb_layout::READ };
+        let shift = PAGE_BITS - tlb_layout::ENTRY_LEN.trailing_zeros();
+        let mask = (tlb_layout::ENTRIES - 1) * tlb_layout::ENTRY_LEN;
+        let code = &mut self.code;
+        code.mov(R11, R10);
+        code.shift_right(R11, shift as u8);
+        code.and(R11, mask as u32);
+        code.xor_indexed(R10, R15, R11, tag as i32);
+        code.compare_value(R10, 4096 - len as i32);
+        let slow = code.jump_if(ABOVE);
+        code.load_indexed(R11, R15, R11, tlb_layout::HOST as i32);
+        self.state = FlagState::FRAME;
+        slow
+    }
+
+    /// As [`Self::save_flags`], with R10 in use.
+    fn save_flags_beside_address(&mut self) {
+        if !self.state.frame {
+            self.code.mov(R11, RAX);
+            // lahf; seto al
+            self.code.bytes(&[0x9F, 0x0F, 0x90, 0xC0]);
+            // mov [rsp + FLAGS], ax
+            self.code.bytes(&[0x66, 0x89, 0x44, 0x24, FLAGS as u8]);
+            self.code.mov(RAX, R11);
+        }
+        self.state = FlagState::FRAME;
+    }
+
+    /// Has tier 0 execute an instruction.
+    pub(crate) fn call_out(&mut self, site: SiteAddress) {
+        self.save_flags();
+        self.call_site(site);
+        self.state = FlagState::FRAME;
+    }
+
+    fn call_site(&mut self, site: SiteAddress) {
+        self.code.mov_value(R10, site);
+        self.code.call_frame(CALLOUT);
+    }
+
+    /// Looks at the kick word; leaves for `target` if it is set. Flags are in the frame and stay there.
+    pub(crate) fn poll(&mut self, target: Option<u64>) {
+        if let Some(target) = target {
+            self.code.mov_value(R10, target);
+        }
+        self.code.load(R11, RSP, KICK);
+        self.code.compare_zero(R11);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.tails.push(Tail::Exit { from });
+        self.state = FlagState::FRAME;
+    }
+
+    /// As [`Self::poll`], with the flags in the host's RFLAGS, where they stay.
+    pub(crate) fn poll_keeping_flags(&mut self, target: u64) {
+        let code = &mut self.code;
+        code.mov(R10, RCX);
+        code.load(R11, RSP, KICK);
+        // mov ecx, [r11]
+        code.bytes(&[0x41, 0x8B, 0x0B]);
+        // jrcxz over what follows
+        code.bytes(&[0xE3, 0]);
+        let over = code.position();
+        code.mov(RCX, R10);
+        let state = self.state;
+        self.save_flags();
+        self.code.mov_value(R10, target);
+        let from = self.code.jump();
+        self.tails.push(Tail::Exit { from });
+        self.state = state;
+        self.code.patch_short(over);
+        self.code.mov(RCX, R10);
+    }
+
+    /// A guest register into a register of the host: its own, or `scratch`.
+    pub(crate) fn register(&mut self, number: u8, scratch: u8) -> u8 {
+        in_register(&mut self.code, number, scratch)
+    }
+
+    /// A register of the host, R10 or that of the guest register itself, into a guest register.
+    pub(crate) fn set_register(&mut self, number: u8, from: u8) {
+        match place(number) {
+            Place::Host(host) => self.code.mov(host, from),
+            Place::Frame(at) => self.code.store(RSP, at, from),
+        }
+    }
+
+    pub(crate) fn load_spills(&mut self, plan: &Plan) {
+        for spill in &plan.spills {
+            self.code.load(spill.scratch, RSP, spill.at);
+        }
+    }
+
+    pub(crate) fn store_spills(&mut self, plan: &Plan) {
+        for spill in plan.spills.iter().filter(|spill| spill.written) {
+            self.code.store(RSP, spill.at, spill.scratch);
+        }
+    }
+
+    /// Adds to guest RSP. Flags stay.
+    pub(crate) fn move_stack(&mut self, by: i32) {
+        self.code.lea(GUEST_RSP, GUEST_RSP, None, by);
+    }
+
+    /// Has the slow way that is tail number `tail` come back here.
+    pub(crate) fn come_back_here(&mut self, tail: usize) {
+        let (here, now) = (self.code.position(), self.state);
+        if let Tail::Slow { back, state, .. } = &mut self.tails[tail] {
+            (*back, *state) = (here, now);
+        }
+    }
+
+    /// Goes on at an address in another page.
+    pub(crate) fn far_jump(&mut self, target: u64, poll: bool) {
+        self.save_flags();
+        self.state = FlagState::FRAME;
+        self.code.mov_value(R10, target);
+        if poll {
+            self.poll(None);
+        }
+        self.code.load(R11, RSP, JUMPS);
+        let entry = (jump_cache::index(target) << jump_cache::ENTRY_SHIFT) as i32;
+        self.code.compare_memory(R11, entry, R10);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.tails.push(Tail::Exit { from });
+        self.code.jump_memory(R11, entry + HOST_OFFSET);
+    }
+
+    /// Goes on at the address in R10, after adding to guest RSP; the flags are in the frame. If it
+    /// is not known, or others want something, tier 0 executes the instruction at `site`.
+    pub(crate) fn jump_anywhere(&mut self, site: SiteAddress, stack: i32) {
+        self.code.load(R11, RSP, KICK);
+        self.code.compare_zero(R11);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.last_slow(from, site);
+        self.find_jump();
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.last_slow(from, site);
+        if stack != 0 {
+            self.move_stack(stack);
+        }
+        self.code.jump_memory(R11, HOST_OFFSET);
+    }
+
+    /// Goes on at the address in R10, which is canonical; the flags are in the frame.
+    pub(crate) fn call_anywhere(&mut self) {
+        self.poll(None);
+        self.find_jump();
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.tails.push(Tail::Exit { from });
+        self.code.jump_memory(R11, HOST_OFFSET);
+    }
+
+    /// The entry of the address in R10, in R11; not equal if it is that of another address.
+    fn find_jump(&mut self) {
+        self.code.mov(R11, R10);
+        self.code.and(R11, (jump_cache::ENTRIES - 1) as u32);
+        self.code.shift_left(R11, jump_cache::ENTRY_SHIFT);
+        // add r11, [rsp + JUMPS]
+        self.code.bytes(&[0x4C, 0x03, 0x5C, 0x24, JUMPS as u8]);
+        self.code.compare_memory(R11, 0, R10);
+    }
+
+    /// Tier 0 executes the last instruction of the block if the address in R10 may not be
+    /// canonical: the fault is that of the branch. The flags are in the frame.
+    pub(crate) fn check_target(&mut self, site: SiteAddress) {
+        self.code.mov(R11, R10);
+        self.code.shift_left(R11, NOT_ADDRESS_BITS);
+        self.code.shift_right_signed(R11, NOT_ADDRESS_BITS);
+        self.code.compare(R11, R10);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.last_slow(from, site);
+    }
+
+    fn last_slow(&mut self, from: Hole, site: SiteAddress) {
+        self.tails.push(Tail::Slow { from, site, back: 0, state: FlagState::FRAME, last: true });
+    }
+
+    /// Leaves for the address in R10; the flags are in the frame.
+    pub(crate) fn exit(&mut self) {
+        self.code.jump_memory(RSP, LEAVE);
+    }
+
+    /// Leaves for `target` through a link that is not yet one.
+    pub(crate) fn leave_through(&mut self, link: u32, target: u64) {
+        self.save_flags();
+        self.code.store_dword(RSP, LINK, link);
+        self.code.mov_value(R10, target);
+        self.exit();
+    }
+
+    /// Keeps R10 in the frame.
+    pub(crate) fn stash(&mut self) {
+        self.code.store(RSP, SCRATCH, R10);
+    }
+
+    /// Takes back what [`Self::stash`] kept.
+    pub(crate) fn unstash(&mut self) {
+        self.code.load(R10, RSP, SCRATCH);
+    }
+
+    /// The code of a [`Tail::Slow`].
+    pub(crate) fn slow(&mut self, site: SiteAddress, back: usize, state: FlagState, last: bool) {
+        self.call_site(site);
+        if last {
+            // ud2: a last instruction does not come back.
+            self.code.bytes(&[0x0F, 0x0B]);
+            return;
+        }
+        self.state = FlagState::FRAME;
+        if state.host {
+            self.restore_flags();
+        }
+        self.code.jump_to(back);
+    }
+}
+
+fn in_register(code: &mut Assembler, number: u8, scratch: u8) -> u8 {
+    match place(number) {
+        Place::Host(host) => host,
+        Place::Frame(at) => {
+            code.load(scratch, RSP, at);
+            scratch
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Into translated code and out of it.
+//!
+//! `unsafe`: assembly, and pointers that pass through it.
+#![allow(unsafe_code)]
+
+use std::arch::naked_asm;
+use std::mem::offset_of;
+use std::ptr;
+use std::sync::atomic::AtomicU32;
+
+use cpu_interp::Cpu;
+use cpu_interp::int::{RIP, SLOTS};
+
+use crate::callout::{Context, Next, Site};
+use crate::frame::{FRAME_LEN, Frame, SPILLED};
+
+const _: () = assert!(FRAME_LEN == 144, "`enter` copies nine times 16 bytes");
+const _: () = assert!(SLOTS > RIP as usize);
+
+// SAFETY: its pointer is used only while translated code runs, on the thread that runs it.
+unsafe impl Send for Context {}
+
+/// Bytes between the frame and what was pushed before: the stack is aligned in calls from
+/// translated code.
+const PAD: usize = 8;
+
+/// How translated code has ended.
+pub(crate) struct Left {
+    /// Instructions that it has executed.
+    pub executed: usize,
+    /// The branch through which it has left, if it can be linked; 0: none.
+    pub link: u64,
+}
+
+/// Executes translated code until it leaves.
+///
+/// `code` is the entry of a block for flags in the frame, made by the translator whose context this
+/// is, and in an arena that lives as long as the call.
+pub(crate) fn enter(context: &mut Context, cpu: &mut Cpu, kick: &AtomicU32, code: u64) -> Left {
+    let context = ptr::from_mut(context);
+    let cpu = ptr::from_mut(cpu);
+    // SAFETY: both come from exclusive references that are not used while translated code runs.
+    let mut frame = unsafe { frame_of(context, cpu, kick) };
+    // SAFETY: `code` is an entry of translated code, which keeps the conventions of `crate::frame`:
+    // it changes the registers in the slots, memory behind the TLB's pages, and the frame. What it
+    // hands to `callout` are the frame and a site.
+    unsafe {
+        enter_code(&raw mut frame, code);
+        frame.give_flags(&mut *cpu);
+    }
+    Left { executed: frame.executed as usize, link: frame.link }
+}
+
+/// # Safety
+/// The pointers are valid, and nothing else uses what they point to while the frame is in use.
+unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Frame {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut frame = Frame {
+            flags: 0,
+            executed: 0,
+            spilled: SPILLED.map(|number| (*cpu).arch.slots[usize::from(number)]),
+            fs_base: 0,
+            gs_base: 0,
+            tlb: ptr::null(),
+            jumps: ptr::null(),
+            kick,
+            callout: callout_thunk as *const () as usize,
+            leave: leave_thunk as *const () as usize,
+            slots: (&raw mut (*cpu).arch.slots).cast(),
+            scratch: 0,
+            link: 0,
+            context,
+            unused: 0,
+        };
+        (*context).cpu = cpu;
+        let jumps = (*context).jumps(&*cpu).entries();
+        frame.refresh(&*cpu, jumps);
+        frame
+    }
+}
+
+/// The word that says whether others want something.
+pub(crate) fn kick_word(frame: &Frame) -> Option<&AtomicU32> {
+    // SAFETY: `enter` got it as a reference that lives as long as the frame.
+    unsafe { frame.kick.as_ref() }
+}
+
+/// Called by [`callout_thunk`]. 0: behind the instruction; 1: leave; 2: at [`Frame::scratch`].
+extern "sysv64" fn callout(frame: *mut Frame, site: *const Site) -> u64 {
+    // SAFETY: the frame is on the stack below us and the thunk does not touch it meanwhile; sites
+    // live until the translator is cleared, which it is not while its code runs; the context and
+    // the processor are those of `enter`, which does not use them meanwhile.
+    let next = unsafe {
+        let (frame, site) = (&mut *frame, &*site);
+        let context = &mut *frame.context;
+        let cpu = &mut *context.cpu;
+        let next = context.execute(cpu, frame, site);
+        if let Next::Jump(host) = next {
+            frame.scratch = host;
+        }
+        if next == Next::Leave {
+            frame.take_flags(cpu);
+        }
+        next
+    };
+    match next {
+        Next::Continue => 0,
+        Next::Leave => 1,
+        Next::Jump(_) => 2,
+    }
+}
+
+/// Makes this processor forget instructions that it may have fetched before they were written:
+/// IRET serializes.
+pub(crate) fn serialize() {
+    // SAFETY: it returns to its caller with all registers but RAX and RCX unchanged.
+    unsafe { serialize_thunk() }
+}
+
+/// Guest registers that are in the host's, to the slots at R11.
+macro_rules! store_registers {
+    () => {
+        concat!(
+            "mov [r11], rax\n",
+            "mov [r11 + 8], rcx\n",
+            "mov [r11 + 16], rdx\n",
+            "mov [r11 + 24], rbx\n",
+            "mov [r11 + 32], r9\n",
+            "mov [r11 + 40], rbp\n",
+            "mov [r11 + 48], rsi\n",
+            "mov [r11 + 56], rdi\n",
+            "mov [r11 + 64], r8\n",
+            "mov [r11 + 96], r12\n",
+            "mov [r11 + 104], r13\n",
+            "mov [r11 + 112], r14\n",
+        )
+    };
+}
+
+/// The other way.
+macro_rules! load_registers {
+    () => {
+        concat!(
+            "mov rax, [r11]\n",
+            "mov rcx, [r11 + 8]\n",
+            "mov rdx, [r11 + 16]\n",
+            "mov rbx, [r11 + 24]\n",
+            "mov r9, [r11 + 32]\n",
+            "mov rbp, [r11 + 40]\n",
+            "mov rsi, [r11 + 48]\n",
+            "mov rdi, [r11 + 56]\n",
+            "mov r8, [r11 + 64]\n",
+            "mov r12, [r11 + 96]\n",
+            "mov r13, [r11 + 104]\n",
+            "mov r14, [r11 + 112]\n",
+        )
+    };
+}
+
+/// Back to the caller of [`enter_code`], with the flags in RAX and the link in RCX.
+macro_rules! go_back {
+    () => {
+        concat!(
+            "mov r10, [rsp + {executed}]\n",
+            "add rsp, {below}\n",
+            "pop rdi\n",
+            "mov [rdi + {executed}], r10\n",
+            "mov [rdi + {flags}], rax\n",
+            "mov [rdi + {link}], rcx\n",
+            "pop r15\n",
+            "pop r14\n",
+            "pop r13\n",
+            "pop r12\n",
+            "pop rbx\n",
+            "pop rbp\n",
+            "ret\n",
+        )
+    };
+}
+
+#[unsafe(naked)]
+unsafe extern "sysv64" fn serialize_thunk() {
+    naked_asm!(
+        "mov rax, rsp",
+        "mov ecx, ss",
+        "push rcx",
+        "push rax",
+        "pushfq",
+        "mov ecx, cs",
+        "push rcx",
+        "lea rcx, [rip + 2f]",
+        "push rcx",
+        "iretq",
+        "2:",
+        "ret",
+    )
+}
+
+/// Copies the frame to the stack, loads the guest's registers and jumps to the code.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn enter_code(frame: *mut Frame, code: u64) {
+    naked_asm!(
+        "push rbp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi",
+        "sub rsp, {below}",
+        "movups xmm0, [rdi]",
+        "movups xmm1, [rdi + 16]",
+        "movups xmm2, [rdi + 32]",
+        "movups xmm3, [rdi + 48]",
+        "movups xmm4, [rdi + 64]",
+        "movups xmm5, [rdi + 80]",
+        "movups xmm6, [rdi + 96]",
+        "movups xmm7, [rdi + 112]",
+        "movups xmm8, [rdi + 128]",
+        "movups [rsp], xmm0",
+        "movups [rsp + 16], xmm1",
+        "movups [rsp + 32], xmm2",
+        "movups [rsp + 48], xmm3",
+        "movups [rsp + 64], xmm4",
+        "movups [rsp + 80], xmm5",
+        "movups [rsp + 96], xmm6",
+        "movups [rsp + 112], xmm7",
+        "movups [rsp + 128], xmm8",
+        "mov r15, [rdi + {tlb}]",
+        "mov r11, [rdi + {slots}]",
+        "mov r10, rsi",
+        load_registers!(),
+        "jmp r10",
+        below = const FRAME_LEN + PAD,
+        tlb = const offset_of!(Frame, tlb),
+        slots = const offset_of!(Frame, slots),
+    )
+}
+
+/// Jumped to by translated code that leaves with RIP in R10.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn leave_thunk() {
+    naked_asm!(
+        "mov r11, [rsp + {slots}]",
+        store_registers!(),
+        "mov [r11 + {rip}], r10",
+        "mov rax, [rsp + {spilled}]",
+        "mov [r11 + 72], rax",
+        "mov rax, [rsp + {spilled} + 8]",
+        "mov [r11 + 80], rax",
+        "mov rax, [rsp + {spilled} + 16]",
+        "mov [r11 + 88], rax",
+        "mov rax, [rsp + {spilled} + 24]",
+        "mov [r11 + 120], rax",
+        "mov rax, [rsp + {flags}]",
+        "mov rcx, [rsp + {link}]",
+        go_back!(),
+        below = const FRAME_LEN + PAD,
+        slots = const offset_of!(Frame, slots),
+        spilled = const offset_of!(Frame, spilled),
+        flags = const offset_of!(Frame, flags),
+        executed = const offset_of!(Frame, executed),
+        link = const offset_of!(Frame, link),
+        rip = const 8 * RIP as usize,
+    )
+}
+
+/// Called by translated code with a [`Site`] in R10 and the flags in the frame.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn callout_thunk() {
+    naked_asm!(
+        "mov r11, [rsp + 8 + {slots}]",
+        store_registers!(),
+        "mov rax, [rsp + 8 + {spilled}]",
+        "mov [r11 + 72], rax",
+        "mov rax, [rsp + 8 + {spilled} + 8]",
+        "mov [r11 + 80], rax",
+        "mov rax, [rsp + 8 + {spilled} + 16]",
+        "mov [r11 + 88], rax",
+        "mov rax, [rsp + 8 + {spilled} + 24]",
+        "mov [r11 + 120], rax",
+        "lea rdi, [rsp + 8]",
+        "mov rsi, r10",
+        "call {callout}",
+        "cmp eax, 1",
+        "je 3f",
+        "mov r15, [rsp + 8 + {tlb}]",
+        "mov r11, [rsp + 8 + {slots}]",
+        "mov rcx, [r11 + 72]",
+        "mov [rsp + 8 + {spilled}], rcx",
+        "mov rcx, [r11 + 80]",
+        "mov [rsp + 8 + {spilled} + 8], rcx",
+        "mov rcx, [r11 + 88]",
+        "mov [rsp + 8 + {spilled} + 16], rcx",
+        "mov rcx, [r11 + 120]",
+        "mov [rsp + 8 + {spilled} + 24], rcx",
+        "test eax, eax",
+        load_registers!(),
+        "jne 2f",
+        "ret",
+        "2:",
+        "add rsp, 8",
+        "jmp [rsp + {scratch}]",
+        "3:",
+        "add rsp, 8",
+        "mov rcx, [rsp + {link}]",
+        "mov rax, [rsp + {flags}]",
+        go_back!(),
+        callout = sym callout,
+        below = const FRAME_LEN + PAD,
+        slots = const offset_of!(Frame, slots),
+        spilled = const offset_of!(Frame, spilled),
+        flags = const offset_of!(Frame, flags),
+        executed = const offset_of!(Frame, executed),
+        link = const offset_of!(Frame, link),
+        scratch = const offset_of!(Frame, scratch),
+        tlb = const offset_of!(Frame, tlb),
+    )
+}

@@ -1,0 +1,116 @@
+//! What translated code keeps on the host's stack, and the conventions between it and Rust.
+//!
+//! RSP points to the frame. Guest RAX, RCX, RDX, RBX, RBP, RSI, RDI, R8, R12, R13 and R14 are in the
+//! host's registers of that name, guest RSP in R9; guest R9, R10, R11 and R15 are in the frame. R15
+//! points to the TLB's table for the present privilege; R10 and R11 are free. The direction flag of
+//! the host is clear.
+//!
+//! Status flags are in the host's RFLAGS or in [`Frame::flags`]; the translator knows at each
+//! instruction where. Translated code is entered and left with them in the frame.
+
+use std::mem::offset_of;
+use std::sync::atomic::AtomicU32;
+
+use cpu_defs::SegReg;
+use cpu_interp::Cpu;
+
+use crate::callout::Context;
+use crate::jump_cache::JumpEntry;
+
+/// The words on the stack, in order. The code that enters copies them.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Frame {
+    /// OF in bit 0, SF, ZF, AF, PF and CF in their places plus 8: what LAHF and SETO make of AX.
+    pub flags: u64,
+    /// Instructions executed. A block counts itself when it is entered; who leaves it early counts
+    /// back.
+    pub executed: u64,
+    /// Guest R9, R10, R11 and R15.
+    pub spilled: [u64; 4],
+    pub fs_base: u64,
+    pub gs_base: u64,
+    /// For R15.
+    pub tlb: *const u8,
+    /// Entries of the present privilege.
+    pub jumps: *const JumpEntry,
+    /// Not zero: leave.
+    pub kick: *const AtomicU32,
+    /// See [`crate::enter`].
+    pub callout: usize,
+    /// See [`crate::enter`].
+    pub leave: usize,
+    /// Slots of [`cpu_interp::state::Arch`].
+    pub slots: *mut u64,
+    /// A value that lives for one instruction; where to go on after a callout.
+    pub scratch: u64,
+    /// The branch through which translated code was left, if it can be linked; 0: none.
+    pub link: u64,
+    pub context: *mut Context,
+    pub unused: u64,
+}
+
+/// Bytes of a frame.
+pub(crate) const FRAME_LEN: usize = size_of::<Frame>();
+
+pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
+pub(crate) const EXECUTED: i32 = offset_of!(Frame, executed) as i32;
+pub(crate) const FS_BASE: i32 = offset_of!(Frame, fs_base) as i32;
+pub(crate) const GS_BASE: i32 = offset_of!(Frame, gs_base) as i32;
+pub(crate) const JUMPS: i32 = offset_of!(Frame, jumps) as i32;
+pub(crate) const KICK: i32 = offset_of!(Frame, kick) as i32;
+pub(crate) const CALLOUT: i32 = offset_of!(Frame, callout) as i32;
+pub(crate) const LEAVE: i32 = offset_of!(Frame, leave) as i32;
+pub(crate) const SCRATCH: i32 = offset_of!(Frame, scratch) as i32;
+pub(crate) const LINK: i32 = offset_of!(Frame, link) as i32;
+
+/// Guest registers in the frame, in the order of [`Frame::spilled`].
+pub(crate) const SPILLED: [u8; 4] = [9, 10, 11, 15];
+
+/// Where a guest register is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In this register of the host.
+    Host(u8),
+    /// At this offset of the frame.
+    Frame(i32),
+}
+
+/// Where the guest register `number` is.
+pub(crate) fn place(number: u8) -> Place {
+    match SPILLED.iter().position(|&spilled| spilled == number) {
+        Some(at) => Place::Frame((offset_of!(Frame, spilled) + 8 * at) as i32),
+        None if number == 4 => Place::Host(9),
+        None => Place::Host(number),
+    }
+}
+
+/// SF, ZF, AF, PF and CF.
+const LOW_FLAGS: u64 = 0xD5;
+const OF: u64 = 1 << 11;
+
+impl Frame {
+    /// Puts in what translated code looks at. `jumps` are those of the present privilege.
+    #[inline]
+    pub(crate) fn refresh(&mut self, cpu: &Cpu, jumps: *const JumpEntry) {
+        self.take_flags(cpu);
+        self.tlb = cpu.memory.tlb.table(cpu.mode.privilege);
+        self.fs_base = cpu.arch.segment(SegReg::Fs).base;
+        self.gs_base = cpu.arch.segment(SegReg::Gs).base;
+        self.jumps = jumps;
+    }
+
+    /// Takes the status flags from RFLAGS.
+    #[inline]
+    pub(crate) fn take_flags(&mut self, cpu: &Cpu) {
+        let flags = cpu.arch.rflags;
+        self.flags = (flags & LOW_FLAGS) << 8 | u64::from(flags & OF != 0);
+    }
+
+    /// Puts the status flags into RFLAGS.
+    #[inline]
+    pub(crate) fn give_flags(&self, cpu: &mut Cpu) {
+        let flags = (self.flags >> 8) & LOW_FLAGS | (self.flags & 1) << 11;
+        cpu.arch.rflags = cpu.arch.rflags & !cpu_defs::rflags::STATUS | flags;
+    }
+}

@@ -1,0 +1,284 @@
+//! Host code of one instruction.
+
+use iced_x86::{OpKind, Register};
+
+use crate::assemble::{Hole, R10, R11};
+use crate::block::BlockMaker;
+use crate::callout::SiteAddress;
+use crate::effects::{Flags, Item};
+use crate::emit::{FlagState, GUEST_RSP, HostAddress, Tail};
+use crate::frame::{Place, place};
+use crate::plan::Plan;
+
+/// Guest RBP.
+const GUEST_RBP: u8 = 5;
+/// Bytes of a stack slot.
+const SLOT: usize = 8;
+
+impl BlockMaker {
+    /// Looks up the page of an access at the address in R10. The slow way is made when the
+    /// instruction is complete.
+    pub(crate) fn access(&mut self, len: usize, write: bool) -> Hole {
+        self.emitter.translate(len, write)
+    }
+
+    /// The slow way of an instruction that is complete here.
+    pub(crate) fn slow(&mut self, from: Hole, site: SiteAddress, last: bool) {
+        let (back, state) = (self.emitter.code.position(), self.emitter.state);
+        self.emitter.tails.push(Tail::Slow { from, site, back, state, last });
+    }
+
+    pub(crate) fn copied(&mut self, item: &Item, site: SiteAddress, raw: &[u8]) {
+        let Some(plan) = Plan::of(&mut self.infos, item) else {
+            self.emitter.call_out(site);
+            return;
+        };
+        let mut from = None;
+        let memory = item.has_memory().then(|| {
+            self.emitter.address(&item.op, &item.instruction);
+            from = Some(self.access(item.instruction.memory_size().size(), item.writes_memory));
+            if plan.spills.is_empty() && !needs_restore(item.flags) {
+                HostAddress::Pair
+            } else {
+                self.emitter.code.add(R11, R10);
+                HostAddress::Single
+            }
+        });
+        let rewritten = plan.rewrite(item, memory);
+        let (start, before) = (self.emitter.code.position(), self.emitter.state);
+        self.flags_before(item.flags);
+        self.emitter.load_spills(&plan);
+        match rewritten {
+            None => self.emitter.code.bytes(raw),
+            Some(instruction) => {
+                if self.encoder.encode(&instruction, 0).is_err() {
+                    // AH to BH beside one of our registers.
+                    let _ = self.encoder.take_buffer();
+                    self.emitter.code.truncate(start);
+                    self.emitter.state = before;
+                    self.give_up(from, site);
+                    return;
+                }
+                let code = self.encoder.take_buffer();
+                self.emitter.code.bytes(&code);
+                self.encoder.set_buffer(code_buffer(code));
+            }
+        }
+        self.flags_behind(item.flags);
+        self.emitter.store_spills(&plan);
+        if let Some(from) = from {
+            self.slow(from, site, item.last);
+        }
+    }
+
+    /// Has tier 0 execute an instruction that cannot be encoded.
+    pub(crate) fn give_up(&mut self, from: Option<Hole>, site: SiteAddress) {
+        self.emitter.call_out(site);
+        if let Some(from) = from {
+            self.slow(from, site, false);
+        }
+    }
+
+    pub(crate) fn flags_before(&mut self, flags: Flags) {
+        match flags {
+            Flags::Used { .. } => self.emitter.restore_flags(),
+            Flags::Carry { .. } => self.emitter.restore_carry(),
+            Flags::Ignored | Flags::Replaced => {}
+        }
+    }
+
+    pub(crate) fn flags_behind(&mut self, flags: Flags) {
+        match flags {
+            Flags::Used { written: true } | Flags::Carry { written: true } | Flags::Replaced => {
+                self.emitter.state = FlagState::HOST;
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn lea(&mut self, item: &Item) {
+        let instruction = &item.instruction;
+        let register = instruction.op0_register();
+        let segment = instruction.memory_segment();
+        let mut flat = *instruction;
+        if matches!(segment, Register::FS | Register::GS) {
+            flat.set_segment_prefix(Register::None);
+        }
+        self.emitter.address(&item.op, &flat);
+        if register.size() == 4 {
+            // mov r10d, r10d
+            self.emitter.code.bytes(&[0x45, 0x89, 0xD2]);
+        }
+        self.emitter.set_register(register.number() as u8, R10);
+    }
+
+    pub(crate) fn push(&mut self, item: &Item, site: SiteAddress) {
+        let instruction = &item.instruction;
+        if instruction.op0_kind() == OpKind::Memory {
+            self.emitter.address(&item.op, instruction);
+            let from = self.access(SLOT, false);
+            self.slow(from, site, false);
+            let slow_load = self.emitter.tails.len() - 1;
+            self.emitter.code.load_indexed(R10, R11, R10, 0);
+            self.emitter.stash();
+            let from = self.push_address();
+            self.emitter.code.add(R11, R10);
+            self.emitter.unstash();
+            self.emitter.code.store(R11, 0, R10);
+            self.emitter.move_stack(-(SLOT as i32));
+            self.slow(from, site, false);
+            self.emitter.come_back_here(slow_load);
+            return;
+        }
+        let from = self.push_address();
+        match instruction.op0_kind() {
+            OpKind::Register => {
+                let number = instruction.op0_register().number() as u8;
+                if let Place::Host(host) = place(number) {
+                    self.emitter.code.store_indexed(R11, R10, host);
+                } else {
+                    self.emitter.code.add(R11, R10);
+                    let value = self.emitter.register(number, R10);
+                    self.emitter.code.store(R11, 0, value);
+                }
+            }
+            _ => {
+                let value = instruction.immediate(0) as i64 as i32;
+                self.emitter.code.store_value(R11, R10, value);
+            }
+        }
+        self.emitter.move_stack(-(SLOT as i32));
+        self.slow(from, site, false);
+    }
+
+    /// Translates the slot below the top of the stack.
+    pub(crate) fn push_address(&mut self) -> Hole {
+        self.emitter.code.lea(R10, GUEST_RSP, None, -(SLOT as i32));
+        self.access(SLOT, true)
+    }
+
+    pub(crate) fn pop(&mut self, item: &Item, site: SiteAddress) {
+        let number = item.instruction.op0_register().number() as u8;
+        self.emitter.code.mov(R10, GUEST_RSP);
+        let from = self.access(SLOT, false);
+        let to = match place(number) {
+            Place::Host(host) => host,
+            Place::Frame(_) => R10,
+        };
+        self.emitter.code.load_indexed(to, R11, R10, 0);
+        if to != GUEST_RSP {
+            self.emitter.move_stack(SLOT as i32);
+        }
+        if to == R10 {
+            self.emitter.set_register(number, R10);
+        }
+        self.slow(from, site, false);
+    }
+
+    pub(crate) fn leave(&mut self, item: &Item, site: SiteAddress) {
+        self.emitter.code.mov(R10, GUEST_RBP);
+        let from = self.access(SLOT, false);
+        self.emitter.code.lea(GUEST_RSP, GUEST_RBP, None, SLOT as i32);
+        self.emitter.code.load_indexed(GUEST_RBP, R11, R10, 0);
+        self.slow(from, site, item.last);
+    }
+
+    /// The target of an indirect branch into R10; the slow way, if it was in memory.
+    pub(crate) fn indirect_target(&mut self, item: &Item) -> Option<Hole> {
+        if item.instruction.op0_kind() == OpKind::Memory {
+            self.emitter.address(&item.op, &item.instruction);
+            let from = self.access(SLOT, false);
+            self.emitter.code.load_indexed(R10, R11, R10, 0);
+            return Some(from);
+        }
+        let number = item.instruction.op0_register().number() as u8;
+        let register = self.emitter.register(number, R10);
+        self.emitter.code.mov(R10, register);
+        None
+    }
+
+    pub(crate) fn call(&mut self, item: &Item, site: SiteAddress, next: u64) {
+        let indirect = item.instruction.op0_kind() != OpKind::NearBranch64;
+        if indirect {
+            self.emitter.save_flags();
+            self.emitter.state = FlagState::FRAME;
+            if let Some(from) = self.indirect_target(item) {
+                self.slow(from, site, true);
+            }
+            self.emitter.check_target(site);
+            self.emitter.stash();
+        }
+        let from = self.push_address();
+        match i32::try_from(next as i64) {
+            Ok(value) => self.emitter.code.store_value(R11, R10, value),
+            Err(_) => {
+                self.emitter.code.add(R11, R10);
+                self.emitter.code.mov_value(R10, next);
+                self.emitter.code.store(R11, 0, R10);
+            }
+        }
+        self.emitter.move_stack(-(SLOT as i32));
+        self.slow(from, site, true);
+        if indirect {
+            self.emitter.unstash();
+            self.emitter.call_anywhere();
+        } else {
+            let target = item.instruction.near_branch64();
+            self.go_to(target, target < next);
+        }
+    }
+
+    pub(crate) fn ret(&mut self, item: &Item, site: SiteAddress) {
+        self.emitter.code.mov(R10, GUEST_RSP);
+        let from = self.access(SLOT, false);
+        let more = if item.instruction.op_count() > 0 { item.instruction.immediate(0) } else { 0 };
+        self.emitter.code.load_indexed(R10, R11, R10, 0);
+        self.slow(from, site, true);
+        self.emitter.jump_anywhere(site, SLOT as i32 + more as i32);
+    }
+
+    pub(crate) fn jump(&mut self, item: &Item, site: SiteAddress, at: u64) {
+        if item.instruction.op0_kind() == OpKind::NearBranch64 {
+            let target = item.instruction.near_branch64();
+            self.go_to(target, target <= at);
+            return;
+        }
+        self.emitter.save_flags();
+        self.emitter.state = FlagState::FRAME;
+        let from = self.indirect_target(item);
+        if let Some(from) = from {
+            self.slow(from, site, true);
+        }
+        self.emitter.jump_anywhere(site, 0);
+    }
+
+    pub(crate) fn jump_if(&mut self, item: &Item, at: u64, next: u64) {
+        let condition = item.instruction.condition_code() as u8 - 1;
+        let target = item.instruction.near_branch64();
+        // jb and jae
+        if matches!(condition, 2 | 3) {
+            self.emitter.restore_carry();
+        } else {
+            self.emitter.restore_flags();
+        }
+        let state = self.emitter.state;
+        let from = self.emitter.code.jump_if(condition);
+        let poll = target <= at;
+        self.emitter.tails.push(if target & !0xFFF == self.page {
+            Tail::Edge { from, target, state, poll }
+        } else {
+            Tail::Far { from, target, state, poll }
+        });
+        self.go_to(next, false);
+    }
+}
+
+/// The encoder's buffer, to be used again.
+fn code_buffer(mut code: Vec<u8>) -> Vec<u8> {
+    code.clear();
+    code
+}
+
+fn needs_restore(flags: Flags) -> bool {
+    matches!(flags, Flags::Used { .. } | Flags::Carry { .. })
+}

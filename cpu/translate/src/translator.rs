@@ -1,0 +1,255 @@
+//! The translator of one processor: its code, and the loop that enters it.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cpu_interp::{Dropped, Interp, Outcome};
+use cpu_mem::{HostPage, PAGE_SIZE};
+use iced_x86::Decoder;
+
+use crate::arena::{Arena, At};
+use crate::block::BlockMaker;
+use crate::callout::{Context, Site, is_translatable};
+use crate::effects::{Item, item};
+use crate::emit::FlagState;
+use crate::enter::{enter, serialize};
+use crate::pages::{Block, PageKey, Pages, Source, key};
+
+/// Most instructions in a block.
+const MAX_ITEMS: usize = 64;
+/// Longest instruction in bytes.
+const MAX_LEN: usize = 15;
+/// Room in the arena that a block may take.
+const SPARE: usize = 1 << 16;
+
+/// A branch that can be linked.
+struct Link {
+    page: PageKey,
+    place: At,
+    target: u64,
+    state: FlagState,
+}
+
+/// The translated code of one processor.
+pub struct Translator {
+    arena: Arena,
+    /// Boxed: translated code knows where it is.
+    context: Box<Context>,
+    pages: Pages,
+    maker: BlockMaker,
+    links: Vec<Link>,
+    /// Translated code has their addresses.
+    #[allow(clippy::vec_box, reason = "they stay where they are when more come")]
+    sites: Vec<Box<Site>>,
+    dropped: Dropped,
+    items: Vec<Item>,
+    /// How often all code was forgotten.
+    clears: u64,
+    /// Code was written since the processor last serialized.
+    stale: bool,
+}
+
+impl Translator {
+    /// Without code. None: there is no memory for it.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        Some(Translator {
+            arena: Arena::new().ok()?,
+            context: Box::new(Context::new()),
+            pages: Pages::default(),
+            maker: BlockMaker::new(),
+            links: Vec::new(),
+            sites: Vec::new(),
+            dropped: Dropped::default(),
+            items: Vec::new(),
+            clears: 0,
+            stale: false,
+        })
+    }
+
+    /// Executes until something needs the caller, or `kick` is not zero.
+    pub fn run(&mut self, interp: &mut Interp, kick: &AtomicU32) -> Outcome {
+        loop {
+            if let Some(outcome) = self.run_some(interp, kick) {
+                return outcome;
+            }
+            if kick.load(Ordering::Relaxed) != 0 {
+                return Outcome::Boundary;
+            }
+        }
+    }
+
+    fn run_some(&mut self, interp: &mut Interp, kick: &AtomicU32) -> Option<Outcome> {
+        if interp.cpu.attention {
+            // The delivery of an event has stored something.
+            return interp.after_attention();
+        }
+        if interp.take_dropped(&mut self.dropped) {
+            self.forget_dropped();
+        }
+        self.context.follow_epoch(&interp.cpu);
+        if !is_translatable(&interp.cpu) {
+            return interp.run_one_block();
+        }
+        let rip = interp.cpu.arch.rip();
+        let known = self.context.jumps(&interp.cpu).find(rip);
+        let Some(code) = known.or_else(|| self.find(interp, rip)) else {
+            return interp.run_one_block();
+        };
+        if std::mem::take(&mut self.stale) {
+            serialize();
+        }
+        let left = enter(&mut self.context, &mut interp.cpu, kick, code);
+        interp.count(left.executed);
+        self.after(interp, left.link)
+    }
+
+    /// After translated code has left.
+    fn after(&mut self, interp: &mut Interp, link: u64) -> Option<Outcome> {
+        if let Some(panic) = self.context.panic.take() {
+            resume_unwind(panic);
+        }
+        if let Some(stop) = self.context.stop.take() {
+            return interp.after_stop(stop);
+        }
+        if interp.cpu.attention {
+            return interp.after_attention();
+        }
+        if link != 0 {
+            self.link(interp, link);
+        }
+        None
+    }
+
+    /// Links the branch through which translated code has left, if its target can be found.
+    fn link(&mut self, interp: &mut Interp, number: u64) {
+        let rip = interp.cpu.arch.rip();
+        let wanted = |link: &&Link| link.target == rip;
+        if self.links.get(number as usize - 1).filter(wanted).is_none() {
+            return;
+        }
+        let before = self.clears;
+        let Some((page, block)) = self.find_block(interp, rip) else { return };
+        // A block that was made may have taken the place of all others.
+        if self.clears != before {
+            return;
+        }
+        let Link { page: from, place, state, .. } = self.links[number as usize - 1];
+        if from == page {
+            self.arena.link(place, block.entry(state));
+            self.stale = true;
+        }
+    }
+
+    fn forget_dropped(&mut self) {
+        if std::mem::take(&mut self.dropped.all) {
+            self.clear();
+        }
+        for page in self.dropped.pages.drain(..) {
+            self.pages.drop_page(page);
+        }
+        self.context.forget_jumps();
+    }
+
+    fn clear(&mut self) {
+        self.clears += 1;
+        self.arena.clear();
+        self.pages.clear();
+        self.links.clear();
+        self.sites.clear();
+        self.context.forget_jumps();
+    }
+
+    /// The code at RIP; None if tier 0 has to execute there.
+    #[cold]
+    fn find(&mut self, interp: &mut Interp, rip: u64) -> Option<u64> {
+        let (_, block) = self.find_block(interp, rip)?;
+        let code = self.arena.address(block.frame);
+        self.context.jumps(&interp.cpu).insert(rip, code);
+        Some(code)
+    }
+
+    fn find_block(&mut self, interp: &mut Interp, rip: u64) -> Option<(PageKey, Block)> {
+        let (gpa, page) = interp.fetch().ok()?;
+        let epoch = interp.cpu.epoch;
+        if let Some(block) = self.pages.find(gpa, rip, page, epoch) {
+            return Some((key(gpa, rip), block));
+        }
+        interp.make_room();
+        if interp.take_dropped(&mut self.dropped) {
+            self.forget_dropped();
+        }
+        if self.arena.room() < SPARE {
+            self.clear();
+        }
+        let block = self.translate(interp, gpa, rip, page)?;
+        Some((key(gpa, rip), block))
+    }
+
+    fn translate(
+        &mut self,
+        interp: &mut Interp,
+        gpa: u64,
+        rip: u64,
+        page: HostPage,
+    ) -> Option<Block> {
+        let start = gpa as usize % PAGE_SIZE;
+        let mut bytes = [0; MAX_ITEMS * MAX_LEN];
+        let available = bytes.len().min(PAGE_SIZE - start);
+        let bytes = &mut bytes[..available];
+        page.copy_out(start, bytes);
+        let len = self.decode(interp, rip, bytes)?;
+        let bytes = &bytes[..len];
+        self.maker.first_link = self.links.len() as u32 + 1;
+        let Translator { maker, sites, items, .. } = self;
+        let made = maker.make(rip, bytes, items, &mut |site| {
+            let site = Box::new(site);
+            let address = (&raw const *site).expose_provenance() as u64;
+            sites.push(site);
+            address
+        });
+        let at = self.arena.push(self.maker.emitter.code.code())?;
+        self.stale = true;
+        let page_key = key(gpa, rip);
+        self.links.extend(self.maker.links.drain(..).map(|link| Link {
+            page: page_key,
+            place: at + link.place as At,
+            target: link.target,
+            state: link.state,
+        }));
+        let block = Block {
+            host: at + made.host_entry as At,
+            frame: at + made.frame_entry as At,
+            both: at + made.entry as At,
+        };
+        let source = Source { page, epoch: interp.cpu.epoch };
+        self.pages.insert(gpa, rip, bytes, block, source);
+        interp.mark_code(gpa, len);
+        Some(block)
+    }
+
+    /// Decodes a block into `items`; its length in bytes.
+    fn decode(&mut self, interp: &mut Interp, rip: u64, bytes: &[u8]) -> Option<usize> {
+        self.items.clear();
+        let mut at = 0;
+        while self.items.len() < MAX_ITEMS && at < bytes.len() {
+            let rest = &bytes[at..bytes.len().min(at + MAX_LEN)];
+            let Some((op, last)) = interp.decode(rest) else { break };
+            let options = interp.cpu.features.decoder_options();
+            let mut decoder = Decoder::with_ip(64, rest, rip.wrapping_add(at as u64), options);
+            let instruction = decoder.decode();
+            let features = &interp.cpu.features;
+            let mut item = item(&mut self.maker.infos, instruction, op, last, at, features);
+            if instruction.is_invalid() || instruction.len() != usize::from(op.len) {
+                item.kind = crate::effects::Kind::Callout;
+                item.instruction.set_len(usize::from(op.len));
+            }
+            self.items.push(item);
+            at += usize::from(op.len);
+            if last {
+                break;
+            }
+        }
+        (at > 0).then_some(at)
+    }
+}
