@@ -2,18 +2,23 @@
 //!
 //! The guest is set up as Linux sets up the host: page tables with the pages of `layout`, GDT and
 //! LDT with the descriptors of a user program, control registers. Its interrupt table leads every
-//! vector to an address of its own in supervisor memory. A case ends when CPL 0 is reached: the
-//! vector is known from RIP, the rest from the frame on the stack.
+//! vector to a HLT of its own in supervisor memory. A case ends there: the vector is known from RIP,
+//! the rest from the frame on the stack.
+//!
+//! The engine runs as it always does: through its translator where that is not turned off.
 
 use std::sync::Arc;
 
 use cpu_defs::msr;
-use cpu_engine::{Gpr, Kick, Reg, SegField, SegReg, TableField, TscClock, Vcpu, supported_cpuid};
+use cpu_engine::{
+    Exit, Gpr, Kick, Reg, SegField, SegReg, TableField, TscClock, Vcpu, supported_cpuid,
+};
 use cpu_mem::{HostPage, PhysMap};
 
 use crate::case::{CODE_LEN, Case, LINES, Outcome, end, writable_line};
 use crate::guest_memory::{GuestMemory, KERNEL};
 use crate::layout::{CODE, CODE_PAGES, DATA, DATA_PAGES, FILLER, IMAGE, LINE, LOCALS, PAGE, Page};
+use crate::watchdog::Watchdog;
 
 /// Physical places.
 const PML4: u64 = 0x1000;
@@ -48,12 +53,12 @@ const GLOBALS: [(u64, u64); 7] = [
     (15, 0x0040_F500_0000_0000),
 ];
 const GDT_LIMIT: u64 = 127;
-/// Instructions after which a case is given up. The longest string instruction is shorter.
-const MAX_STEPS: u32 = 100_000;
+const HLT: u8 = 0xF4;
 
 /// The engine with its guest.
 pub struct Engine {
     vcpu: Vcpu,
+    watchdog: Watchdog,
     memory: GuestMemory,
     image: Box<[u8; IMAGE]>,
     data: Vec<Option<HostPage>>,
@@ -67,12 +72,20 @@ impl Engine {
         let memory = GuestMemory::new(&[(0, 16), (CODE_AT, CODE_PAGES), (DATA_AT, IMAGE / PAGE)]);
         let map: Arc<PhysMap> = memory.map();
         let clock = TscClock::new(1_000_000);
-        let vcpu = Vcpu::new(map, Arc::new(Kick::new()), supported_cpuid(), clock);
+        let kick = Arc::new(Kick::new());
+        let watchdog = Watchdog::over(Arc::clone(&kick));
+        let vcpu = Vcpu::new(map, kick, supported_cpuid(), clock);
         let data =
             (0..DATA_PAGES.len()).map(|number| memory.page(DATA_AT + (number * PAGE) as u64));
         let data = data.collect();
-        let mut engine =
-            Engine { vcpu, memory, image: Box::new(*image), data, descriptors: Vec::new() };
+        let mut engine = Engine {
+            vcpu,
+            watchdog,
+            memory,
+            image: Box::new(*image),
+            data,
+            descriptors: Vec::new(),
+        };
         engine.build_tables();
         engine.set_system_registers();
         engine
@@ -83,6 +96,7 @@ impl Engine {
         memory.fill(CODE_AT, CODE_PAGES * PAGE, FILLER);
         memory.write(DATA_AT, self.image.as_slice());
         memory.build_page_tables(PML4);
+        memory.fill(HANDLERS, 256 * 16, HLT);
         for page in 0..16 {
             memory.map_page(KERNEL + (page << 12), page << 12 | 3);
         }
@@ -156,14 +170,18 @@ impl Engine {
         self.prepare_memory(case);
         self.load(case);
         outcome.vector = end::ENDLESS;
-        for _ in 0..MAX_STEPS {
-            if let Some(exit) = self.vcpu.step() {
-                let unsupported = matches!(exit, cpu_engine::Exit::EmulationFailure { .. });
-                outcome.vector = if unsupported { end::UNSUPPORTED } else { end::EXIT };
-                break;
-            }
-            if self.vcpu.reg(Reg::Segment(SegReg::Ss, SegField::Attrib)) >> 5 & 3 == 0 {
-                break;
+        self.watchdog.begin();
+        loop {
+            match self.vcpu.run(false) {
+                Exit::Hlt => break,
+                Exit::Interrupted if self.watchdog.has_given_up() => break,
+                // A kick for the case before.
+                Exit::Interrupted => {}
+                exit => {
+                    let unsupported = matches!(exit, Exit::EmulationFailure { .. });
+                    outcome.vector = if unsupported { end::UNSUPPORTED } else { end::EXIT };
+                    break;
+                }
             }
         }
         self.record(case, outcome);

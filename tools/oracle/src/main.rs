@@ -24,6 +24,7 @@ mod report;
 mod shared;
 mod shrink;
 mod state;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
