@@ -35,15 +35,17 @@ def public_directory() -> Iterator[Path]:
 
 
 class Server:
-    """Serves PATH = `directory`/kvm from construction to `stop` or `kill`."""
+    """Serves PATH = `directory`/kvm from construction to `stop` or `kill`. `variables` are added to
+    its environment."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, **variables: str) -> None:
         self.directory = directory
         self.path = directory / "kvm"
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (lives as long as the server)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kvmshim", "serve", "--fuse", str(self.path), *options],
             cwd=ROOT,
+            env=os.environ | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -98,9 +100,9 @@ class Server:
 
 
 @contextmanager
-def serving_in(directory: Path, *options: str) -> Iterator[Server]:
+def serving_in(directory: Path, *options: str, **variables: str) -> Iterator[Server]:
     """A server that is stopped at the end, and killed with its helpers if it does not obey."""
-    server = Server(directory, *options)
+    server = Server(directory, *options, **variables)
     with ExitStack() as cleanup:
         cleanup.callback(lambda: sys.stderr.write(server.said()))
         cleanup.callback(kill_session, server.pid)
@@ -115,7 +117,7 @@ def kill_session(session: int) -> None:
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[Server]:
+def serving(*options: str, **variables: str) -> Iterator[Server]:
     """The same in a directory of its own."""
-    with public_directory() as directory, serving_in(directory, *options) as server:
+    with public_directory() as directory, serving_in(directory, *options, **variables) as server:
         yield server

@@ -16,19 +16,20 @@ from tests.machine import CODE, DATA, Machine, Mode
 
 STOP = DATA + 4
 OTHER_DATA = DATA + 8
-SPIN = f"spin: inc dword ptr [ebx]; cmp byte ptr [{STOP}], 0; je spin; hlt"
-"""Counts at EBX and never leaves until the byte at STOP is set."""
+SPIN = f"spin: inc dword ptr [{{}}]; cmp byte ptr [{STOP}], 0; je spin; hlt"
+"""Counts at RBX and never leaves until the byte at STOP is set."""
+REGISTER = {Mode.PROTECTED: "ebx", Mode.LONG: "rbx"}
 
 
-def load_spin(machine: Machine, counter: int = DATA) -> None:
+def load_spin(machine: Machine, counter: int = DATA, mode: Mode = Mode.LONG) -> None:
     """Makes the guest count at `counter`."""
-    machine.load(SPIN, Mode.PROTECTED)
+    machine.load(SPIN.format(REGISTER[mode]), mode)
     machine.vcpu.change_regs(rbx=counter)
 
 
-@pytest.fixture
-def spinning(machine: Machine) -> Machine:
-    load_spin(machine)
+@pytest.fixture(params=list(REGISTER), ids=["interpreted", "translated"])
+def spinning(machine: Machine, request: pytest.FixtureRequest) -> Machine:
+    load_spin(machine, mode=request.param)
     return machine
 
 

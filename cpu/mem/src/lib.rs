@@ -34,7 +34,7 @@ mod sigbus;
 
 pub use host_page::HostPage;
 pub use journal::{noted, take_noted};
-pub use locked::{SplitLock, split_lock};
+pub use locked::{LINE, SplitLock, split_lock};
 pub use page_flags::PageFlags;
 pub use phys_map::{MAX_GPA, MapError, PhysMap};
 pub use word::Word;

@@ -1,10 +1,11 @@
 //! Locked read-modify-write of guest memory.
 //!
 //! Follows "Locked Atomic Operations" of the Intel SDM volume 3: an operand may have any
-//! alignment. Aligned operands use the host's locked instructions. A misaligned one inside an
-//! aligned block of 16 bytes is a compare-exchange of that block, so it is atomic against every
-//! other access. One that crosses such blocks is done under [`split_lock`]: atomic against other
-//! split accesses of this process, not against aligned ones (see `docs/deviations.md`).
+//! alignment. One inside a line of the host's cache ([`LINE`]) is a locked instruction of the host,
+//! atomic against every other access. One that crosses lines is done under [`split_lock`]: atomic
+//! against other split accesses of this process, not against aligned ones (see
+//! `docs/deviations.md`). The host's own instruction would hold up all its processors, and hosts may
+//! end a process for that (`split_lock_detect`).
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -27,8 +28,8 @@ pub fn split_lock() -> SplitLock {
     SplitLock(BUS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Bytes of the largest block with a locked compare-exchange.
-const BLOCK: usize = 16;
+/// Bytes of a cache line: a locked access inside of one is the host's.
+pub const LINE: usize = 64;
 
 impl HostPage {
     /// Stores `new` if the memory holds `current`, in one locked step; `Ok` and `Err` carry what
@@ -106,28 +107,16 @@ impl HostPage {
         current: T,
         new: T,
     ) -> Result<T, T> {
-        let block = offset / BLOCK * BLOCK;
-        let inside = offset - block;
-        if inside + T::SIZE > BLOCK || !has_cmpxchg16b() {
+        let inside = offset % LINE + T::SIZE <= LINE;
+        let old = if inside && T::SIZE <= size_of::<u64>() && !cfg!(miri) {
+            let pointer = self.at(offset, T::SIZE);
+            // SAFETY: `at` proved the bytes inside the page, which `map_page` promised stays mapped.
+            T::truncate(unsafe { cmpxchg(pointer, current.widen(), new.widen(), T::SIZE) })
+        } else {
             let _lock = split_lock();
-            let old = self.compare_exchange_plain(offset, current, new);
-            return if old == current { Ok(old) } else { Err(old) };
-        }
-        let shift = 8 * inside;
-        let mask = (u128::MAX >> (128 - 8 * T::SIZE)) << shift;
-        let mut seen: u128 = self.load(block);
-        loop {
-            let old = T::truncate(seen >> shift);
-            // A mismatch exchanges the block for itself: the processor writes back as well, and
-            // the comparison is only sure against a block that was read in one piece.
-            let value = if old == current { new } else { old };
-            let exchanged = (seen & !mask) | (value.widen() << shift);
-            let now = self.compare_exchange_aligned(block, seen, exchanged, BLOCK);
-            if now == seen {
-                return if old == current { Ok(old) } else { Err(old) };
-            }
-            seen = now;
-        }
+            self.compare_exchange_plain(offset, current, new)
+        };
+        if old == current { Ok(old) } else { Err(old) }
     }
 
     /// The comparison and the store as two accesses; the caller holds the split lock.
@@ -142,6 +131,35 @@ impl HostPage {
 
 fn has_cmpxchg16b() -> bool {
     !cfg!(miri) && std::arch::is_x86_feature_detected!("cmpxchg16b")
+}
+
+/// Returns what `size` bytes held; they now hold `new` if that was `current`. Atomics of the standard
+/// library are aligned.
+///
+/// # Safety
+/// The bytes are writable.
+unsafe fn cmpxchg(bytes: *mut u8, current: u128, new: u128, size: usize) -> u128 {
+    macro_rules! native {
+        ($word:ty, $operand:literal) => {{
+            let mut seen = current as $word;
+            // SAFETY: the caller's promise.
+            unsafe {
+                asm!(
+                    concat!("lock cmpxchg ", $operand),
+                    at = in(reg) bytes,
+                    new = in(reg) new as $word,
+                    inout("rax") seen,
+                    options(nostack),
+                );
+            }
+            u128::from(seen)
+        }};
+    }
+    match size {
+        2 => native!(u16, "word ptr [{at}], {new:x}"),
+        4 => native!(u32, "dword ptr [{at}], {new:e}"),
+        _ => native!(u64, "qword ptr [{at}], {new:r}"),
+    }
 }
 
 /// Returns what the block held; it now holds `new` if that was `current`.
@@ -177,20 +195,20 @@ mod tests {
     use crate::phys_map::tests::page_of;
     use crate::{PAGE_SIZE, PageFlags};
 
-    /// Offsets of each case: aligned, inside a block, across blocks.
-    const OFFSETS: [usize; 6] = [0, 1, 3, 11, 13, 15];
+    /// Offsets of each case: aligned, inside a line, across lines.
+    const OFFSETS: [usize; 9] = [0, 1, 3, 11, 13, 15, 59, 61, 63];
 
     fn exchanges<T: Word + std::fmt::Debug>() {
         let page = page_of(PageFlags::ALL);
         let (old, new) = (T::truncate(u128::MAX / 5), T::truncate(u128::MAX / 7));
         for offset in OFFSETS {
-            page.copy_in(0, &[0x11; 64]);
+            page.copy_in(0, &[0x11; 128]);
             page.store(offset, old);
             assert_eq!(page.compare_exchange(offset, new, old), Err(old));
             assert_eq!(page.load::<T>(offset), old);
             assert_eq!(page.compare_exchange(offset, old, new), Ok(old));
             assert_eq!(page.load::<T>(offset), new);
-            for outside in (0..offset).chain(offset + T::SIZE..64) {
+            for outside in (0..offset).chain(offset + T::SIZE..128) {
                 assert_eq!(page.load::<u8>(outside), 0x11, "byte {outside}, operand at {offset}");
             }
         }
@@ -245,13 +263,14 @@ mod tests {
     #[test]
     fn concurrent_updates_of_a_misaligned_operand_are_not_lost() {
         counts::<u32>(5);
+        counts::<u32>(14);
         counts::<u64>(3);
     }
 
     #[test]
-    fn concurrent_updates_across_blocks_are_not_lost() {
-        counts::<u32>(14);
-        counts::<u128>(24);
+    fn concurrent_updates_across_lines_are_not_lost() {
+        counts::<u32>(62);
+        counts::<u128>(56);
     }
 
     #[test]

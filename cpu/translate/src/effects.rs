@@ -70,6 +70,11 @@ impl Item {
                 .any(|n| self.instruction.op_kind(n) == OpKind::Memory)
     }
 
+    /// Its access to memory is atomic.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.instruction.has_lock_prefix() || self.instruction.mnemonic() == Mnemonic::Xchg
+    }
+
     /// Flags have to be in the frame before it: it looks at the TLB, or calls out.
     pub(crate) fn clobbers_flags(&self) -> bool {
         match self.kind {

@@ -3,6 +3,7 @@
 use std::mem::offset_of;
 
 use cpu_interp::op::Op;
+use cpu_mem::LINE;
 use cpu_mmu::tlb_layout;
 use iced_x86::{Instruction, Register};
 
@@ -165,6 +166,21 @@ impl Emitter {
         code.load_indexed(R11, R15, R11, tlb_layout::HOST as i32);
         self.state = FlagState::FRAME;
         slow
+    }
+
+    /// Has tier 0 execute an instruction whose locked access of `len` bytes at the address in R10
+    /// crosses a line, as [`cpu_mem::LINE`] says: the hole leads there. Flags are in the frame
+    /// afterwards.
+    pub(crate) fn check_line(&mut self, len: usize) -> Option<Hole> {
+        if len == 1 {
+            return None;
+        }
+        self.save_flags_beside_address();
+        let code = &mut self.code;
+        code.mov(R11, R10);
+        code.and(R11, LINE as u32 - 1);
+        code.compare_value(R11, (LINE - len) as i32);
+        Some(code.jump_if(ABOVE))
     }
 
     /// As [`Self::save_flags`], with R10 in use.

@@ -34,8 +34,12 @@ impl BlockMaker {
             return;
         };
         let mut from = None;
+        let mut split = None;
         let memory = item.has_memory().then(|| {
             self.emitter.address(&item.op, &item.instruction);
+            if item.is_locked() {
+                split = self.emitter.check_line(item.instruction.memory_size().size());
+            }
             from = Some(self.access(item.instruction.memory_size().size(), item.writes_memory));
             if plan.spills.is_empty() && !needs_restore(item.flags) {
                 HostAddress::Pair
@@ -56,7 +60,7 @@ impl BlockMaker {
                     let _ = self.encoder.take_buffer();
                     self.emitter.code.truncate(start);
                     self.emitter.state = before;
-                    self.give_up(from, site);
+                    self.give_up(from.into_iter().chain(split), site);
                     return;
                 }
                 let code = self.encoder.take_buffer();
@@ -66,15 +70,15 @@ impl BlockMaker {
         }
         self.flags_behind(item.flags);
         self.emitter.store_spills(&plan);
-        if let Some(from) = from {
+        for from in from.into_iter().chain(split) {
             self.slow(from, site, item.last);
         }
     }
 
     /// Has tier 0 execute an instruction that cannot be encoded.
-    pub(crate) fn give_up(&mut self, from: Option<Hole>, site: SiteAddress) {
+    fn give_up(&mut self, holes: impl Iterator<Item = Hole>, site: SiteAddress) {
         self.emitter.call_out(site);
-        if let Some(from) = from {
+        for from in holes {
             self.slow(from, site, false);
         }
     }

@@ -73,6 +73,9 @@ impl Plan {
             instruction.set_memory_index_scale(1);
             instruction.set_memory_displacement64(0);
             instruction.set_memory_displ_size(0);
+            // XACQUIRE and XRELEASE: a hint that the host is not to take.
+            instruction.set_has_repne_prefix(false);
+            instruction.set_has_rep_prefix(false);
             changed = true;
         }
         changed.then_some(instruction)
