@@ -26,7 +26,7 @@ impl Tier {
     /// Executes until something needs the caller; the kick is looked at now and then.
     pub(crate) fn run(&mut self, interp: &mut Interp, kick: &Kick) -> Outcome {
         if let Tier::Unknown = self {
-            *self = Self::choose();
+            *self = Self::choose(interp);
         }
         match self {
             Tier::Translated(translator) => translator.run(interp, kick.word()),
@@ -34,14 +34,14 @@ impl Tier {
         }
     }
 
-    fn choose() -> Self {
+    fn choose(interp: &Interp) -> Self {
         static WANTED: OnceLock<bool> = OnceLock::new();
         let wanted = WANTED.get_or_init(|| std::env::var(VARIABLE).as_deref() != Ok("0"));
-        Self::of(*wanted)
+        Self::of(*wanted, interp)
     }
 
-    fn of(translated: bool) -> Self {
-        let translator = if translated { Translator::new() } else { None };
+    fn of(translated: bool, interp: &Interp) -> Self {
+        let translator = if translated { Translator::new(interp.executed()) } else { None };
         translator.map_or(Tier::Interpreted, |translator| Tier::Translated(Box::new(translator)))
     }
 }
@@ -50,6 +50,6 @@ impl Vcpu {
     /// Executes through the translator from now on, or through tier 0 alone. Without a call the
     /// environment decides.
     pub fn set_translated(&mut self, translated: bool) {
-        self.tier = Tier::of(translated);
+        self.tier = Tier::of(translated, &self.interp);
     }
 }

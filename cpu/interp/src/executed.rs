@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The count of one processor, which begins at 0. Its own thread counts, once a block; any thread may
-/// read.
+/// The count of one processor, which begins at 0. Its own thread counts, a block when it has ended, or
+/// when it begins if the block is translated; any thread may read.
 ///
 /// Counted is what ran to its end: neither an instruction that faulted, nor one that waits for an answer
 /// from outside before it has it. A string instruction counts each time that it is interrupted or ends.
@@ -15,6 +15,17 @@ impl Executed {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// The count, for translated code to add to.
+    #[must_use]
+    pub fn word(&self) -> &AtomicU64 {
+        &self.0
+    }
+
+    /// Instructions that were counted have not been executed.
+    pub fn take_back(&self, instructions: usize) {
+        self.add(instructions.wrapping_neg());
     }
 
     #[inline(always)]

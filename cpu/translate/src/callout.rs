@@ -3,10 +3,11 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cpu_interp::op::Op;
-use cpu_interp::{Cpu, Stop};
+use cpu_interp::{Cpu, Executed, Stop};
 use cpu_mmu::Privilege;
 
 use crate::frame::Frame;
@@ -44,6 +45,8 @@ pub(crate) struct Context {
     supervisor: JumpCache,
     /// [`Cpu::epoch`] when the jump caches were valid.
     epoch: u32,
+    /// Where instructions are counted.
+    pub executed: Arc<Executed>,
     /// The processor, while translated code runs.
     pub cpu: *mut Cpu,
     /// Why the last instruction did not complete.
@@ -58,11 +61,12 @@ pub(crate) fn is_translatable(cpu: &Cpu) -> bool {
 }
 
 impl Context {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(executed: Arc<Executed>) -> Self {
         Context {
             user: JumpCache::new(),
             supervisor: JumpCache::new(),
             epoch: 0,
+            executed,
             cpu: std::ptr::null_mut(),
             stop: None,
             panic: None,
@@ -104,7 +108,7 @@ impl Context {
                 if !cpu.task_switched {
                     cpu.arch.set_rip(site.rip);
                 }
-                frame.executed = frame.executed.wrapping_sub(site.rest + 1);
+                self.executed.take_back(site.rest as usize + 1);
                 self.stop = Some(stop);
                 return Next::Leave;
             }
@@ -114,7 +118,7 @@ impl Context {
             }
         }
         if cpu.attention {
-            frame.executed = frame.executed.wrapping_sub(site.rest);
+            self.executed.take_back(site.rest as usize);
             return Next::Leave;
         }
         let here = cpu.arch.rip() == next && !site.last && cpu.epoch == self.epoch;
@@ -123,7 +127,7 @@ impl Context {
             frame.refresh(cpu, jumps);
             return Next::Continue;
         }
-        frame.executed = frame.executed.wrapping_sub(site.rest);
+        self.executed.take_back(site.rest as usize);
         self.jump(cpu, frame)
     }
 

@@ -137,11 +137,13 @@ fn flags(instruction: &Instruction) -> Flags {
         // Processors leave a value of their own in what is undefined, not the one before.
         replaced = changed;
     }
-    let conditional = shifts_by_variable(instruction);
+    if shifts_by_variable(instruction) {
+        // A rotation all the way round writes flags on some processors.
+        return Flags::Used { written: true };
+    }
     let written = changed != 0;
     match (reads, replaced) {
         (0, 0) if changed == 0 => Flags::Ignored,
-        _ if conditional => Flags::Used { written },
         (0, STATUS) => Flags::Replaced,
         (0 | RflagsBits::CF, all) if all | RflagsBits::CF == STATUS => Flags::Carry { written },
         (RflagsBits::CF, 0) if changed == 0 => Flags::Carry { written },

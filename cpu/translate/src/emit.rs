@@ -77,11 +77,12 @@ pub(crate) struct Emitter {
 }
 
 impl Emitter {
-    /// Counts instructions. Takes R10.
+    /// Counts instructions. Takes R10 and R11.
     pub(crate) fn count(&mut self, instructions: usize) {
-        self.code.load(R10, RSP, EXECUTED);
+        self.code.load(R11, RSP, EXECUTED);
+        self.code.load(R10, R11, 0);
         self.code.lea(R10, R10, None, instructions as i32);
-        self.code.store(RSP, EXECUTED, R10);
+        self.code.store(R11, 0, R10);
     }
 
     /// Puts the flags into the frame, if they are only in the host's RFLAGS. Takes R10.

@@ -24,19 +24,12 @@ unsafe impl Send for Context {}
 /// translated code.
 const PAD: usize = 8;
 
-/// How translated code has ended.
-pub(crate) struct Left {
-    /// Instructions that it has executed.
-    pub executed: usize,
-    /// The branch through which it has left, if it can be linked; 0: none.
-    pub link: u64,
-}
-
-/// Executes translated code until it leaves.
+/// Executes translated code until it leaves; returns the branch through which it has left, if it can
+/// be linked, or 0.
 ///
 /// `code` is the entry of a block for flags in the frame, made by the translator whose context this
 /// is, and in an arena that lives as long as the call.
-pub(crate) fn enter(context: &mut Context, cpu: &mut Cpu, kick: &AtomicU32, code: u64) -> Left {
+pub(crate) fn enter(context: &mut Context, cpu: &mut Cpu, kick: &AtomicU32, code: u64) -> u64 {
     let context = ptr::from_mut(context);
     let cpu = ptr::from_mut(cpu);
     // SAFETY: both come from exclusive references that are not used while translated code runs.
@@ -48,7 +41,7 @@ pub(crate) fn enter(context: &mut Context, cpu: &mut Cpu, kick: &AtomicU32, code
         enter_code(&raw mut frame, code);
         frame.give_flags(&mut *cpu);
     }
-    Left { executed: frame.executed as usize, link: frame.link }
+    frame.link
 }
 
 /// # Safety
@@ -58,7 +51,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
     unsafe {
         let mut frame = Frame {
             flags: 0,
-            executed: 0,
+            executed: (*context).executed.word(),
             spilled: SPILLED.map(|number| (*cpu).arch.slots[usize::from(number)]),
             fs_base: 0,
             gs_base: 0,
@@ -162,10 +155,8 @@ macro_rules! load_registers {
 macro_rules! go_back {
     () => {
         concat!(
-            "mov r10, [rsp + {executed}]\n",
             "add rsp, {below}\n",
             "pop rdi\n",
-            "mov [rdi + {executed}], r10\n",
             "mov [rdi + {flags}], rax\n",
             "mov [rdi + {link}], rcx\n",
             "pop r15\n",
@@ -260,7 +251,6 @@ unsafe extern "sysv64" fn leave_thunk() {
         slots = const offset_of!(Frame, slots),
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
-        executed = const offset_of!(Frame, executed),
         link = const offset_of!(Frame, link),
         rip = const 8 * RIP as usize,
     )
@@ -312,7 +302,6 @@ unsafe extern "sysv64" fn callout_thunk() {
         slots = const offset_of!(Frame, slots),
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
-        executed = const offset_of!(Frame, executed),
         link = const offset_of!(Frame, link),
         scratch = const offset_of!(Frame, scratch),
         tlb = const offset_of!(Frame, tlb),

@@ -9,7 +9,7 @@
 //! instruction where. Translated code is entered and left with them in the frame.
 
 use std::mem::offset_of;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use cpu_defs::SegReg;
 use cpu_interp::Cpu;
@@ -25,7 +25,7 @@ pub(crate) struct Frame {
     pub flags: u64,
     /// Instructions executed. A block counts itself when it is entered; who leaves it early counts
     /// back.
-    pub executed: u64,
+    pub executed: *const AtomicU64,
     /// Guest R9, R10, R11 and R15.
     pub spilled: [u64; 4],
     pub fs_base: u64,

@@ -1,9 +1,10 @@
 //! The translator of one processor: its code, and the loop that enters it.
 
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use cpu_interp::{Dropped, Interp, Outcome};
+use cpu_interp::{Dropped, Executed, Interp, Outcome};
 use cpu_mem::{HostPage, PAGE_SIZE};
 use iced_x86::Decoder;
 
@@ -50,12 +51,12 @@ pub struct Translator {
 }
 
 impl Translator {
-    /// Without code. None: there is no memory for it.
+    /// Without code; instructions are counted in `executed`. None: there is no memory for it.
     #[must_use]
-    pub fn new() -> Option<Self> {
+    pub fn new(executed: Arc<Executed>) -> Option<Self> {
         Some(Translator {
             arena: Arena::new().ok()?,
-            context: Box::new(Context::new()),
+            context: Box::new(Context::new(executed)),
             pages: Pages::default(),
             maker: BlockMaker::new(),
             links: Vec::new(),
@@ -100,8 +101,7 @@ impl Translator {
             serialize();
         }
         let left = enter(&mut self.context, &mut interp.cpu, kick, code);
-        interp.count(left.executed);
-        self.after(interp, left.link)
+        self.after(interp, left)
     }
 
     /// After translated code has left.
