@@ -19,17 +19,19 @@ from tools.guests.files import Files
 from tools.selftests import guard
 
 _KVMSHIM: Final = Path(sys.executable).with_name("kvmshim")
+_TIED: Final = ("setpriv", "--pdeathsig", "KILL", "--")
+"""What follows is killed when its parent ends."""
 
 
 class Guest:
-    """A VMM at work. Nothing of it lives on after `close`."""
+    """A VMM at work. Nothing of it lives on after `close`, or when the caller is killed."""
 
     def __init__(self, command: Sequence[str | Path], log: Path) -> None:
         """The command's standard input and output are the guest's serial line; `log` gets it."""
         asked = [sys.executable, "-I", "-S", guard.__file__]
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [_KVMSHIM, "run", "--", *asked, *command],
+            [*_TIED, _KVMSHIM, "run", "--", *_TIED, *asked, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -65,7 +67,7 @@ class Guest:
 class Vmm(Protocol):
     """A module of `tools.guests.vmm`."""
 
-    def missing(self) -> str:
+    def missing(self, case: Case) -> str:
         """Why it cannot be run here; empty if it can."""
 
     def start(self, case: Case, files: Files, scratch: Path, log: Path) -> Guest:
