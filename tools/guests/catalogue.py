@@ -27,6 +27,7 @@ class Case:
     checks: tuple[str, ...] = _CHECKS
     ci: bool = False
     seconds: float = 300
+    note: str = ""
 
     @property
     def all_checks(self) -> list[str]:

@@ -32,7 +32,7 @@ def run(case: Case, files: Files, logs: Path) -> Outcome:
     """Runs it; the guest's console goes to a file in `logs`."""
     vmm = cast(Vmm, importlib.import_module(f"tools.guests.vmm.{case.vmm}"))
     scenario = cast(Scenario, importlib.import_module(f"tools.guests.scenario.{case.scenario}"))
-    missing = vmm.missing()
+    missing = vmm.missing(case)
     if missing:
         return Outcome(case, Verdict.SKIP, missing, None, 0, None)
     begin = time.monotonic()
@@ -46,5 +46,6 @@ def run(case: Case, files: Files, logs: Path) -> Outcome:
                 boot_seconds = scenario.play(guest, case, deadline)
                 exits = guest.exits()
     except Failed as failed:
-        verdict, reason = Verdict.FAIL, str(failed)
+        verdict = Verdict.FAIL
+        reason = f"{failed}; {case.note}" if case.note else str(failed)
     return Outcome(case, verdict, reason, boot_seconds, time.monotonic() - begin, exits)
