@@ -9,24 +9,16 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests import programs
-from tests.cli.environment import COVERED, KVMSHIM, inside
 from tests.deadline import deadline
-from tests.leftovers import (
-    all_pids,
-    memfds_of,
-    memfds_of_all,
-    processes_of_session,
-    stat_fields,
-    wait_until,
-)
+from tests.leftovers import stat_fields, wait_until
 from tests.server import ROOT
+from tests.vmms.running import check_nothing_is_left, memory_of, running, vmm_of
 
 VMMS: Final = ["firecracker", "cloud_hypervisor"]
 MOMENTS: Final = range(int(os.environ.get("KVMSHIM_BOOT_KILLS", "6")))
@@ -37,26 +29,8 @@ STEPS: Final = 20_000
 pytestmark = [pytest.mark.usefixtures("guarded", "clients"), pytest.mark.slow]
 
 
-@contextmanager
-def running(name: str, *before: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`kvmshim run` with a VMM, in a session of its own, below the command `before`; killed with
-    all that is left of it."""
-    command = [*before, *KVMSHIM, "run", "--", str(programs.BINARIES / name)]
-    process = subprocess.Popen(
-        inside(COVERED, command),
-        cwd=ROOT,
-        env=programs.ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        bufsize=0,
-    )
-    try:
-        yield process
-    finally:
-        for pid in processes_of_session(process.pid):
-            os.kill(pid, signal.SIGKILL)
-        process.communicate()
+def program(name: str) -> Path:
+    return programs.BINARIES / name
 
 
 def live_until(process: subprocess.Popen[bytes], moment: int) -> None:
@@ -68,36 +42,13 @@ def live_until(process: subprocess.Popen[bytes], moment: int) -> None:
         pass
 
 
-def vmm_of(process: subprocess.Popen[bytes], name: str) -> int | None:
-    """The VMM's process, if it has begun and not ended."""
-    for pid in all_pids():
-        fields = stat_fields(pid)
-        if fields and int(fields[3]) == process.pid and fields[0] not in "ZX":
-            try:
-                program = os.readlink(f"/proc/{pid}/exe")
-            except FileNotFoundError:
-                continue
-            if program == str(programs.BINARIES / name):
-                return pid
-    return None
-
-
-def memory_of(process: subprocess.Popen[bytes]) -> set[int]:
-    return set().union(*(memfds_of(pid) for pid in processes_of_session(process.pid)))
-
-
-def check_nothing_is_left(process: subprocess.Popen[bytes], memory: set[int]) -> None:
-    wait_until(lambda: not processes_of_session(process.pid))
-    wait_until(lambda: memory.isdisjoint(memfds_of_all()))
-
-
 @pytest.mark.parametrize("name", VMMS)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_vmm_leaves_nothing(name: str, moment: int) -> None:
-    with running(name) as process:
+    with running([program(name)]) as process:
         live_until(process, moment)
         memory = memory_of(process)
-        pid = vmm_of(process, name)
+        pid = vmm_of(process, program(name))
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         process.communicate()
@@ -108,7 +59,7 @@ def test_killed_vmm_leaves_nothing(name: str, moment: int) -> None:
 @pytest.mark.parametrize("name", VMMS)
 @pytest.mark.parametrize("moment", MOMENTS[:3])
 def test_killed_kvmshim_leaves_nothing(name: str, moment: int) -> None:
-    with running(name) as process:
+    with running([program(name)]) as process:
         live_until(process, moment)
         memory = memory_of(process)
         process.kill()
@@ -119,10 +70,10 @@ def test_killed_kvmshim_leaves_nothing(name: str, moment: int) -> None:
 @pytest.mark.parametrize("name", VMMS)
 @pytest.mark.parametrize("moment", MOMENTS[:3])
 def test_stopped_vmm_goes_on(name: str, moment: int) -> None:
-    with running(name) as process:
+    with running([program(name)]) as process:
         assert process.stdout is not None
         said = process.stdout.read(1 + moment * OUTPUT_BYTES // 3)
-        pid = vmm_of(process, name)
+        pid = vmm_of(process, program(name))
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         wait_until(lambda: stat_fields(pid)[0] in "Tt")
@@ -134,7 +85,7 @@ def test_stopped_vmm_goes_on(name: str, moment: int) -> None:
 
 @pytest.mark.parametrize("name", VMMS)
 def test_two_at_once_do_not_meet(name: str) -> None:
-    with running(name) as one, running(name) as other:
+    with running([program(name)]) as one, running([program(name)]) as other:
         for process in (one, other):
             said, errors = process.communicate()
             assert process.returncode == 0, errors
@@ -143,7 +94,7 @@ def test_two_at_once_do_not_meet(name: str) -> None:
 
 @pytest.mark.parametrize("name", VMMS)
 def test_strace_follows_kvmshim_and_all_works(name: str) -> None:
-    with running(name, "strace", "-f", "-o", "/dev/null") as process:
+    with running([program(name)], before=["strace", "-f", "-o", "/dev/null"]) as process:
         said, errors = process.communicate()
         assert (process.returncode, said.decode()) == (0, programs.expected_output(name)), errors
         check_nothing_is_left(process, set())
