@@ -6,7 +6,7 @@
 use cpu_defs::{Gpr, dr6, rflags};
 use cpu_interp::mmio::MmioAccess;
 use cpu_interp::state::Shadow;
-use cpu_interp::{MsrAnswer, Outcome, Request, Stop};
+use cpu_interp::{HypercallAnswer, MsrAnswer, Outcome, Request, Stop};
 
 use crate::{
     DebugExit, Exit, HYPERCALL_ANSWER_LEN, HypercallExit, IO_DATA_LEN, IoDirection, IoExit,
@@ -73,6 +73,17 @@ impl Vcpu {
         })
     }
 
+    /// Finishes the hypercall that exited. Some: it needs this exit as well.
+    pub fn complete_hypercall(&mut self, answer: HypercallAnswer) -> Option<Exit> {
+        let Some(Unfinished::Hypercall { linear_rip }) = self.unfinished else { return None };
+        self.conclude(|vcpu, _| {
+            if let HypercallAnswer::Value(value) = answer {
+                vcpu.trace_answer(&value.to_le_bytes());
+            }
+            vcpu.answer_hypercall(answer, linear_rip)
+        })
+    }
+
     fn conclude(
         &mut self,
         finish: impl FnOnce(&mut Self, Unfinished) -> Option<Exit>,
@@ -115,7 +126,12 @@ impl Vcpu {
             }
             Unfinished::MmioWrite => self.next_write(),
             Unfinished::Msr { linear_rip } => self.answer_msr(host_answer(data), linear_rip),
-            Unfinished::Hypercall { linear_rip } => self.answer_hypercall(data, linear_rip),
+            Unfinished::Hypercall { linear_rip } => {
+                let mut answer = [0; HYPERCALL_ANSWER_LEN];
+                copy_prefix(&mut answer, data);
+                let answer = HypercallAnswer::Value(u64::from_le_bytes(answer));
+                self.answer_hypercall(answer, linear_rip)
+            }
         }
     }
 
@@ -129,13 +145,11 @@ impl Vcpu {
         self.exit_unless_done(outcome)
     }
 
-    fn answer_hypercall(&mut self, data: &[u8], linear_rip: u64) -> Option<Exit> {
+    fn answer_hypercall(&mut self, answer: HypercallAnswer, linear_rip: u64) -> Option<Exit> {
         if self.cpu().linear_rip() != linear_rip {
             return None;
         }
-        let mut answer = [0; HYPERCALL_ANSWER_LEN];
-        copy_prefix(&mut answer, data);
-        self.cpu_mut().hypercall_answer = Some(u64::from_le_bytes(answer));
+        self.cpu_mut().hypercall_answer = Some(answer);
         let outcome = self.interp.step();
         self.cpu_mut().hypercall_answer = None;
         self.exit_unless_done(outcome)

@@ -27,7 +27,9 @@ pub use counters::{Count, Counters};
 pub use cpu_defs::{CpuidEntry, Gpr, Reg, SegField, SegReg, TableField};
 pub use cpu_interp::state::Shadow;
 pub use cpu_interp::xstate::XsaveError;
-pub use cpu_interp::{Features, FpuState, HostDebug, TscClock, host_tsc, host_tsc_khz};
+pub use cpu_interp::{
+    Features, FpuState, HostDebug, HypercallAnswer, TscClock, host_tsc, host_tsc_khz,
+};
 pub use cpu_interp::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs, Quirks};
 pub use cpuid::{Personality, supported_cpuid, supported_cpuid_as};
 pub use error::{EntryFailure, MsrError, QueueFull, RegError};

@@ -65,7 +65,7 @@ impl Vcpu {
         kick.look();
         loop {
             if kick.any() {
-                self.flush_if_asked();
+                self.forget_if_asked();
                 if kick.take_look() && self.look_at(controllers) {
                     return Exit::Arrived;
                 }
@@ -111,7 +111,7 @@ impl Vcpu {
     pub fn poll_halted(&mut self, controllers: &mut dyn Controllers) -> Halted {
         let kick = self.kick.clone();
         if kick.any() {
-            self.flush_if_asked();
+            self.forget_if_asked();
             if kick.take_look() && self.look_at(controllers) {
                 return Halted::Arrived;
             }
@@ -159,7 +159,7 @@ impl Vcpu {
 
     /// Makes cached state right again after the host had its turn.
     pub(crate) fn prepare(&mut self) {
-        self.flush_if_asked();
+        self.forget_if_asked();
         if std::mem::take(&mut self.paging_changed) {
             if !std::mem::take(&mut self.pdptes_given) {
                 self.cpu_mut().reload_pdptes();
@@ -169,7 +169,9 @@ impl Vcpu {
         self.interp.distrust_code();
     }
 
-    fn flush_if_asked(&mut self) {
+    /// Drops what [`crate::Kick::flush`] and [`crate::Kick::protect`] ask to be dropped, if they do.
+    /// Who waits for other processors to do so does it itself meanwhile, for they may wait for it.
+    pub fn forget_if_asked(&mut self) {
         if self.kick.flush_requested() {
             self.interp.flush();
             self.counters.add(Count::Flushes);

@@ -94,6 +94,12 @@ impl Vcpu {
         self.interp.distrust_code();
     }
 
+    /// The instruction by which the guest calls its host.
+    #[must_use]
+    pub fn host_call(&self) -> [u8; 3] {
+        self.cpu().host_call()
+    }
+
     /// Replaces what CPUID shows.
     pub fn set_cpuid(&mut self, cpuid: Vec<CpuidEntry>) {
         self.cpu_mut().set_cpuid(cpuid);

@@ -10,7 +10,7 @@ use cpu_mmu::{ControlRegisters, Paging, Pdptes, is_canonical};
 
 use crate::clock::TscClock;
 use crate::debug::{HostDebug, Watch};
-use crate::exec::MsrStore;
+use crate::exec::{HypercallAnswer, MsrStore};
 use crate::features::Features;
 use crate::int::Int;
 use crate::memory::Memory;
@@ -132,7 +132,7 @@ pub struct Cpu {
     /// The answer from outside to the access that runs again.
     pub msr_answer: Option<MsrAnswer>,
     /// The host's answer to the hypercall that runs again.
-    pub hypercall_answer: Option<u64>,
+    pub hypercall_answer: Option<HypercallAnswer>,
     /// Where this processor differs from a bare one.
     pub quirks: Quirks,
     /// What a debugger of the host asks for; set by [`Self::set_host_debug`].

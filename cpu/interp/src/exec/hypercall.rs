@@ -17,6 +17,23 @@ const LEN: u64 = 3;
 const VMCALL: [u8; LEN as usize] = [0x0F, 0x01, 0xC1];
 const VMMCALL: [u8; LEN as usize] = [0x0F, 0x01, 0xD9];
 
+/// What the host answers to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HypercallAnswer {
+    /// RAX, of which 32 bits count outside 64-bit mode.
+    Value(u64),
+    /// #UD: there is nobody to call.
+    Undefined,
+}
+
+impl Cpu {
+    /// The instruction that calls the host on this processor.
+    #[must_use]
+    pub fn host_call(&self) -> [u8; LEN as usize] {
+        if self.features.is_of(Vendor::Intel) { VMCALL } else { VMMCALL }
+    }
+}
+
 pub(super) fn select(instruction: &Instruction, _: &mut Op) -> Option<Handler> {
     Some(match instruction.mnemonic() {
         Mnemonic::Vmcall => |cpu, op| call_or_repair(cpu, op, Vendor::Intel, VMMCALL),
@@ -37,9 +54,13 @@ fn call_or_repair(cpu: &mut Cpu, op: &Op, vendor: Vendor, other: [u8; LEN as usi
 
 /// The host acts, and the instruction runs again with its answer.
 fn call(cpu: &mut Cpu) -> Done {
-    let Some(answer) = cpu.hypercall_answer.take() else {
-        cpu.request = Some(Request::Hypercall);
-        return Err(Stop::Exit);
+    let answer = match cpu.hypercall_answer.take() {
+        Some(HypercallAnswer::Value(answer)) => answer,
+        Some(HypercallAnswer::Undefined) => return ud(),
+        None => {
+            cpu.request = Some(Request::Hypercall);
+            return Err(Stop::Exit);
+        }
     };
     if cpu.mode.code64 {
         cpu.set(Gpr::Rax as u8, answer);

@@ -54,6 +54,7 @@ use crate::stop::{Done, Stop};
 
 pub(crate) use x87::opcode as x87_opcode;
 
+pub use hypercall::HypercallAnswer;
 pub use msr::{MsrRefusal, MsrStore, Origin, feature_msrs, saved_msrs};
 
 /// Every family, tried in turn when an instruction is decoded.
