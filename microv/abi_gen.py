@@ -68,6 +68,7 @@ MV_PP_OP_TSC_SET_KHZ_IDX_VAL: Final = 0x17
 MV_PP_OP_GET_SHARED_PAGE_GPA_IDX_VAL: Final = 0x40
 MV_PP_OP_SET_PERSONALITY_IDX_VAL: Final = 0x41
 MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL: Final = 0x60
+MV_PP_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL: Final = 0x100
 MV_VM_OP_CREATE_VM_IDX_VAL: Final = 0x0
 MV_VM_OP_DESTROY_VM_IDX_VAL: Final = 0x1
 MV_VM_OP_VMID_IDX_VAL: Final = 0x2
@@ -167,6 +168,8 @@ MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL: Final = 0xC1
 MV_VS_OP_WAIT_WITH_IDX_VAL: Final = 0xC2
 MV_VS_OP_VAPIC_SET_IDX_VAL: Final = 0xC3
 MV_VS_OP_TPR_REPORT_SET_IDX_VAL: Final = 0xC4
+MV_VS_OP_HYPERV_ENFORCE_IDX_VAL: Final = 0x100
+MV_VS_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL: Final = 0x101
 
 # mv_status_t
 MV_STATUS_SUCCESS: Final = 0x0
@@ -340,6 +343,11 @@ mv_exit_reason_t_interrupt_end: Final = 0x41
 mv_exit_reason_t_noted: Final = 0x81
 mv_exit_reason_t_hypercall: Final = 0x44
 mv_exit_reason_t_tpr_access: Final = 0xC0
+mv_exit_reason_t_hyperv: Final = 0x100
+MV_EXIT_HYPERV_CRASH: Final = 0x1
+MV_EXIT_HYPERV_RESET: Final = 0x2
+MV_EXIT_HYPERV_DEBUG: Final = 0x3
+MV_EXIT_HYPERV_CALL: Final = 0x4
 MV_RUN_MAX_REG_ENTRIES: Final = 0xA
 MV_RUN_MAX_MSR_ENTRIES: Final = 0xA
 MV_RUN_MAX_IOMEM_SIZE: Final = 0xEA0
@@ -758,6 +766,19 @@ class mv_exit_hypercall_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_exit_hypercall_t) == 0x38
+
+
+class mv_exit_hyperv_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("kind", ctypes.c_uint64),
+        ("data", ctypes.c_uint64 * 6),
+    )
+    kind: int
+    data: "ctypes.Array[ctypes.c_uint64]"
+
+
+assert ctypes.sizeof(mv_exit_hyperv_t) == 0x38
 
 
 class mv_exit_debug_t(ctypes.LittleEndianStructure):

@@ -53,6 +53,7 @@ Details = (
     | mv.mv_exit_debug_t
     | mv.mv_exit_hypercall_t
     | mv.mv_exit_memory_fault_t
+    | mv.mv_exit_hyperv_t
     | None
 )
 
@@ -96,6 +97,8 @@ def _details(reason: int, page: SharedPage) -> Details:
             return page.read(mv.mv_exit_hypercall_t, _OFFSET)
         case mv.mv_exit_reason_t_memory_fault:
             return page.read(mv.mv_exit_memory_fault_t, _OFFSET)
+        case mv.mv_exit_reason_t_hyperv:
+            return page.read(mv.mv_exit_hyperv_t, _OFFSET)
         case mv.mv_exit_reason_t_unknown:
             return _unknown(page.read(mv.mv_exit_unknown_t, _OFFSET))
         case mv.mv_exit_reason_t_failure:

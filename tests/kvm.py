@@ -242,6 +242,11 @@ class Vcpu(Descriptor):
     def internal(self) -> abi.kvm_run_internal:
         return abi.kvm_run_internal.from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
 
+    @property
+    def exit_words(self) -> ctypes.Array[ctypes.c_uint64]:
+        """The details of an exit as words of 64 bits."""
+        return (ctypes.c_uint64 * 7).from_address(self.run_address + abi.KVM_RUN_EXIT_OFFSET)
+
     def regs(self) -> abi.kvm_regs:
         regs = abi.kvm_regs()
         self.ioctl(nr.KVM_GET_REGS, regs)

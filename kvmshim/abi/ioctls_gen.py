@@ -27,6 +27,7 @@ KVM_SET_DEVICE_ATTR: Final = 0x4018AEE1
 
 # system, vcpu
 KVM_GET_MSRS: Final = 0xC008AE88
+KVM_GET_SUPPORTED_HV_CPUID: Final = 0xC008AEC1
 
 # vm, vcpu
 KVM_SET_TSC_KHZ: Final = 0xAEA2
@@ -114,9 +115,6 @@ KVM_GET_XSAVE2: Final = 0x9000AECF
 # vcpu, only in kvmshim: answered at once, the floor that KVM_RUN is measured against
 KVMSHIM_ECHO: Final = 0x6B00
 
-# not served: system, vcpu
-KVM_GET_SUPPORTED_HV_CPUID: Final = 0xC008AEC1
-
 # not served: vm
 KVM_SET_MEMORY_REGION: Final = 0x4018AE40
 KVM_SET_MEMORY_ALIAS: Final = 0x4020AE43
@@ -160,6 +158,7 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_HAS_DEVICE_ATTR": ("system", "vcpu", "device"),
     "KVM_SET_DEVICE_ATTR": ("vcpu", "device"),
     "KVM_GET_MSRS": ("system", "vcpu"),
+    "KVM_GET_SUPPORTED_HV_CPUID": ("system", "vcpu"),
     "KVM_SET_TSC_KHZ": ("vm", "vcpu"),
     "KVM_GET_TSC_KHZ": ("vm", "vcpu"),
     "KVM_ENABLE_CAP": ("vm", "vcpu"),
@@ -237,7 +236,6 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_SET_SREGS2": ("vcpu",),
     "KVM_PRE_FAULT_MEMORY": ("vcpu",),
     "KVM_GET_XSAVE2": ("vcpu",),
-    "KVM_GET_SUPPORTED_HV_CPUID": ("system", "vcpu"),
     "KVM_SET_MEMORY_REGION": ("vm",),
     "KVM_SET_MEMORY_ALIAS": ("vm",),
     "KVM_ASSIGN_PCI_DEVICE": ("vm",),

@@ -67,6 +67,16 @@ ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_KVMCLOCK_CTRL: "KVM_KVMCLOCK_CTRL",
     kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: "guests get only what their CPUID has of KVM's own",
     kvm.KVM_CAP_EXIT_HYPERCALL: "KVM_HC_MAP_GPA_RANGE leaves with KVM_EXIT_HYPERCALL",
+    kvm.KVM_CAP_HYPERV: "guests of Hyper-V: its MSRs and hypercalls",
+    kvm.KVM_CAP_HYPERV_VAPIC: "their assist page, and registers of the local APIC as MSRs",
+    kvm.KVM_CAP_HYPERV_SPIN: "they tell of spin locks that are held for long",
+    kvm.KVM_CAP_HYPERV_TIME: "their reference time, as an MSR and as a page",
+    kvm.KVM_CAP_HYPERV_VP_INDEX: "their numbers of processors, which KVM_SET_MSRS sets",
+    kvm.KVM_CAP_HYPERV_TLBFLUSH: "they flush translations of other processors by hypercall",
+    kvm.KVM_CAP_HYPERV_SEND_IPI: "they send interrupts to sets of processors by hypercall",
+    kvm.KVM_CAP_HYPERV_CPUID: "KVM_GET_SUPPORTED_HV_CPUID of a vCPU",
+    kvm.KVM_CAP_SYS_HYPERV_CPUID: "KVM_GET_SUPPORTED_HV_CPUID of /dev/kvm",
+    kvm.KVM_CAP_HYPERV_ENFORCE_CPUID: "guests get only what their CPUID has of Hyper-V's",
     kvm.KVM_CAP_IRQCHIP: "KVM_CREATE_IRQCHIP: PIC, IOAPIC and local APICs",
     kvm.KVM_CAP_PIT: "KVM_CREATE_PIT",
     kvm.KVM_CAP_PIT2: "KVM_CREATE_PIT2",
@@ -95,7 +105,7 @@ ANNOUNCED: Final[dict[int, str]] = {
 }
 """What a capability that is not 0 announces, and what its number counts."""
 
-_HYPERV: Final = "no Hyper-V interface"
+_SYNIC: Final = "no synthetic interrupt controller of Hyper-V"
 _XEN: Final = "no Xen interface"
 _SEV: Final = "no memory encryption"
 _PMU: Final = "the guest has no performance counters"
@@ -108,21 +118,11 @@ NOT_ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_SYNC_MMU: "a slot is the memory that was there when it was set",
     kvm.KVM_CAP_PCI_SEGMENT: "no device assignment",
     kvm.KVM_CAP_XEN_HVM: _XEN,
-    kvm.KVM_CAP_HYPERV: _HYPERV,
-    kvm.KVM_CAP_HYPERV_VAPIC: _HYPERV,
-    kvm.KVM_CAP_HYPERV_SPIN: _HYPERV,
-    kvm.KVM_CAP_HYPERV_TIME: _HYPERV,
-    kvm.KVM_CAP_HYPERV_SYNIC: _HYPERV,
-    kvm.KVM_CAP_HYPERV_SYNIC2: _HYPERV,
-    kvm.KVM_CAP_HYPERV_VP_INDEX: _HYPERV,
-    kvm.KVM_CAP_HYPERV_EVENTFD: _HYPERV,
-    kvm.KVM_CAP_HYPERV_TLBFLUSH: _HYPERV,
-    kvm.KVM_CAP_HYPERV_SEND_IPI: _HYPERV,
-    kvm.KVM_CAP_HYPERV_ENLIGHTENED_VMCS: _HYPERV,
-    kvm.KVM_CAP_HYPERV_CPUID: _HYPERV,
-    kvm.KVM_CAP_HYPERV_DIRECT_TLBFLUSH: _HYPERV,
-    kvm.KVM_CAP_HYPERV_ENFORCE_CPUID: _HYPERV,
-    kvm.KVM_CAP_SYS_HYPERV_CPUID: _HYPERV,
+    kvm.KVM_CAP_HYPERV_SYNIC: _SYNIC,
+    kvm.KVM_CAP_HYPERV_SYNIC2: _SYNIC,
+    kvm.KVM_CAP_HYPERV_EVENTFD: _SYNIC,
+    kvm.KVM_CAP_HYPERV_ENLIGHTENED_VMCS: _NESTED,
+    kvm.KVM_CAP_HYPERV_DIRECT_TLBFLUSH: _NESTED,
     kvm.KVM_CAP_NESTED_STATE: _NESTED,
     kvm.KVM_CAP_PMU_EVENT_FILTER: _PMU,
     kvm.KVM_CAP_PMU_CAPABILITY: _PMU,
@@ -144,8 +144,7 @@ NOT_LINUX_EITHER: Final = {_GONE, _NOT_X86}
 """Reasons that hold for Linux on x86 too."""
 
 NOT_SERVED: Final[dict[str, str]] = {
-    "KVM_GET_SUPPORTED_HV_CPUID": _HYPERV,
-    "KVM_HYPERV_EVENTFD": _HYPERV,
+    "KVM_HYPERV_EVENTFD": _SYNIC,
     "KVM_XEN_HVM_CONFIG": _XEN,
     "KVM_XEN_HVM_GET_ATTR": _XEN,
     "KVM_XEN_HVM_SET_ATTR": _XEN,

@@ -55,6 +55,7 @@ from kvmshim.handle import statistics
 from kvmshim.handle.system import attributes as system_attributes
 from kvmshim.handle.system import cpuid as supported_cpuid
 from kvmshim.handle.system import emulated_cpuid, extension, msr_features, msr_index, version
+from kvmshim.handle.system import hyperv_cpuid as system_hyperv_cpuid
 from kvmshim.handle.vcpu import (
     attributes,
     cpuid,
@@ -62,6 +63,7 @@ from kvmshim.handle.vcpu import (
     events,
     fpu,
     guest_debug,
+    hyperv_cpuid,
     interrupt,
     lapic,
     mce,
@@ -112,6 +114,9 @@ SYSTEM: Final[dict[int, Shape]] = {
     kvm.KVM_GET_API_VERSION: shapes.nothing(version.handle_system_get_api_version),
     kvm.KVM_CREATE_VM: shapes.new_file(lifetime.handle_system_create_vm),
     kvm.KVM_GET_MSR_INDEX_LIST: lists.gives_msr_indexes(msr_index.handle_system_get_msr_index_list),
+    kvm.KVM_GET_SUPPORTED_HV_CPUID: lists.gives_cpuid(
+        system_hyperv_cpuid.handle_system_get_supported_hv_cpuid
+    ),
     kvm.KVM_GET_EMULATED_CPUID: lists.gives_emulated_cpuid(
         emulated_cpuid.handle_system_get_emulated_cpuid
     ),
@@ -217,6 +222,9 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_SET_CPUID: lists.takes_cpuid(cpuid.handle_vcpu_set_cpuid, kvm_cpuid_entry),
     kvm.KVM_SET_CPUID2: lists.takes_cpuid(cpuid.handle_vcpu_set_cpuid2),
     kvm.KVM_GET_CPUID2: lists.gives_cpuid(cpuid.handle_vcpu_get_cpuid2),
+    kvm.KVM_GET_SUPPORTED_HV_CPUID: lists.gives_cpuid(
+        hyperv_cpuid.handle_vcpu_get_supported_hv_cpuid
+    ),
     kvm.KVM_GET_XSAVE: shapes.gives(xsave.handle_vcpu_get_xsave),
     kvm.KVM_GET_XSAVE2: shapes.gives(xsave.handle_vcpu_get_xsave),
     kvm.KVM_SET_XSAVE: shapes.takes(kvm_xsave, xsave.handle_vcpu_set_xsave),

@@ -64,6 +64,11 @@ def cpuid_get_supported_list() -> list[CdlEntry]:
     return cdl_of_everything(_OP | mv.MV_PP_OP_CPUID_GET_SUPPORTED_LIST_IDX_VAL)
 
 
+def hyperv_cpuid_get_supported_list() -> list[CdlEntry]:
+    """The leaves that guests of Hyper-V can have, in their order; a local APIC is assumed."""
+    return cdl_of_everything(_OP | mv.MV_PP_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL)
+
+
 def cdl_of_everything(group_index: int, r11: int = 0) -> list[CdlEntry]:
     """The whole table behind a call that takes MV_CDL_FLAG_ALL, page by page."""
     page = shared_page()

@@ -369,6 +369,16 @@ def paravirt_enforce(vsid: int, *, enforce: bool) -> None:
     with_handle(_OP | mv.MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL, vsid, enforce)
 
 
+def hyperv_enforce(vsid: int, *, enforce: bool) -> None:
+    """Whether the guest has only those MSRs and hypercalls of Hyper-V that its CPUID announces."""
+    with_handle(_OP | mv.MV_VS_OP_HYPERV_ENFORCE_IDX_VAL, vsid, enforce)
+
+
+def hyperv_cpuid_get_supported_list(vsid: int) -> list[CdlEntry]:
+    """The leaves that a guest of Hyper-V can have, in their order."""
+    return cdl_of_everything(_OP | mv.MV_VS_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL, vsid)
+
+
 def vapic_set(vsid: int, gpa: int) -> None:
     """The guest has its task priority at `gpa`, until INIT; 0 is no place. INVALID_INPUT_REG2: no
     memory there that can be written; FAILURE_UNKNOWN: there is no local APIC."""

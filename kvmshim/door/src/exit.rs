@@ -21,13 +21,15 @@ use microv::abi::run::{
     MV_EXIT_TPR_ACCESS_WRITE, MV_EXIT_UNKNOWN_EMULATION, mv_exit_debug_t, mv_exit_failure_t,
     mv_exit_interrupt_end_t, mv_exit_io_t, mv_exit_memory_fault_t, mv_exit_mmio_t, mv_exit_msr_t,
     mv_exit_reason_t_debug, mv_exit_reason_t_failure, mv_exit_reason_t_hlt,
-    mv_exit_reason_t_hypercall, mv_exit_reason_t_interrupt, mv_exit_reason_t_interrupt_end,
-    mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io, mv_exit_reason_t_memory_fault,
-    mv_exit_reason_t_mmio, mv_exit_reason_t_msr, mv_exit_reason_t_noted, mv_exit_reason_t_shutdown,
-    mv_exit_reason_t_tpr_access, mv_exit_reason_t_unknown, mv_exit_tpr_access_t, mv_exit_unknown_t,
+    mv_exit_reason_t_hypercall, mv_exit_reason_t_hyperv, mv_exit_reason_t_interrupt,
+    mv_exit_reason_t_interrupt_end, mv_exit_reason_t_interrupt_window, mv_exit_reason_t_io,
+    mv_exit_reason_t_memory_fault, mv_exit_reason_t_mmio, mv_exit_reason_t_msr,
+    mv_exit_reason_t_noted, mv_exit_reason_t_shutdown, mv_exit_reason_t_tpr_access,
+    mv_exit_reason_t_unknown, mv_exit_tpr_access_t, mv_exit_unknown_t,
 };
 
 use crate::hypercall;
+use crate::hyperv;
 use crate::ioeventfd::Space;
 use crate::run::ExitPage;
 use crate::run_area::{PIO_OFFSET, RunArea};
@@ -46,6 +48,10 @@ pub enum Pending {
     MsrAnswer,
     /// `kvm_run.hypercall.ret`.
     HypercallAnswer,
+    /// `kvm_run.hyperv.u.hcall.result`.
+    HypervAnswer,
+    /// `kvm_run.hyperv.u.syndbg.status`, for the MSR of that name.
+    DebugStatus,
 }
 
 const PAGE_SIZE: u64 = 4096;
@@ -81,6 +87,7 @@ pub fn translate(
         mv_exit_reason_t_memory_fault => memory_fault(&page.details(), area),
         mv_exit_reason_t_noted => Outcome::Done,
         mv_exit_reason_t_hypercall => hypercall::answer(&page.details(), area),
+        mv_exit_reason_t_hyperv => hyperv::exit(&page.details(), area),
         mv_exit_reason_t_debug => debug(&page.details(), area),
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),

@@ -53,6 +53,7 @@ ioctls! {
     }
     "system, vcpu" {
         KVM_GET_MSRS = KVMIO 0x88, READ | WRITE, kvm::kvm_msrs;
+        KVM_GET_SUPPORTED_HV_CPUID = KVMIO 0xc1, READ | WRITE, kvm::kvm_cpuid2;
     }
     "vm, vcpu" {
         KVM_SET_TSC_KHZ = KVMIO 0xa2, NONE;

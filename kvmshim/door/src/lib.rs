@@ -18,6 +18,7 @@ pub mod ffi;
 mod fuse;
 mod gate;
 mod hypercall;
+mod hyperv;
 mod interrupts;
 pub mod ioctls;
 mod ioeventfd;

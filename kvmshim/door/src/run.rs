@@ -17,6 +17,8 @@ use crate::root_page::{RootPage, call, with_page};
 pub struct Entry<'a> {
     /// CR8, written before the guest runs; None where a local APIC has it.
     pub cr8: Option<u64>,
+    /// An MSR that is written before the guest runs, and its value.
+    pub msr: Option<(u32, u64)>,
     /// `MV_RUN_FLAG_*`.
     pub flags: u64,
     /// What the pending port or MMIO read gets.
@@ -78,7 +80,10 @@ fn fill(page: &RootPage, entry: &Entry<'_>) {
     page.put(offset_of!(mv_run_t, num_reg_entries), &u64::from(entry.cr8.is_some()));
     let cr8 = mv_rdl_entry_t { reg: mv_reg_t_cr8, val: entry.cr8.unwrap_or(0) };
     page.put(offset_of!(mv_run_t, reg_entries), &cr8);
-    page.put(offset_of!(mv_run_t, num_msr_entries), &0_u64);
+    page.put(offset_of!(mv_run_t, num_msr_entries), &u64::from(entry.msr.is_some()));
+    if let Some((msr, val)) = entry.msr {
+        page.put(offset_of!(mv_run_t, msr_entries), &mv_rdl_entry_t { reg: msr.into(), val });
+    }
     page.put(offset_of!(mv_run_t, num_iomem), &(entry.data.len() as u64));
     page.put(offset_of!(mv_run_t, flags), &entry.flags);
     page.put_bytes(offset_of!(mv_run_t, iomem), entry.data);

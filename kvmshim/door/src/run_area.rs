@@ -200,6 +200,20 @@ impl RunArea {
         unsafe { answer.read_volatile() }
     }
 
+    /// What the client answers to a hypercall of Hyper-V's.
+    pub fn hyperv_answer(&self) -> u64 {
+        let answer = at!(self, __bindgen_anon_1.hyperv.u.hcall.result);
+        // SAFETY: see `at!`.
+        unsafe { answer.read_volatile() }
+    }
+
+    /// What the client says became of a request of the debugger's.
+    pub fn debug_status(&self) -> u64 {
+        let status = at!(self, __bindgen_anon_1.hyperv.u.syndbg.status);
+        // SAFETY: see `at!`.
+        unsafe { status.read_volatile() }
+    }
+
     /// Copies the first bytes of the page of port data.
     ///
     /// # Panics

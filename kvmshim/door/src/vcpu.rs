@@ -41,6 +41,8 @@ const REGS: u64 = KVM_SYNC_X86_REGS as u64;
 
 const RFLAGS_IF: u64 = 1 << 9;
 
+const HV_X64_MSR_SYNDBG_STATUS: u32 = 0x4000_00F2;
+
 /// The most data an exit asks for: a batch of string input.
 const MAX_DATA: usize = 1024;
 
@@ -209,12 +211,14 @@ impl Vcpu {
     fn run_until_exit(&self, pending: &mut Pending) -> c_int {
         let wishes = self.area.wishes();
         let mut data = [0; MAX_DATA];
-        let mut bytes = self.brought(std::mem::take(pending), &mut data);
+        let owed = std::mem::take(pending);
+        let mut bytes = self.brought(owed, &mut data);
+        let mut msr = (owed == Pending::DebugStatus).then(|| self.debug_status());
         loop {
             let cr8 = (!self.has_lapic).then_some(wishes.cr8);
             let full = self.ring.as_ref().is_some_and(|ring| ring.is_soft_full());
             let flags = flags(&wishes) | if full { MV_RUN_FLAG_COMPLETE_ONLY } else { 0 };
-            let entry = Entry { cr8, flags, data: &data[..bytes] };
+            let entry = Entry { cr8, msr: msr.take(), flags, data: &data[..bytes] };
             let mut noted = false;
             let result = run::run(self.vsid, &entry, |reason, head, page| {
                 self.set_common(head);
@@ -275,7 +279,7 @@ impl Vcpu {
     /// Copies what the client brings for a pending read; returns how many bytes.
     fn brought(&self, pending: Pending, data: &mut [u8; MAX_DATA]) -> usize {
         match pending {
-            Pending::Nothing => 0,
+            Pending::Nothing | Pending::DebugStatus => 0,
             Pending::PortData(bytes) => {
                 self.area.read_pio(&mut data[..bytes]);
                 bytes
@@ -290,11 +294,20 @@ impl Vcpu {
                 data[..8].copy_from_slice(&self.area.hypercall_answer().to_le_bytes());
                 MV_EXIT_HYPERCALL_ANSWER_SIZE as usize
             }
+            Pending::HypervAnswer => {
+                data[..8].copy_from_slice(&self.area.hyperv_answer().to_le_bytes());
+                MV_EXIT_HYPERCALL_ANSWER_SIZE as usize
+            }
             Pending::MmioData(bytes) => {
                 data[..8].copy_from_slice(&self.area.mmio_data());
                 bytes
             }
         }
+    }
+
+    /// The MSR that gets what the client says of the debugger's request.
+    fn debug_status(&self) -> (u32, u64) {
+        (HV_X64_MSR_SYNDBG_STATUS, self.area.debug_status())
     }
 
     fn set_common(&self, head: &mv_run_return_t) {

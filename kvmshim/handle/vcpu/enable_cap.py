@@ -1,6 +1,8 @@
 """KVM_ENABLE_CAP of a vCPU: what a vCPU does only when its client asks for it."""
 
 import errno
+from collections.abc import Callable
+from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.structs_gen import kvm_enable_cap
@@ -10,11 +12,24 @@ from microv.ops import vs as vs_op
 
 
 def handle_vcpu_enable_cap(vcpu: Vcpu, wanted: kvm_enable_cap) -> None:
-    """KVM_ENABLE_CAP. KVM_CAP_ENFORCE_PV_FEATURE_CPUID: the guest has no more of KVM's MSRs and
-    hypercalls than its CPUID announces; argument 0 lets it have all again.
-
-    Errors: EINVAL (unknown capability, a flag).
-    """
-    if wanted.cap != kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID or wanted.flags:
+    """KVM_ENABLE_CAP. Errors: EINVAL (unknown capability, a flag)."""
+    enable = _ENABLE.get(wanted.cap)
+    if enable is None or wanted.flags:
         raise KvmError(errno.EINVAL, f"capability {wanted.cap}, flags {wanted.flags:#x}")
-    vs_op.paravirt_enforce(vcpu.vsid, enforce=bool(wanted.args[0]))
+    enable(vcpu, wanted.args[0])
+
+
+def _enforce_pv_feature_cpuid(vcpu: Vcpu, enforce: int) -> None:
+    """The guest has no more of KVM's MSRs and hypercalls than its CPUID announces; or all again."""
+    vs_op.paravirt_enforce(vcpu.vsid, enforce=bool(enforce))
+
+
+def _hyperv_enforce_cpuid(vcpu: Vcpu, enforce: int) -> None:
+    """The same of Hyper-V's."""
+    vs_op.hyperv_enforce(vcpu.vsid, enforce=bool(enforce))
+
+
+_ENABLE: Final[dict[int, Callable[[Vcpu, int], None]]] = {
+    kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: _enforce_pv_feature_cpuid,
+    kvm.KVM_CAP_HYPERV_ENFORCE_CPUID: _hyperv_enforce_cpuid,
+}

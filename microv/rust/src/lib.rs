@@ -18,6 +18,7 @@ mod exit;
 pub mod ffi;
 mod handles;
 mod host_memory;
+mod hyperv;
 mod irqchip;
 mod mdl;
 mod mp_state;

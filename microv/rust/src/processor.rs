@@ -17,13 +17,16 @@ use cpu_engine::{
     Controllers, Exit, Halted, IoDirection, IoExit, MmioExit, MsrAnswer, MsrExit, MsrReason, Vcpu,
 };
 
+use cpu_paravirt::hyperv::msr as hyperv_msr;
+
 use crate::abi::activity::{
     MV_ACTIVITY_HALTED, MV_ACTIVITY_RUNNING, MV_ACTIVITY_WAIT_FOR_INIT, MV_ACTIVITY_WAIT_FOR_SIPI,
 };
 use crate::beside::Beside;
+use crate::hyperv;
 use crate::irqchip::local::Access;
 use crate::mp_state::MpState;
-use crate::object::local_apic::{ApicModes, IA32_TSC_DEADLINE, X2APIC_MSRS};
+use crate::object::local_apic::{ApicModes, IA32_TSC_DEADLINE, X2APIC_MSRS, hyperv_register};
 use crate::paravirt::Paravirt;
 use crate::paravirt::vapic::TprAccess;
 
@@ -41,6 +44,8 @@ pub enum Stopped {
     Exit(Exit),
     /// An interrupt with this vector ended, for which the root's I/O APIC waits.
     Ended(u8),
+    /// The guest wants something of the root, by Hyper-V's interface.
+    Hyperv(hyperv::Wish),
     /// The guest has accessed the task-priority register, which the root wants to know.
     TaskPriority(TprAccess),
 }
@@ -70,6 +75,9 @@ impl Processor<'_> {
         loop {
             if let Some(access) = self.beside.vapic.take_access() {
                 return Stopped::TaskPriority(access);
+            }
+            if let Some(wish) = self.paravirt.hyperv.take_wish() {
+                return Stopped::Hyperv(wish);
             }
             if let Some(exit) = self.wait(window) {
                 return Stopped::Exit(exit);
@@ -326,7 +334,8 @@ impl Processor<'_> {
                 0
             }),
         };
-        let is_tpr = access.index == X2APIC_MSRS.start() + u32::from(register::TPR);
+        let x2apic_tpr = X2APIC_MSRS.start() + u32::from(register::TPR);
+        let is_tpr = [x2apic_tpr, hyperv_msr::TPR].contains(&access.index);
         if is_tpr && answer.is_ok() {
             self.set_cr8(self.beside.local.lapic.cr8());
             self.beside.show_task_priority();
@@ -350,6 +359,9 @@ impl Processor<'_> {
         match index {
             IA32_APIC_BASE => Ok(lapic.apic_base()),
             IA32_TSC_DEADLINE => Ok(lapic.tsc_deadline()),
+            _ if hyperv_msr::is_apic(index) => {
+                self.beside.local.read_register(hyperv_register(index))
+            }
             _ => self.beside.local.read_msr(index),
         }
     }
@@ -367,6 +379,9 @@ impl Processor<'_> {
                 self.beside.local.publish();
             }
             IA32_TSC_DEADLINE => self.beside.local.lapic.set_tsc_deadline(value),
+            _ if hyperv_msr::is_apic(index) => {
+                return self.beside.local.write_register(hyperv_register(index), value);
+            }
             _ => return self.beside.local.write_msr(index, value),
         }
         Ok(Access::Done)

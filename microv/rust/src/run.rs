@@ -62,7 +62,9 @@ pub fn run(call: &Call) -> OpResult {
     // What the thread has noted for another VS was for nobody.
     drop(cpu_mem::take_noted());
     vcpu.set_quirks(quirks(&vs.vp.vm));
+    state.paravirt.hyperv.begin_run();
     let stopped = execute(&vs, &mut state, &input);
+    state.paravirt.hyperv.end_run();
     if let Some(Stopped::Exit(Exit::Interrupted)) = stopped
         && state.vcpu.pending().is_none()
         && !input.has(abi::MV_RUN_FLAG_COMPLETE_ONLY)
@@ -76,7 +78,11 @@ pub fn run(call: &Call) -> OpResult {
         vs.vp.vm.lose();
     }
     let outcome = match stopped {
-        Some(Stopped::Exit(exit)) => exit::report(page, &exit),
+        Some(Stopped::Exit(exit)) => match state.paravirt.hyperv.call_to_root() {
+            Some(call) if matches!(exit, Exit::Hypercall(_)) => exit::hyperv::call(page, call),
+            _ => exit::report(page, &exit),
+        },
+        Some(Stopped::Hyperv(wish)) => exit::hyperv::wish(page, wish),
         Some(Stopped::Ended(vector)) => exit::interrupt_end(page, vector),
         Some(Stopped::TaskPriority(access)) => exit::tpr_access(page, access),
         None => exit::invalid_state(page),
@@ -89,6 +95,11 @@ pub fn run(call: &Call) -> OpResult {
 
 /// `None` where the state cannot be entered.
 fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
+    if let Ok(result) = input.iomem().try_into()
+        && state.vcpu.pending() == Some(Pending::Hypercall)
+    {
+        state.paravirt.hyperv.end_call(&mut state.vcpu, u64::from_le_bytes(result));
+    }
     // A VS that was preempted has no instruction to finish, so nothing is asked of it yet.
     if let Some(exit) = state.vcpu.complete(input.iomem()) {
         return Some(Stopped::Exit(exit));
@@ -115,7 +126,7 @@ fn enter(vs: &Vs, state: &mut State, window: bool) -> Stopped {
         return processor.run(window && !vs.vp.vm.has_pic());
     }
     state.mp_state = MpState::Running;
-    Stopped::Exit(state.paravirt.run(&mut state.vcpu, window))
+    state.paravirt.run(&mut state.vcpu, window)
 }
 
 fn quirks(vm: &Vm) -> Quirks {

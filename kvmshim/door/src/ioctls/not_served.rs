@@ -8,9 +8,6 @@ use kvm_bindings as kvm;
 use super::{KVMIO, READ, WRITE, number};
 
 ioctls! {
-    "system, vcpu" {
-        KVM_GET_SUPPORTED_HV_CPUID = KVMIO 0xc1, READ | WRITE, kvm::kvm_cpuid2;
-    }
     "vm" {
         KVM_SET_MEMORY_REGION = KVMIO 0x40, WRITE, [u64; 3];
         KVM_SET_MEMORY_ALIAS = KVMIO 0x43, WRITE, [u64; 4];

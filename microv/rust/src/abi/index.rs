@@ -48,6 +48,9 @@ super::define::constants! {
     /// Extension. mv_rdl_t on the page: MSRs that describe the processor, with their values.
     MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL = 0x60;
 
+    /// Extension. As cpuid_get_supported_list: the leaves that guests of Hyper-V can have, in their order.
+    MV_PP_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL = 0x100;
+
     MV_VM_OP_CREATE_VM_IDX_VAL = 0x0;
     MV_VM_OP_DESTROY_VM_IDX_VAL = 0x1;
     MV_VM_OP_VMID_IDX_VAL = 0x2;
@@ -206,4 +209,9 @@ super::define::constants! {
     /// Extension. R11 VS, R12 1 where it leaves when it has accessed the task priority of its local
     /// APIC, else 0.
     MV_VS_OP_TPR_REPORT_SET_IDX_VAL = 0xC4;
+    /// Extension. R11 VS, R12 1 where the guest may use of the interface of Hyper-V only what its CPUID
+    /// announces, else 0.
+    MV_VS_OP_HYPERV_ENFORCE_IDX_VAL = 0x100;
+    /// Extension. R11 VS. As mv_pp_op_hyperv_cpuid_get_supported_list, for this VS.
+    MV_VS_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL = 0x101;
 }

@@ -29,6 +29,19 @@ super::define::constants! {
     /// Extension. An access of the local APIC's task priority that tpr_report_set tells.
     mv_exit_reason_t_tpr_access = 0xC0;
 
+    /// Extension. The guest wants something of the root by the interface of Hyper-V.
+    mv_exit_reason_t_hyperv = 0x100;
+
+    /// In `kind` of mv_exit_hyperv_t. Unless another one says so the instruction has ended, and the
+    /// next run brings nothing.
+    MV_EXIT_HYPERV_CRASH = 1;
+    MV_EXIT_HYPERV_RESET = 2;
+    /// data: the MSR that was written, then control, status, send, receive and pending buffer.
+    MV_EXIT_HYPERV_DEBUG = 3;
+    /// data: the input word, then addresses of input and output (or the input itself). The next run
+    /// brings MV_EXIT_HYPERCALL_ANSWER_SIZE bytes: the result.
+    MV_EXIT_HYPERV_CALL = 4;
+
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;
     MV_RUN_MAX_IOMEM_SIZE = 0xEA0;
@@ -170,6 +183,12 @@ super::define::layouts! {
         0x28 flags: u64,
         /// The caller's privilege level.
         0x30 cpl: u64,
+    }
+
+    mv_exit_hyperv_t, size 0x38 {
+        /// MV_EXIT_HYPERV_*
+        0x00 kind: u64,
+        0x08 data: [u64; 6],
     }
 
     mv_exit_debug_t, size 0x20 {

@@ -3,6 +3,7 @@
 mod debug;
 mod failure;
 mod hypercall;
+pub mod hyperv;
 mod interrupt_end;
 mod io;
 mod memory_fault;

@@ -167,6 +167,33 @@ impl Local<'_> {
         Ok(self.carry_out(effect))
     }
 
+    /// Reads a register of the local APIC, in whatever mode it is: ICR as one of 64 bits.
+    ///
+    /// # Errors
+    /// [`Refused`]: it cannot be read.
+    pub fn read_register(&self, register: u8) -> Result<u64, Refused> {
+        self.lapic.read_msr(register, now_ns())
+    }
+
+    /// Writes a register of the local APIC, in whatever mode it is: ICR as one of 64 bits.
+    ///
+    /// # Errors
+    /// [`Refused`]: the register has 32 bits.
+    pub fn write_register(&mut self, register: u8, value: u64) -> Result<Access, Refused> {
+        let now = now_ns();
+        if register == register::ICR_LOW {
+            if self.lapic.x2apic() {
+                let effect = self.lapic.write_msr(register, value, now)?;
+                return Ok(self.carry_out(effect));
+            }
+            self.lapic.write_mmio(register::ICR_HIGH, (value >> 32) as u32, now);
+        } else if value >> 32 != 0 {
+            return Err(Refused);
+        }
+        let effect = self.lapic.write_mmio(register, value as u32, now);
+        Ok(self.carry_out(effect))
+    }
+
     fn x2apic_register(&self, index: u32) -> Result<u8, Refused> {
         let register = index.checked_sub(X2APIC_MSRS).and_then(|at| u8::try_from(at).ok());
         register.filter(|_| self.lapic.x2apic()).ok_or(Refused)

@@ -7,6 +7,7 @@ use cpu_chipset::lapic::register::{self, base};
 use cpu_defs::cpuid_bit;
 use cpu_defs::msr::IA32_APIC_BASE;
 use cpu_engine::Vcpu;
+use cpu_paravirt::hyperv::msr as hyperv_msr;
 
 use super::presence::Presence;
 use crate::alarm::Alarm;
@@ -44,6 +45,16 @@ impl ApicModes {
     pub fn have(self, value: u64) -> bool {
         let legal = if self.x2apic { APIC_BASE_LEGAL } else { APIC_BASE_LEGAL & !base::X2APIC };
         value & !legal == 0 && value & (base::ENABLED | base::X2APIC) != base::X2APIC
+    }
+}
+
+/// The register that an MSR of Hyper-V is.
+#[must_use]
+pub fn hyperv_register(index: u32) -> u8 {
+    match index {
+        hyperv_msr::EOI => register::EOI,
+        hyperv_msr::ICR => register::ICR_LOW,
+        _ => register::TPR,
     }
 }
 

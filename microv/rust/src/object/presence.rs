@@ -23,6 +23,10 @@ pub struct Presence {
     unhalted: AtomicBool,
     /// Frequency of its time-stamp counter.
     pub tsc_khz: AtomicU32,
+    /// What its counter is ahead of the host's, once that is scaled.
+    pub tsc_offset: AtomicU64,
+    /// Its number in Hyper-V's sets of processors.
+    pub vp_index: AtomicU32,
     /// MV_ACTIVITY_* of a vCPU in run.
     pub activity: AtomicU64,
     /// How often and how long it has slept.

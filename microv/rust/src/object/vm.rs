@@ -11,6 +11,7 @@ use super::memory::Memory;
 use super::presence::Presence;
 use crate::abi::quirk::MV_QUIRK_ALL;
 use crate::clock::Clock;
+use crate::hyperv::Partition;
 use crate::irqchip::pit::PitTimer;
 use crate::irqchip::x2apic_format::X2apicFormat;
 use crate::irqchip::{Irqchip, Model};
@@ -48,6 +49,8 @@ pub struct Vm {
     clock_changes: AtomicU64,
     /// Where the guest has its paravirtual wall clock.
     pub wall_clock: AtomicU64,
+    /// What its processors share as a partition of Hyper-V.
+    pub hyperv: Partition,
     /// MV_HYPERCALL_LEAVE_*
     pub hypercalls_that_leave: AtomicU64,
     /// MV_QUIRK_*
@@ -79,6 +82,7 @@ impl Vm {
             clock: Mutex::default(),
             clock_changes: AtomicU64::new(0),
             wall_clock: AtomicU64::new(0),
+            hyperv: Partition::default(),
             hypercalls_that_leave: AtomicU64::new(0),
             quirks: AtomicU64::new(MV_QUIRK_ALL),
             msr_rules: Mutex::default(),
@@ -208,6 +212,14 @@ impl Vm {
         let mut all = vcpus.iter().map(|vcpu| vcpu.tsc_khz.load(Ordering::Relaxed));
         let first = all.next();
         all.all(|khz| Some(khz) == first)
+    }
+
+    /// The time-stamp counters of all vCPUs are one.
+    pub fn has_one_tsc(&self) -> bool {
+        let vcpus = self.vcpus();
+        let mut all = vcpus.iter().map(|vcpu| vcpu.tsc_offset.load(Ordering::Relaxed));
+        let first = all.next();
+        self.has_one_tsc_frequency() && all.all(|offset| Some(offset) == first)
     }
 
     /// How often the clock was changed.

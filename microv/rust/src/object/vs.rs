@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use cpu_chipset::lapic::{self, DeliveryMode, Destination, Message, Signals};
-use cpu_defs::msr::{IA32_APIC_BASE, IA32_MCG_CAP, MCG_CMCI_P};
+use cpu_defs::msr::{IA32_APIC_BASE, IA32_MCG_CAP, IA32_TSC, MCG_CMCI_P};
 use cpu_defs::{Reg, cpuid_bit};
 use cpu_engine::trace::Trace;
 use cpu_engine::{Counters, Personality, Vcpu, supported_cpuid_as};
+use cpu_paravirt::hyperv::msr as hyperv_msr;
 use cpu_paravirt::msr;
 
 use super::Vp;
-use super::local_apic::{ApicModes, LocalApic, MsrRefused};
+use super::local_apic::{ApicModes, LocalApic, MsrRefused, hyperv_register};
 use super::presence::{Presence, Present};
 use super::questions::Questions;
 use crate::abi::activity::MV_ACTIVITY_NO_EXIT;
@@ -24,6 +25,7 @@ use crate::abi::quirk::{MV_QUIRK_APIC_HOLE, MV_QUIRK_LINT0_OPEN};
 use crate::alarm::now_ns;
 use crate::beside::Beside;
 use crate::clock::Clock;
+use crate::hyperv::Origin;
 use crate::irqchip::local::Local;
 use crate::mp_state::MpState;
 use crate::paravirt::eoi::SparedEnd;
@@ -149,11 +151,12 @@ impl Vs {
             local
         });
         presence.tsc_khz.store(tsc.real_khz(), Ordering::Relaxed);
+        presence.tsc_offset.store(vcpu.tsc_offset(), Ordering::Relaxed);
         vp.vm.add_vcpu(Arc::clone(&presence));
         let (counters, trace) = (vcpu.counters(), vcpu.trace());
         let state = State {
             vcpu,
-            paravirt: Paravirt::new(Arc::clone(&vp.vm)),
+            paravirt: Paravirt::new(Arc::clone(&vp.vm), Arc::clone(&presence)),
             vapic: Vapic::default(),
             lapic,
             presence: Arc::clone(&presence),
@@ -285,6 +288,13 @@ impl State {
     pub fn msr(&self, index: u32) -> Result<u64, MsrRefused> {
         match &self.lapic {
             _ if msr::is_paravirtual(index) => Ok(self.paravirt.read(index)),
+            Some(local) if hyperv_msr::is_apic(index) => {
+                let register = hyperv_register(index);
+                local.lapic.read_msr(register, now_ns()).map_err(|_| MsrRefused)
+            }
+            _ if hyperv_msr::is_hyperv(index) => {
+                self.paravirt.hyperv.read(&self.vcpu, index, Origin::Root)
+            }
             Some(local) if LocalApic::has_msr(index) => local.msr(index, now_ns()),
             _ => self.vcpu.msr(index).map_err(|_| MsrRefused),
         }
@@ -297,6 +307,7 @@ impl State {
     pub fn set_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefused> {
         match &mut self.lapic {
             _ if msr::is_paravirtual(index) => self.paravirt.set(index, value),
+            _ if hyperv_msr::is_hyperv(index) => self.paravirt.set_hyperv(&self.vcpu, index, value),
             Some(local) if LocalApic::has_msr(index) => {
                 local.set_msr(index, value, ApicModes::of(&self.vcpu), &self.presence)?;
                 self.vcpu.note_apic_base(local.lapic.apic_base());
@@ -306,6 +317,9 @@ impl State {
                 self.vcpu.set_msr(index, value).map_err(|_| MsrRefused)?;
                 if let (Some(local), IA32_MCG_CAP) = (local, index) {
                     local.lapic.set_cmci(value & MCG_CMCI_P != 0);
+                }
+                if index == IA32_TSC {
+                    self.note_other_counter();
                 }
                 Ok(())
             }
@@ -348,7 +362,18 @@ impl State {
         self.vcpu.set_tsc_khz(khz);
         self.tsc_khz = khz;
         self.presence.tsc_khz.store(self.vcpu.tsc_clock().real_khz(), Ordering::Relaxed);
-        self.paravirt.note_other_frequency();
+        self.note_other_counter();
+    }
+
+    /// Moves the time-stamp counter so far ahead of the host's, scaled.
+    pub fn set_tsc_offset(&mut self, offset: u64) {
+        self.vcpu.set_tsc_offset(offset);
+        self.note_other_counter();
+    }
+
+    fn note_other_counter(&self) {
+        self.presence.tsc_offset.store(self.vcpu.tsc_offset(), Ordering::Relaxed);
+        self.paravirt.note_other_counter();
     }
 
     /// Replaces the local APIC by one after power-up with this ID; false where there is none.
@@ -363,8 +388,9 @@ impl State {
         true
     }
 
-    /// Makes the local APIC what CPUID says it is.
+    /// Makes the local APIC and the interface of Hyper-V what CPUID says they are.
     pub fn note_other_cpuid(&mut self) {
+        self.paravirt.hyperv.note_other_cpuid(&self.vcpu);
         let has = self.vcpu.announces(cpuid_bit::TSC_DEADLINE);
         if let Some(local) = &mut self.lapic {
             local.lapic.set_has_deadline_mode(has);

@@ -37,6 +37,10 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_PP_OP_MSR_GET_SUPPORTED_IDX_VAL => msr_get_supported(call),
         index::MV_PP_OP_MSR_GET_SUPPORTED_LIST_IDX_VAL => msr_get_supported_list(call),
         index::MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL => msr_get_feature_list(call),
+        index::MV_PP_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL => {
+            cdl::answer(call.pp.page()?, &crate::hyperv::supported_cpuid(true))?;
+            Ok(Outcome::Done)
+        }
         index::MV_PP_OP_TSC_GET_KHZ_IDX_VAL => {
             let khz = call.pp.tsc_khz.map_or_else(cpu_engine::host_tsc_khz, NonZeroU32::get);
             Ok(Outcome::Value(khz.into()))
@@ -82,7 +86,9 @@ fn supported_cpuid(call: &Call) -> Vec<CpuidEntry> {
 
 fn all_supported_msrs(call: &Call) -> Vec<u32> {
     let own = supported_msrs(call.machine.personality.get());
-    own.into_iter().chain(cpu_paravirt::msr::all()).collect()
+    let hyperv = cpu_paravirt::hyperv::msr::SAVED.iter().copied();
+    // Of a page for ends of interrupts the last word is KVM's, for it is restored last.
+    own.into_iter().chain(hyperv).chain(cpu_paravirt::msr::all()).collect()
 }
 
 /// The first entry of the list on the page is the question and becomes the answer.

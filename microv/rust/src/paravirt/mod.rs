@@ -8,7 +8,7 @@
 mod async_pf;
 pub mod eoi;
 mod hypercall;
-mod memory;
+pub mod memory;
 pub mod steal;
 mod time;
 pub mod vapic;
@@ -18,12 +18,15 @@ use std::sync::atomic::Ordering;
 
 use cpu_defs::msr::{IA32_TSC, IA32_TSC_ADJUST};
 use cpu_defs::{Reg, cr0};
-use cpu_engine::{Exit, MsrAnswer, MsrExit, MsrReason, PlatformMsrs, Vcpu};
+use cpu_engine::{Exit, HypercallAnswer, MsrAnswer, MsrExit, MsrReason, PlatformMsrs, Vcpu};
+use cpu_paravirt::hyperv::msr as hyperv_msr;
 use cpu_paravirt::{features, msr};
 
+use crate::hyperv::{Answer, Hyperv, Origin, set_edx};
 use crate::object::Vm;
 use crate::object::local_apic::MsrRefused;
-use crate::processor;
+use crate::object::presence::Presence;
+use crate::processor::{self, Stopped};
 use async_pf::AsyncPf;
 use memory::Structure;
 use steal::Waits;
@@ -33,6 +36,8 @@ use time::Published;
 #[derive(Debug)]
 pub struct Paravirt {
     vm: Arc<Vm>,
+    /// The interface of Hyper-V.
+    pub hyperv: Hyperv,
     local_apic: bool,
     /// The guest may use only what its CPUID announces.
     pub enforce_cpuid: bool,
@@ -54,13 +59,15 @@ pub struct Paravirt {
 pub fn platform_msrs(local_apic: bool) -> PlatformMsrs {
     let counter = [IA32_TSC..=IA32_TSC, IA32_TSC_ADJUST..=IA32_TSC_ADJUST];
     let lapic = processor::platform_msrs().into_iter().filter(|_| local_apic);
-    msr::RANGES.into_iter().chain(counter).chain(lapic).collect()
+    let ours = msr::RANGES.into_iter().chain(hyperv_msr::RANGES);
+    ours.chain(counter).chain(lapic).collect()
 }
 
 impl Paravirt {
     /// Nothing is in use.
-    pub fn new(vm: Arc<Vm>) -> Paravirt {
+    pub fn new(vm: Arc<Vm>, presence: Arc<Presence>) -> Paravirt {
         Paravirt {
+            hyperv: Hyperv::new(Arc::clone(&vm), presence),
             local_apic: vm.irqchip.get().is_some(),
             vm,
             enforce_cpuid: false,
@@ -107,12 +114,15 @@ impl Paravirt {
     }
 
     /// Where it is used: the guest executes `vcpu` until the root has something to do.
-    pub fn run(&mut self, vcpu: &mut Vcpu, window: bool) -> Exit {
+    pub fn run(&mut self, vcpu: &mut Vcpu, window: bool) -> Stopped {
         loop {
+            if let Some(wish) = self.hyperv.take_wish() {
+                return Stopped::Hyperv(wish);
+            }
             let mut exit = vcpu.run(window);
             loop {
                 match self.handle(vcpu, exit) {
-                    Err(other) => return other,
+                    Err(other) => return Stopped::Exit(other),
                     Ok(None) => break,
                     Ok(Some(next)) => exit = next,
                 }
@@ -127,11 +137,24 @@ impl Paravirt {
     #[allow(clippy::result_large_err, reason = "one exit lives on the stack at a time")]
     pub fn handle(&mut self, vcpu: &mut Vcpu, exit: Exit) -> Result<Option<Exit>, Exit> {
         match exit {
+            Exit::Msr(access) if self.is_elsewhere(&access) => Err(exit),
             Exit::Msr(access) if is_ours(&access) => {
                 let answer = self.answer(vcpu, &access);
                 let next = vcpu.complete_msr(answer);
                 self.publish_clock(vcpu);
                 Ok(next)
+            }
+            Exit::Hypercall(call) if self.hyperv.takes_calls() => {
+                match self.hyperv.call(vcpu, &call) {
+                    Answer::Result(result) => {
+                        if !call.long {
+                            set_edx(vcpu, result);
+                        }
+                        Ok(vcpu.complete(&result.to_le_bytes()))
+                    }
+                    Answer::Undefined => Ok(vcpu.complete_hypercall(HypercallAnswer::Undefined)),
+                    Answer::Root => Err(exit),
+                }
             }
             Exit::Hypercall(call) => {
                 let answer = self.call(vcpu, &call).ok_or(exit)?;
@@ -143,6 +166,11 @@ impl Paravirt {
 
     fn answer(&mut self, vcpu: &Vcpu, access: &MsrExit) -> MsrAnswer {
         let index = access.index;
+        if hyperv_msr::is_hyperv(index) {
+            let answer = self.hyperv.answer(vcpu, access);
+            self.note_assist_page(index);
+            return answer;
+        }
         if !msr::is_paravirtual(index) {
             return MsrAnswer::Own;
         }
@@ -156,6 +184,30 @@ impl Paravirt {
                 Ok(()) => MsrAnswer::Value(0),
                 Err(MsrRefused) => MsrAnswer::Refused,
             },
+        }
+    }
+
+    /// The local APIC, which is there, answers.
+    fn is_elsewhere(&self, access: &MsrExit) -> bool {
+        let index = access.index;
+        let is_apic = access.reason == MsrReason::Platform && hyperv_msr::is_apic(index);
+        is_apic && self.local_apic && self.hyperv.allows(index)
+    }
+
+    /// Sets an MSR of Hyper-V for the root.
+    ///
+    /// # Errors
+    /// [`MsrRefused`]: there is none, or it cannot have the value.
+    pub fn set_hyperv(&mut self, vcpu: &Vcpu, index: u32, value: u64) -> Result<(), MsrRefused> {
+        self.hyperv.write(vcpu, index, value, Origin::Root)?;
+        self.note_assist_page(index);
+        Ok(())
+    }
+
+    /// Hyper-V's guests are spared ends of interrupts as KVM's are: of the two the last one counts.
+    fn note_assist_page(&mut self, index: u32) {
+        if index == hyperv_msr::VP_ASSIST_PAGE {
+            self.pv_eoi = self.hyperv.eoi_assist();
         }
     }
 
@@ -225,5 +277,7 @@ impl Paravirt {
 /// Whether an MSR access leaves for this interface.
 fn is_ours(access: &MsrExit) -> bool {
     let counter = matches!(access.index, IA32_TSC | IA32_TSC_ADJUST);
-    access.reason == MsrReason::Platform && (counter || msr::is_paravirtual(access.index))
+    let index = access.index;
+    let ours = counter || msr::is_paravirtual(index) || hyperv_msr::is_hyperv(index);
+    access.reason == MsrReason::Platform && ours
 }

@@ -26,6 +26,7 @@ pub struct Published {
 impl Paravirt {
     /// Tells the guest of its clock, if it has one that has changed. Before the guest runs.
     pub fn publish_clock(&mut self, vcpu: &Vcpu) {
+        self.hyperv.publish_time(vcpu);
         if !self.has_clock() {
             return;
         }
@@ -66,8 +67,8 @@ impl Paravirt {
         });
     }
 
-    /// The frequency of the time-stamp counter has changed: whether all are one may have, too.
-    pub fn note_other_frequency(&self) {
+    /// The time-stamp counter is another one: whether all are one may have changed, too.
+    pub fn note_other_counter(&self) {
         self.vm.note_clock_change();
     }
 

@@ -26,7 +26,7 @@ pub fn tsc_get_offset(call: &Call) -> OpResult {
 /// R12 is that offset from now on.
 pub fn tsc_set_offset(call: &Call) -> OpResult {
     super::done(call, |state| {
-        state.vcpu.set_tsc_offset(call.regs.r12);
+        state.set_tsc_offset(call.regs.r12);
         Ok(())
     })
 }

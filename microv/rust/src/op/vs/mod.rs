@@ -6,6 +6,7 @@ mod debug;
 mod event;
 mod events;
 mod fpu;
+mod hyperv;
 mod lapic;
 mod life;
 pub mod msr;
@@ -81,6 +82,8 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_PARAVIRT_ENFORCE_IDX_VAL => paravirt::enforce(call),
         idx::MV_VS_OP_VAPIC_SET_IDX_VAL => vapic::set(call),
         idx::MV_VS_OP_TPR_REPORT_SET_IDX_VAL => vapic::set_report(call),
+        idx::MV_VS_OP_HYPERV_ENFORCE_IDX_VAL => hyperv::enforce(call),
+        idx::MV_VS_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL => hyperv::supported_cpuid(call),
         _ => Err(Failure::Unsupported),
     }
 }

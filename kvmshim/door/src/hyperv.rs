@@ -1,0 +1,58 @@
+//! What a guest of Hyper-V asks of its client.
+//!
+//! `Documentation/virt/kvm/api.rst`, KVM_EXIT_HYPERV, KVM_EXIT_SYSTEM_EVENT.
+
+use kvm_bindings::{
+    KVM_EXIT_HYPERV, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_HYPERV_SYNDBG, KVM_EXIT_SYSTEM_EVENT,
+    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, kvm_run__bindgen_ty_1,
+};
+use microv::abi::run::{
+    MV_EXIT_HYPERV_CRASH, MV_EXIT_HYPERV_DEBUG, MV_EXIT_HYPERV_RESET, mv_exit_hyperv_t,
+};
+
+use crate::exit::{Outcome, Pending};
+use crate::run_area::RunArea;
+
+/// Of the MSRs of the debugger's interface, the one whose writes are answered with a status.
+const HV_X64_MSR_SYNDBG_CONTROL: u64 = 0x4000_00F1;
+
+/// Writes the exit into `area`.
+pub fn exit(exit: &mv_exit_hyperv_t, area: &RunArea) -> Outcome {
+    match exit.kind {
+        MV_EXIT_HYPERV_CRASH => system_event(KVM_SYSTEM_EVENT_CRASH, area),
+        MV_EXIT_HYPERV_RESET => system_event(KVM_SYSTEM_EVENT_RESET, area),
+        MV_EXIT_HYPERV_DEBUG => debug(exit.data, area),
+        _ => call(exit.data, area),
+    }
+}
+
+fn system_event(kind: u32, area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.system_event.type_ = kind;
+    details.system_event.ndata = 0;
+    area.set_exit(KVM_EXIT_SYSTEM_EVENT, details);
+    Outcome::Client(Pending::Nothing)
+}
+
+fn debug([msr, control, status, send, receive, pending]: [u64; 6], area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.hyperv.type_ = KVM_EXIT_HYPERV_SYNDBG;
+    details.hyperv.u.syndbg.msr = msr as u32;
+    details.hyperv.u.syndbg.control = control;
+    details.hyperv.u.syndbg.status = status;
+    details.hyperv.u.syndbg.send_page = send;
+    details.hyperv.u.syndbg.recv_page = receive;
+    details.hyperv.u.syndbg.pending_page = pending;
+    area.set_exit(KVM_EXIT_HYPERV, details);
+    let has_status = msr == HV_X64_MSR_SYNDBG_CONTROL;
+    Outcome::Client(if has_status { Pending::DebugStatus } else { Pending::Nothing })
+}
+
+fn call([input, first, second, ..]: [u64; 6], area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.hyperv.type_ = KVM_EXIT_HYPERV_HCALL;
+    details.hyperv.u.hcall.input = input;
+    details.hyperv.u.hcall.params = [first, second];
+    area.set_exit(KVM_EXIT_HYPERV, details);
+    Outcome::Client(Pending::HypervAnswer)
+}

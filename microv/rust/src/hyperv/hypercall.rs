@@ -1,0 +1,182 @@
+//! Hypercalls: who may make them, which there are, and the order in which they are refused.
+//!
+//! TLFS, "Hypercall Interface". In 64-bit mode the words are RCX, RDX and R8, and the result is RAX; else
+//! they are EDX:EAX, EBX:ECX and EDI:ESI, and the result is EDX:EAX.
+
+use cpu_defs::{Gpr, Reg, cr0};
+use cpu_engine::{HypercallExit, Vcpu};
+use cpu_paravirt::hyperv::cpuid::feature;
+use cpu_paravirt::hyperv::hypercall::{self as hc, Input, Status};
+
+use super::Hyperv;
+use crate::paravirt::memory;
+
+/// XMM0 to XMM5 carry input, as halves.
+const XMM_HALVES: usize = 12;
+/// In HV_X64_MSR_SYNDBG_OPTIONS: the debugger's interface is used by hypercalls.
+const DEBUG_BY_HYPERCALLS: u64 = 1 << 2;
+
+/// What becomes of a hypercall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The result.
+    Result(u64),
+    /// #UD.
+    Undefined,
+    /// The root answers.
+    Root,
+}
+
+/// A hypercall that the root answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallToRoot {
+    /// The input word.
+    pub input: u64,
+    /// Addresses of input and output, or, where it is fast, what is there.
+    pub params: [u64; 2],
+    /// The result is RAX; without, EDX:EAX.
+    pub long: bool,
+}
+
+/// A hypercall as its caller made it.
+#[derive(Debug)]
+pub struct Caller {
+    /// The input word.
+    pub input: Input,
+    /// Guest-physical addresses of input and output, or the input itself where it is fast.
+    pub in_words: [u64; 2],
+    /// The rest of it.
+    pub xmm: Vec<u64>,
+}
+
+impl Caller {
+    fn new(vcpu: &Vcpu, long: bool) -> Caller {
+        let register = |register| vcpu.reg(Reg::Gpr(register));
+        let pair = |high, low| register(high) << 32 | u64::from(register(low) as u32);
+        let (input, in_words) = match long {
+            true => (register(Gpr::Rcx), [register(Gpr::Rdx), register(Gpr::R8)]),
+            false => {
+                (pair(Gpr::Rdx, Gpr::Rax), [pair(Gpr::Rbx, Gpr::Rcx), pair(Gpr::Rdi, Gpr::Rsi)])
+            }
+        };
+        Caller { input: Input(input), in_words, xmm: Vec::new() }
+    }
+
+    fn read_xmm(&mut self, vcpu: &Vcpu) {
+        let halves = vcpu.fpu().zmm.iter().flat_map(|register| {
+            let (words, _) = register[..16].as_chunks::<8>();
+            [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
+        });
+        self.xmm = halves.take(XMM_HALVES).collect();
+    }
+}
+
+impl Hyperv {
+    /// Whether calls of the host are hypercalls of this interface.
+    pub fn takes_calls(&self) -> bool {
+        self.announced.enabled && self.vm.hyperv.shared().guest_os_id != 0
+    }
+
+    /// Carries out a hypercall.
+    pub fn call(&mut self, vcpu: &mut Vcpu, exit: &HypercallExit) -> Answer {
+        if exit.cpl != 0 || vcpu.reg(Reg::Cr0) & cr0::PE == 0 {
+            return Answer::Undefined;
+        }
+        let mut caller = Caller::new(vcpu, exit.long);
+        let input = caller.input;
+        if self.enforce_cpuid && !hc::is_announced(&self.announced, input.code()) {
+            return Answer::Result(input.result(Status::AccessDenied));
+        }
+        if input.has_reserved() {
+            return Answer::Result(input.result(Status::InvalidHypercallInput));
+        }
+        if input.is_fast() && input.may_use_xmm() {
+            if self.enforce_cpuid && self.announced.features & feature::XMM_INPUT == 0 {
+                return Answer::Undefined;
+            }
+            caller.read_xmm(vcpu);
+        }
+        match self.carry_out(vcpu, &caller) {
+            Some(status) => Answer::Result(input.result(status)),
+            None => {
+                let params = caller.in_words;
+                self.call = Some(CallToRoot { input: input.0, params, long: exit.long });
+                Answer::Root
+            }
+        }
+    }
+
+    /// None: the root answers.
+    fn carry_out(&mut self, vcpu: &mut Vcpu, caller: &Caller) -> Option<Status> {
+        let input = caller.input;
+        let plain = !input.has_reps() && input.header_words() == 0;
+        let refused = Some(Status::InvalidHypercallInput);
+        match input.code() {
+            hc::NOTIFY_LONG_SPIN_WAIT if plain => {
+                std::thread::yield_now();
+                Some(Status::Success)
+            }
+            hc::FLUSH_VIRTUAL_ADDRESS_SPACE if plain => Some(self.flush(vcpu, caller)),
+            hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX if !input.has_reps() => {
+                Some(self.flush_set(vcpu, caller))
+            }
+            hc::FLUSH_VIRTUAL_ADDRESS_LIST if is_list(input) && input.header_words() == 0 => {
+                Some(self.flush(vcpu, caller))
+            }
+            hc::FLUSH_VIRTUAL_ADDRESS_LIST_EX if is_list(input) => {
+                Some(self.flush_set(vcpu, caller))
+            }
+            hc::SEND_IPI if plain => Some(self.send_ipi(caller)),
+            hc::SEND_IPI_EX if !input.has_reps() => Some(self.send_ipi_to_set(caller)),
+            hc::POST_DEBUG_DATA | hc::RETRIEVE_DEBUG_DATA if input.is_fast() => {
+                Some(Status::InvalidParameter)
+            }
+            hc::POST_DEBUG_DATA | hc::RETRIEVE_DEBUG_DATA | hc::RESET_DEBUG_SESSION => {
+                self.check_debugging()
+            }
+            hc::NOTIFY_LONG_SPIN_WAIT
+            | hc::FLUSH_VIRTUAL_ADDRESS_SPACE..=hc::FLUSH_VIRTUAL_ADDRESS_LIST
+            | hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX..=hc::SEND_IPI_EX
+            | hc::SEND_IPI
+            // Without a synthetic interrupt controller there are no messages.
+            | hc::POST_MESSAGE..=hc::SIGNAL_EVENT => refused,
+            _ => Some(Status::InvalidHypercallCode),
+        }
+    }
+
+    /// None: the root talks to the debugger.
+    fn check_debugging(&self) -> Option<Status> {
+        if !self.announced.has_debugging() {
+            return Some(Status::InvalidHypercallCode);
+        }
+        let options = self.vm.hyperv.shared().debug.options;
+        (options & DEBUG_BY_HYPERCALLS == 0).then_some(Status::OperationDenied)
+    }
+
+    /// Words of the input in memory; None where they are not there.
+    pub(super) fn input_words<const N: usize>(&self, caller: &Caller) -> Option<[u64; N]> {
+        let mut bytes = vec![0; N * size_of::<u64>()];
+        let mem = &self.vm.memory.normal;
+        let read = memory::copy_out(mem, caller.in_words[0], &mut bytes);
+        read.then(|| super::vp_set::words(&bytes).try_into().ok()).flatten()
+    }
+
+    /// The root has answered its hypercall with `result`: what RAX cannot hold goes to EDX.
+    pub fn end_call(&mut self, vcpu: &mut Vcpu, result: u64) {
+        if self.call.take().is_some_and(|call| !call.long) {
+            set_edx(vcpu, result);
+        }
+    }
+}
+
+/// Puts the upper half of a result into EDX.
+pub fn set_edx(vcpu: &mut Vcpu, result: u64) {
+    // A general register takes any value.
+    let taken = vcpu.set_reg(Reg::Gpr(Gpr::Rdx), result >> 32);
+    debug_assert!(taken.is_ok());
+}
+
+/// A list that begins with its first element.
+fn is_list(input: Input) -> bool {
+    input.reps() != 0 && input.first_rep() == 0
+}

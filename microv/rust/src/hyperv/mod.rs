@@ -1,0 +1,129 @@
+//! The interface of Hyper-V for a VS: synthetic MSRs, hypercalls, and the structures in guest memory
+//! that they name.
+//!
+//! Hyper-V Top Level Functional Specification; where KVM differs from it, as KVM
+//! (`arch/x86/kvm/hyperv.c`). The guest has it where its CPUID says "Hv#1", and all of it unless the
+//! root has it held to what CPUID announces. The root is bound by neither.
+
+mod flush;
+mod hypercall;
+mod ipi;
+mod msr;
+mod partition;
+mod reference_page;
+mod runtime;
+mod vp_set;
+mod wish;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cpu_engine::Vcpu;
+use cpu_paravirt::hyperv::cpuid::Announced;
+use cpu_paravirt::hyperv::msr as number;
+
+use crate::object::Vm;
+use crate::object::presence::Presence;
+
+pub use hypercall::{Answer, CallToRoot, set_edx};
+pub use msr::supported_cpuid;
+pub use partition::Partition;
+use runtime::Runtime;
+use wish::Wishes;
+pub use wish::{DebugWish, Wish};
+
+/// Who accesses an MSR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// RDMSR or WRMSR.
+    Guest,
+    /// msr_get and msr_set.
+    Root,
+}
+
+/// What one VS has of it.
+#[derive(Debug)]
+pub struct Hyperv {
+    vm: Arc<Vm>,
+    presence: Arc<Presence>,
+    /// The guest may use only what its CPUID announces.
+    pub enforce_cpuid: bool,
+    announced: Announced,
+    vp_assist_page: u64,
+    runtime: Runtime,
+    wishes: Wishes,
+    /// A hypercall that the root has to answer.
+    call: Option<CallToRoot>,
+}
+
+impl Hyperv {
+    /// Nothing is in use.
+    pub fn new(vm: Arc<Vm>, presence: Arc<Presence>) -> Hyperv {
+        presence.vp_index.store(vm.hyperv.new_vp_index(), Ordering::Relaxed);
+        Hyperv {
+            vm,
+            presence,
+            enforce_cpuid: false,
+            announced: Announced::default(),
+            vp_assist_page: 0,
+            runtime: Runtime::default(),
+            wishes: Wishes::default(),
+            call: None,
+        }
+    }
+
+    /// CPUID shows something else.
+    pub fn note_other_cpuid(&mut self, vcpu: &Vcpu) {
+        self.announced = Announced::of(vcpu.cpuid());
+    }
+
+    /// Whether the guest may access an MSR.
+    pub fn allows(&self, index: u32) -> bool {
+        let announced = !self.enforce_cpuid || number::is_announced(&self.announced, index);
+        self.announced.enabled && announced
+    }
+
+    /// What HV_X64_MSR_VP_ASSIST_PAGE makes of the address where an end of interrupt is spared.
+    pub fn eoi_assist(&self) -> u64 {
+        match self.vp_assist_page & number::ENABLED {
+            0 => 0,
+            _ => self.vp_assist_page & !0xFFF | number::ENABLED,
+        }
+    }
+
+    /// The calling thread executes the VS.
+    pub fn begin_run(&mut self) {
+        if self.announced.enabled {
+            self.runtime.begin();
+        }
+    }
+
+    /// It does no more.
+    pub fn end_run(&mut self) {
+        self.runtime.end();
+    }
+
+    /// Tells the guest of its reference time, if it wants to be told and that has changed. Before the
+    /// guest runs.
+    pub fn publish_time(&self, vcpu: &Vcpu) {
+        if !self.announced.enabled {
+            return;
+        }
+        let offset = vcpu.tsc_offset();
+        if self.presence.tsc_offset.swap(offset, Ordering::Relaxed) != offset {
+            // The guest has written its counter.
+            self.vm.note_clock_change();
+        }
+        self.vm.hyperv.shared().reference.publish(&self.vm, vcpu);
+    }
+
+    /// Takes what the root has to do before the guest goes on.
+    pub fn take_wish(&mut self) -> Option<Wish> {
+        self.wishes.take()
+    }
+
+    /// The hypercall that has left for the root.
+    pub fn call_to_root(&self) -> Option<CallToRoot> {
+        self.call
+    }
+}

@@ -1,0 +1,25 @@
+//! hyperv_enforce, hyperv_cpuid_get_supported_list: the interface of Hyper-V of a VS. R11 is the VS.
+
+use crate::call::Call;
+use crate::cdl;
+use crate::hyperv;
+use crate::outcome::{Failure, OpResult};
+
+/// R12 is 0 or 1: whether the guest may use only what its CPUID announces.
+pub fn enforce(call: &Call) -> OpResult {
+    super::done(call, |state| {
+        state.paravirt.hyperv.enforce_cpuid = match call.regs.r12 {
+            0 => false,
+            1 => true,
+            _ => return Err(Failure::Reg2),
+        };
+        Ok(())
+    })
+}
+
+/// The leaves that the guest can have.
+pub fn supported_cpuid(call: &Call) -> OpResult {
+    super::done(call, |state| {
+        cdl::answer(call.pp.page()?, &hyperv::supported_cpuid(state.lapic.is_some()))
+    })
+}

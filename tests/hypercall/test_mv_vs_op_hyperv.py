@@ -1,0 +1,51 @@
+"""mv_vs_op_hyperv_enforce, hyperv_cpuid_get_supported_list, and the exits of Hyper-V's guests."""
+
+import pytest
+
+from microv import abi_gen as mv
+from microv.call import hypercall, process_handle
+from microv.cdl import CdlEntry
+from microv.ops import pp, vs
+from microv.status import MvError
+from tests.hypercall.guest import Guest
+
+_ENFORCE = mv.MV_VS_OP_VAL | mv.MV_VS_OP_HYPERV_ENFORCE_IDX_VAL
+_INTERFACE = CdlEntry(0x4000_0001, eax=0x3123_7648)
+_RESET = 0x4000_0003
+_WRMSR = b"\x0f\x30\xf4"
+
+
+def test_hv_24_enforcement_is_on_or_off(guest: Guest) -> None:
+    vs.hyperv_enforce(guest.vsid, enforce=True)
+    vs.hyperv_enforce(guest.vsid, enforce=False)
+    status, _ = hypercall(_ENFORCE, process_handle(), guest.vsid, 2)
+    assert status == mv.MV_STATUS_INVALID_INPUT_REG2
+
+
+def test_hv_00b_leaves_are_ten_of_a_vs_as_of_the_machine(guest: Guest) -> None:
+    leaves = pp.hyperv_cpuid_get_supported_list()
+    assert len(leaves) == 10
+    of_vs = vs.hyperv_cpuid_get_supported_list(guest.vsid)
+    assert [leaf.function for leaf in of_vs] == [leaf.function for leaf in leaves]
+    with Guest(controllers=True) as other:
+        assert vs.hyperv_cpuid_get_supported_list(other.vsid) == leaves
+
+
+def test_hv_11_a_reset_leaves_and_the_guest_goes_on() -> None:
+    with Guest(_WRMSR) as guest:
+        vs.cpuid_set(guest.vsid, _INTERFACE)
+        vs.reg_set_list(
+            guest.vsid, [(mv.mv_reg_t_rcx, _RESET), (mv.mv_reg_t_rax, 1), (mv.mv_reg_t_rdx, 0)]
+        )
+        left = vs.run(guest.vsid)
+        assert left.reason == mv.mv_exit_reason_t_hyperv
+        assert isinstance(left.details, mv.mv_exit_hyperv_t)
+        assert left.details.kind == mv.MV_EXIT_HYPERV_RESET
+        assert vs.run(guest.vsid).reason == mv.mv_exit_reason_t_hlt
+
+
+def test_a_vs_that_is_none_is_refused(bad_vsid: int) -> None:
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vs.hyperv_enforce(bad_vsid, enforce=True)
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vs.hyperv_cpuid_get_supported_list(bad_vsid)

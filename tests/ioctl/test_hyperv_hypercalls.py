@@ -1,0 +1,173 @@
+"""Hyper-V's hypercalls: who may make them, input word and result, what leaves to the client."""
+
+import pytest
+
+from kvmshim.abi import constants_gen as kvm
+from tests import hyperv as hv
+from tests.assembler import assemble
+from tests.hyperv import GP, UD, Guest, faults
+from tests.kvm import System
+from tests.machine import CODE, DATA, RAM_SIZE, Mode
+
+RESERVED_BITS = [*range(27, 32), *range(44, 48), *range(60, 64)]
+
+
+@pytest.fixture
+def guest(system: System) -> Guest:
+    made = Guest.of(system)
+    made.introduce()
+    return made
+
+
+def enforced(system: System, changes: dict[int, dict[str, int]]) -> Guest:
+    made = Guest.of(system, changes, enforce=True)
+    made.introduce()
+    return made
+
+
+def test_hv_00j_an_unknown_code_is_told(guest: Guest) -> None:
+    for code in (0, 1, 4, 7, 0xBEEF, 0xFFFF):
+        assert guest.call(code) == hv.INVALID_CODE
+
+
+def test_hv_00j_outside_64_bit_mode_words_are_pairs(system: System) -> None:
+    guest = Guest.of(system, mode=Mode.PROTECTED)
+    guest.introduce()
+    assert guest.call(hv.LONG_SPIN_WAIT) == hv.SUCCESS
+    assert guest.call(hv.LONG_SPIN_WAIT | 1 << 32) == hv.INVALID_INPUT
+    assert guest.call(0xBEEF) == hv.INVALID_CODE
+    assert guest.call(hv.FLUSH_LIST | hv.FAST | 3 << 32) == hv.SUCCESS | 3 << 32
+    assert guest.call(hv.FLUSH_SPACE, RAM_SIZE) == hv.INVALID_INPUT
+
+
+@pytest.mark.parametrize("bit", RESERVED_BITS)
+def test_hv_00j_every_reserved_bit_is_refused(guest: Guest, bit: int) -> None:
+    assert guest.call(hv.LONG_SPIN_WAIT | 1 << bit) == hv.INVALID_INPUT
+    assert guest.call(0xBEEF | 1 << bit) == hv.INVALID_INPUT
+
+
+def test_hv_00l_access_comes_before_the_shape(system: System) -> None:
+    guest = enforced(system, {hv.RECOMMENDATIONS: {"ebx": 0}})
+    assert guest.call(hv.LONG_SPIN_WAIT | 1 << 63) == hv.ACCESS_DENIED
+    assert guest.call(0xBEEF | 1 << 63) == hv.INVALID_INPUT
+
+
+def test_hv_00j_real_mode_is_undefined(system: System) -> None:
+    guest = Guest.of(system, mode=Mode.REAL)
+    guest.introduce()
+    assert faults(guest.call, hv.LONG_SPIN_WAIT) == UD
+
+
+def test_hv_00j_rings_but_0_are_undefined(guest: Guest) -> None:
+    """Ring 3 by its descriptors; the exception goes to ring 0."""
+    machine = guest.machine
+    sregs = machine.vcpu.sregs()
+    tss = 0xD000
+    machine.ram.write(tss, bytes(4) + (0x7F00).to_bytes(8, "little") + bytes(92))
+    sregs.tr.base, sregs.tr.limit, sregs.tr.type_, sregs.tr.present = tss, 103, 11, 1
+    sregs.tr.selector = 0x18
+    for segment in (sregs.cs, sregs.ss):
+        segment.dpl = 3
+        segment.selector |= 3
+    machine.vcpu.set_sregs(sregs)
+    # A page for everybody.
+    for table in (0x70000, 0x71000, 0x72000):
+        entry = machine.peek(table, 8)
+        machine.ram.write(table, (entry | 4).to_bytes(8, "little"))
+    assert faults(guest.call, hv.LONG_SPIN_WAIT) == UD
+
+
+def test_hv_00i_without_an_identity_they_are_kvms(system: System) -> None:
+    guest = Guest.of(system)
+    assert guest.call(hv.LONG_SPIN_WAIT) == (1 << 64) - 1000
+
+
+def test_hv_00a_without_the_interface_they_are_kvms(system: System) -> None:
+    guest = Guest.of(system, {hv.INTERFACE: {"eax": 0}})
+    guest.vcpu.set_msrs([(hv.GUEST_OS_ID, hv.LINUX)])
+    assert guest.call(hv.LONG_SPIN_WAIT) == (1 << 64) - 1000
+
+
+def test_hv_00i_the_page_is_code_that_calls(guest: Guest) -> None:
+    guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED)
+    source = f"mov rbx, {DATA}; call rbx; out {hv.DONE_PORT:#x}, al; hlt"
+    guest.machine.ram.write(CODE + 0x80, assemble(source, bits=64, origin=CODE + 0x80))
+    assert guest.call(hv.LONG_SPIN_WAIT) == hv.SUCCESS
+    assert guest.call(0xBEEF) == hv.INVALID_CODE
+
+
+@pytest.mark.parametrize("retries", [0, 0xFFFF_FFFF])
+def test_hv_03_spin_waits_need_a_number_of_retries(system: System, retries: int) -> None:
+    guest = enforced(system, {hv.RECOMMENDATIONS: {"ebx": retries}})
+    assert guest.call(hv.LONG_SPIN_WAIT) == hv.ACCESS_DENIED
+    other = enforced(system, {hv.RECOMMENDATIONS: {"ebx": 1}})
+    assert other.call(hv.LONG_SPIN_WAIT) == hv.SUCCESS
+
+
+@pytest.mark.parametrize("shape", [1 << 17, 1 << 32, 1 << 48], ids=["header", "reps", "first"])
+def test_hv_00l_a_shape_that_the_call_has_not_is_refused(guest: Guest, shape: int) -> None:
+    for code in (hv.LONG_SPIN_WAIT, hv.FLUSH_SPACE, hv.SEND_IPI, hv.POST_MESSAGE, hv.SIGNAL_EVENT):
+        assert guest.call(code | shape, DATA) == hv.INVALID_INPUT
+
+
+def test_hv_22_enforced_input_in_vector_registers_needs_its_bit(system: System) -> None:
+    without = enforced(system, {hv.FEATURES: {"edx": 0}})
+    assert faults(without.call, hv.FLUSH_SPACE | hv.FAST) == UD
+    assert without.call(hv.FLUSH_SPACE, DATA) == hv.SUCCESS
+    assert enforced(system, {}).call(hv.FLUSH_SPACE | hv.FAST) == hv.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("code", "needs"),
+    [
+        (hv.FLUSH_SPACE, 1 << 2),
+        (hv.FLUSH_LIST | 1 << 32, 1 << 2),
+        (hv.FLUSH_SPACE_EX, 1 << 2 | 1 << 11),
+        (hv.FLUSH_LIST_EX | 1 << 32, 1 << 2 | 1 << 11),
+        (hv.SEND_IPI, 1 << 10),
+        (hv.SEND_IPI_EX, 1 << 10 | 1 << 11),
+    ],
+)
+def test_hv_24_enforced_a_hypercall_needs_its_bits(system: System, code: int, needs: int) -> None:
+    for bit in (2, 10, 11):
+        if needs >> bit & 1:
+            guest = enforced(system, {hv.RECOMMENDATIONS: {"eax": 0xFFFF_FFFF & ~(1 << bit)}})
+            assert guest.call(code, DATA) == hv.ACCESS_DENIED
+    guest = enforced(system, {hv.RECOMMENDATIONS: {"eax": needs}})
+    assert guest.call(code, DATA) != hv.ACCESS_DENIED
+
+
+def test_hv_23_the_debuggers_hypercalls_need_debugging(system: System) -> None:
+    guest = enforced(system, {hv.DEBUG_CAPABILITIES: {"eax": 0}, hv.FEATURES: {"ebx": 0}})
+    assert guest.call(hv.RESET_DEBUG_SESSION) == hv.INVALID_CODE
+    guest = enforced(system, {hv.FEATURES: {"ebx": 0}})
+    assert guest.call(hv.RESET_DEBUG_SESSION) == hv.ACCESS_DENIED
+    guest = enforced(system, {})
+    assert guest.call(hv.RESET_DEBUG_SESSION) == hv.OPERATION_DENIED
+    assert guest.call(hv.POST_DEBUG_DATA | hv.FAST) == hv.INVALID_PARAMETER
+
+
+@pytest.mark.parametrize("mode", [Mode.LONG, Mode.PROTECTED])
+def test_hv_23_the_debuggers_hypercalls_leave_and_are_answered(system: System, mode: Mode) -> None:
+    guest = Guest.of(system, mode=mode)
+    guest.introduce()
+    guest.wrmsr(hv.SYNDBG_OPTIONS, 4)
+    words = guest.words(hv.POST_DEBUG_DATA, 0x1_2000, 0x3000)
+    assert guest.begin("call", **words) == kvm.KVM_EXIT_HYPERV
+    kind, *told = guest.vcpu.exit_words
+    assert kind == kvm.KVM_EXIT_HYPERV_HCALL
+    assert (told[0], *told[2:4]) == (hv.POST_DEBUG_DATA, 0x1_2000, 0x3000)
+    guest.vcpu.exit_words[2] = 0x77 << 32 | 5
+    assert guest.vcpu.run() == kvm.KVM_EXIT_IO
+    guest.check()
+    assert guest.result() == 0x77 << 32 | 5
+
+
+def test_hv_07_messages_need_a_synthetic_interrupt_controller(guest: Guest) -> None:
+    for code in (hv.POST_MESSAGE, hv.SIGNAL_EVENT):
+        assert guest.call(code, DATA) == hv.INVALID_INPUT
+
+
+def test_hv_00m_the_identity_needs_its_bit_when_enforced(system: System) -> None:
+    guest = Guest.of(system, {hv.FEATURES: {"eax": 0}}, enforce=True)
+    assert faults(guest.introduce) == GP
