@@ -90,6 +90,12 @@ GUESTS ?=
 guests: build ## Real systems under real VMMs: GUESTS='--jobs 2 q35' (see docs/guests.md)
 	python -m tools.guests $(GUESTS)
 
+MINUTES ?= 30
+
+.PHONY: load
+load: build ## Linux at work on 4 vCPUs for MINUTES: gzip, sha256sum, fork, pipes, tmpfs
+	python -m tools.guests --minutes $(MINUTES) "at work"
+
 CASES ?= 1000000
 ORACLE ?=
 

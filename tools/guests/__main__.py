@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +24,7 @@ _WIDTH = 140
 def main() -> int:
     """Prepares, boots, prints."""
     arguments = _parser().parse_args()
-    cases = _chosen(arguments)
+    cases = [_for_as_long(case, arguments.minutes) for case in _chosen(arguments)]
     try:
         files = Files.made()
     except packages.Unavailable as unavailable:
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vmm", action="append", help="only guests of this VMM")
     parser.add_argument("--ci", action="store_true", help="only those that the gate runs")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
+    parser.add_argument("--minutes", type=int, help="how long guests under load work")
     parser.add_argument("--document", type=Path, help="write the table to the end of this file")
     return parser
 
@@ -65,7 +67,12 @@ def _chosen(arguments: argparse.Namespace) -> list[Case]:
         if (not arguments.vmm or case.vmm in arguments.vmm)
         and (case.ci or not arguments.ci)
         and (not arguments.names or any(name in case.name for name in arguments.names))
+        and (not case.minutes or arguments.names)
     ]
+
+
+def _for_as_long(case: Case, minutes: int | None) -> Case:
+    return replace(case, minutes=minutes) if case.minutes and minutes else case
 
 
 def _outcomes(cases: list[Case], files: Files, jobs: int) -> Iterator[Outcome]:

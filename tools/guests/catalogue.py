@@ -27,6 +27,7 @@ class Case:
     checks: tuple[str, ...] = _CHECKS
     ci: bool = False
     seconds: float = 300
+    minutes: int = 0
     note: str = ""
 
     @property

@@ -40,7 +40,7 @@ def run(case: Case, files: Files, logs: Path) -> Outcome:
     verdict, reason = Verdict.PASS, ""
     try:
         with tempfile.TemporaryDirectory(prefix="kvmshim-guest-") as folder:
-            deadline = Deadline(case.seconds)
+            deadline = Deadline(case.seconds + 60 * case.minutes)
             log = logs / f"{case.file_name}.txt"
             with vmm.start(case, files, Path(folder), log) as guest:
                 boot_seconds = scenario.play(guest, case, deadline)

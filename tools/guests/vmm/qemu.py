@@ -97,6 +97,8 @@ def _firmware(case: Case, scratch: Path) -> Arguments:
 def _linux(case: Case, files: Files, scratch: Path) -> Arguments:
     checks = ",".join(case.all_checks)
     command_line = f"console=ttyS0 panic=-1 guest.checks={checks} guest.cpus={case.smp}"
+    if case.minutes:
+        command_line += f" guest.minutes={case.minutes}"
     if case.from_disk:
         disk = files.boot_disk(scratch / "disk", command_line)
         return _disk("boot", f"virtio-blk-{_bus(case)},bootindex=0", disk)
