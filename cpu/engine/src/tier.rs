@@ -3,12 +3,20 @@
 use std::sync::OnceLock;
 
 use cpu_interp::{Interp, Outcome};
-use cpu_translate::Translator;
+use cpu_translate::{PATIENCE, Translator};
 
 use crate::{Kick, Vcpu};
 
-/// 0 turns the translator off.
+/// 0 turns the translator off; 1 has it translate everything, not only what runs often.
 const VARIABLE: &str = "KVMSHIM_TIER";
+
+/// What [`VARIABLE`] says.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Interpreted,
+    Translated,
+    Mixed,
+}
 
 /// What executes one vCPU's instructions.
 #[derive(Default)]
@@ -35,21 +43,31 @@ impl Tier {
     }
 
     fn choose(interp: &Interp) -> Self {
-        static WANTED: OnceLock<bool> = OnceLock::new();
-        let wanted = WANTED.get_or_init(|| std::env::var(VARIABLE).as_deref() != Ok("0"));
+        static WANTED: OnceLock<Wanted> = OnceLock::new();
+        let wanted = WANTED.get_or_init(|| match std::env::var(VARIABLE).as_deref() {
+            Ok("0") => Wanted::Interpreted,
+            Ok("1") => Wanted::Translated,
+            _ => Wanted::Mixed,
+        });
         Self::of(*wanted, interp)
     }
 
-    fn of(translated: bool, interp: &Interp) -> Self {
-        let translator = if translated { Translator::new(interp.executed()) } else { None };
+    fn of(wanted: Wanted, interp: &Interp) -> Self {
+        let patience = match wanted {
+            Wanted::Interpreted => return Tier::Interpreted,
+            Wanted::Translated => 0,
+            Wanted::Mixed => PATIENCE,
+        };
+        let translator = Translator::new(interp.executed(), patience);
         translator.map_or(Tier::Interpreted, |translator| Tier::Translated(Box::new(translator)))
     }
 }
 
 impl Vcpu {
-    /// Executes through the translator from now on, or through tier 0 alone. Without a call the
-    /// environment decides.
+    /// Executes through the translator alone from now on, as far as it can, or through tier 0 alone.
+    /// Without a call the environment decides.
     pub fn set_translated(&mut self, translated: bool) {
-        self.tier = Tier::of(translated, &self.interp);
+        let wanted = if translated { Wanted::Translated } else { Wanted::Interpreted };
+        self.tier = Tier::of(wanted, &self.interp);
     }
 }

@@ -135,6 +135,24 @@ impl HostPage {
         }
     }
 
+    /// Whether guest memory from `offset` on, a multiple of eight, holds `bytes`, a multiple of eight of
+    /// them. Others may write meanwhile; aligned groups of eight bytes are each read in one piece.
+    ///
+    /// # Panics
+    /// When the bytes reach beyond the page, or are no whole groups.
+    #[must_use]
+    pub fn holds(self, offset: usize, bytes: &[u8]) -> bool {
+        let (groups, rest) = bytes.as_chunks::<8>();
+        assert!(rest.is_empty() && offset.is_multiple_of(8), "{} bytes at {offset}", bytes.len());
+        if !fits(offset, bytes.len()) {
+            leaves_page(offset, bytes.len());
+        }
+        let differ = |(at, group): (usize, &[u8; 8])| {
+            self.load::<u64>(offset + 8 * at) ^ u64::from_le_bytes(*group)
+        };
+        groups.iter().enumerate().map(differ).fold(0, |all, one| all | one) == 0
+    }
+
     /// Copies `from` into guest memory from `offset` on, in ascending order.
     ///
     /// Others may read and write meanwhile; aligned groups of eight bytes are each written in one

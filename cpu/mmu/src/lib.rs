@@ -21,6 +21,6 @@ pub use access::{Access, AccessKind, Privilege};
 pub use paging::{ControlRegisters, Mode, Paging, is_canonical};
 pub use pdpte::{Pdptes, load_pdptes};
 pub use resolve::{Target, resolve};
-pub use tlb::{Tlb, layout as tlb_layout};
+pub use tlb::{Flushed, Tlb, layout as tlb_layout};
 pub use translation::{PageFault, PageSize, Rights, Translation};
 pub use walk::{translate, walk};

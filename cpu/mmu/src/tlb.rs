@@ -23,6 +23,8 @@ use crate::{Access, AccessKind, PageSize, Privilege, Translation};
 
 /// Sets besides the active one. Linux uses six identifiers, twice as many with page-table isolation.
 const MAX_PARKED: usize = 7;
+/// Ranges that are remembered one by one.
+const MAX_RANGES: usize = 64;
 const PAGES_PER_PRIVILEGE: usize = 1024;
 const ENTRIES: usize = PAGES_PER_PRIVILEGE * Privilege::ALL.len();
 const PAGE_MASK: u64 = !(cpu_mem::PAGE_SIZE as u64 - 1);
@@ -93,12 +95,38 @@ pub struct Tlb {
     active: Set,
     /// Least recently used first.
     parked: Vec<Set>,
+    flushed: Flushed,
+}
+
+/// What left the cache, or its active set, for whoever keeps what was fetched through it.
+#[derive(Debug, Default)]
+pub struct Flushed {
+    /// Everything.
+    pub all: bool,
+    /// Everything but global pages.
+    pub non_global: bool,
+    /// What is between these linear addresses (first, last).
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl Flushed {
+    fn any(&self) -> bool {
+        self.all || self.non_global || !self.ranges.is_empty()
+    }
+
+    fn range(&mut self, first: u64, last: u64) {
+        if self.ranges.len() < MAX_RANGES {
+            self.ranges.push((first, last));
+        } else {
+            self.all = true;
+        }
+    }
 }
 
 impl Tlb {
     /// An empty cache, identifier 0 active.
     pub fn new() -> Self {
-        Self { active: Set::new(0), parked: Vec::new() }
+        Self { active: Set::new(0), parked: Vec::new(), flushed: Flushed::default() }
     }
 
     /// The page to load from, if the access is known to be allowed.
@@ -157,6 +185,7 @@ impl Tlb {
         if self.active.pcid == pcid {
             return;
         }
+        self.flushed.non_global = true;
         let pkru = self.active.pkru;
         let found = self.parked.iter().position(|set| set.pcid == pcid);
         let mut set = match found {
@@ -180,21 +209,27 @@ impl Tlb {
 
     /// Forgets everything, global pages and other identifiers as well.
     pub fn flush_all(&mut self) {
+        self.flushed.all = true;
         self.sets().for_each(Set::flush_all);
     }
 
     /// Forgets everything of the active identifier but global pages: a write of CR3.
     pub fn flush_non_global(&mut self) {
+        self.flushed.non_global = true;
         self.active.retain(|origin| origin.global);
     }
 
     /// Forgets everything of all identifiers but global pages.
     pub fn flush_all_non_global(&mut self) {
+        self.flushed.non_global = true;
         self.sets().for_each(|set| set.retain(|origin| origin.global));
     }
 
     /// Forgets everything of one identifier but global pages.
     pub fn flush_pcid(&mut self, pcid: u16) {
+        if self.active.pcid == pcid {
+            self.flushed.non_global = true;
+        }
         let of_pcid = self.sets().filter(|set| set.pcid == pcid);
         of_pcid.for_each(|set| set.retain(|origin| origin.global));
     }
@@ -202,12 +237,16 @@ impl Tlb {
     /// Forgets the page around `gla`, as INVLPG does: of the active identifier, and global pages of
     /// all; every piece of it if it is a large one.
     pub fn flush_page(&mut self, gla: u64) {
+        self.note_flush(gla);
         self.active.flush_page(gla, false);
         self.parked.iter_mut().for_each(|set| set.flush_page(gla, true));
     }
 
     /// Forgets the page around `gla` of one identifier, as INVPCID does.
     pub fn flush_page_of(&mut self, pcid: u16, gla: u64) {
+        if self.active.pcid == pcid {
+            self.note_flush(gla);
+        }
         self.sets().filter(|set| set.pcid == pcid).for_each(|set| set.flush_page(gla, false));
     }
 
@@ -220,6 +259,26 @@ impl Tlb {
     /// Makes the next write to every page miss.
     pub fn trap_all_writes(&mut self) {
         self.sets().for_each(Set::trap_all_writes);
+    }
+
+    fn note_flush(&mut self, gla: u64) {
+        let size = if self.active.is_large(gla) { PageSize::Size1G } else { PageSize::Size4K };
+        let offset = size.bytes() - 1;
+        self.flushed.range(gla & !offset, gla | offset);
+    }
+
+    /// What left since the last call. The entry of a page may go without a word when another one
+    /// takes its place: that is no reason to forget it elsewhere.
+    #[inline]
+    pub fn take_flushed(&mut self) -> Option<Flushed> {
+        self.flushed.any().then(|| std::mem::take(&mut self.flushed))
+    }
+
+    /// Whether the page around `gla` is known to be a global one.
+    #[must_use]
+    pub fn is_global(&self, privilege: Privilege, gla: u64) -> bool {
+        let origin = &self.active.origins[index(privilege, gla)];
+        origin.gla == gla & PAGE_MASK && origin.global
     }
 
     fn sets(&mut self) -> impl Iterator<Item = &mut Set> {
@@ -298,8 +357,7 @@ impl Set {
     }
 
     fn flush_page(&mut self, gla: u64, global_only: bool) {
-        let inside_large = self.large.is_some_and(|(first, last)| (first..=last).contains(&gla));
-        if inside_large {
+        if self.is_large(gla) {
             self.retain(|origin| {
                 let elsewhere = (origin.gla ^ gla) & !(origin.page_size.bytes() - 1) != 0;
                 elsewhere || (global_only && !origin.global)
@@ -313,6 +371,11 @@ impl Set {
                 self.entries[index] = empty(index);
             }
         }
+    }
+
+    /// It may be in a large page.
+    fn is_large(&self, gla: u64) -> bool {
+        self.large.is_some_and(|(first, last)| (first..=last).contains(&gla))
     }
 
     fn trap_writes(&mut self, gpa: u64) {

@@ -9,6 +9,7 @@ use crate::assemble::{Assembler, Hole};
 use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
 use crate::emit::{Emitter, FlagState, Tail};
+use crate::pages::STALE;
 
 /// A branch that was made and can be linked to its target.
 pub(crate) struct LinkPlace {
@@ -39,6 +40,8 @@ pub(crate) struct Made {
     pub frame_entry: usize,
     /// Entry for flags in both.
     pub entry: usize,
+    /// Entry with a look at the epoch, for flags in the frame.
+    pub guarded: usize,
 }
 
 impl BlockMaker {
@@ -57,33 +60,39 @@ impl BlockMaker {
         }
     }
 
-    /// Makes a block of `items` from the linear address `rip`, whose code is `bytes`. `site` keeps a
-    /// site for as long as the code may run.
+    /// Makes a block of `items` from the linear address `rip`, whose code is `bytes`. `seen` is where
+    /// [`crate::pages::Pages::seen`] says; `site` keeps a site for as long as the code may run.
     pub(crate) fn make(
         &mut self,
         rip: u64,
         bytes: &[u8],
         items: &[Item],
+        seen: u64,
         site: &mut dyn FnMut(Site) -> SiteAddress,
     ) -> Made {
         self.emitter.code.clear();
         self.emitter.tails.clear();
         self.links.clear();
         self.page = rip & !0xFFF;
-        let made = self.entries(items);
+        let mut made = self.entries(items);
         self.emitter.count(items.len());
         let mut next = rip;
         for (number, item) in items.iter().enumerate() {
             let at = next;
             next = at.wrapping_add(item.instruction.len() as u64);
             let rest = (items.len() - 1 - number) as u64;
-            let site = site(Site { op: item.op, rip: at, last: item.last, rest });
+            let Item { op, last, shadowed, .. } = *item;
+            let site = site(Site { op, rip: at, last, rest, shadowed });
             let raw = &bytes[item.at..item.at + item.instruction.len()];
             self.item(item, site, raw, at, next);
         }
         if !items.last().is_some_and(|item| item.last) {
             self.go_to(next, false);
         }
+        self.tails();
+        made.guarded = self.emitter.code.position();
+        self.emitter.guard(seen, rip);
+        self.emitter.code.jump_to(made.frame_entry);
         self.tails();
         made
     }
@@ -103,18 +112,18 @@ impl BlockMaker {
                 emitter.save_flags();
                 emitter.state = FlagState::FRAME;
                 let at = emitter.code.position();
-                Made { host_entry: 0, frame_entry: at, entry: at }
+                Made { host_entry: 0, frame_entry: at, entry: at, guarded: 0 }
             }
             FlagState::HOST => {
                 emitter.state = FlagState::FRAME;
                 emitter.restore_flags();
                 emitter.state = FlagState::HOST;
                 let at = emitter.code.position();
-                Made { host_entry: at, frame_entry: 0, entry: at }
+                Made { host_entry: at, frame_entry: 0, entry: at, guarded: 0 }
             }
             _ => {
                 emitter.state = FlagState::BOTH;
-                Made { host_entry: 0, frame_entry: 0, entry: 0 }
+                Made { host_entry: 0, frame_entry: 0, entry: 0, guarded: 0 }
             }
         }
     }
@@ -167,6 +176,11 @@ impl BlockMaker {
                 Tail::Exit { from } => {
                     self.emitter.code.here(from);
                     self.emitter.exit();
+                }
+                Tail::Stale { from, rip } => {
+                    self.emitter.code.here(from);
+                    self.emitter.state = FlagState::FRAME;
+                    self.emitter.leave_through(STALE, rip);
                 }
                 Tail::Far { from, target, state, poll } => {
                     self.emitter.code.here(from);

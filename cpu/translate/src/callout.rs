@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cpu_interp::op::Op;
+use cpu_interp::state::Shadow;
 use cpu_interp::{Cpu, Executed, Stop};
 use cpu_mmu::Privilege;
 
@@ -23,6 +24,8 @@ pub(crate) struct Site {
     pub last: bool,
     /// Instructions that follow in its block.
     pub rest: u64,
+    /// The one before is STI: it is in its shadow.
+    pub shadowed: bool,
 }
 
 /// Where a [`Site`] is in memory, as translated code has it.
@@ -43,8 +46,6 @@ pub(crate) enum Next {
 pub(crate) struct Context {
     user: JumpCache,
     supervisor: JumpCache,
-    /// [`Cpu::epoch`] when the jump caches were valid.
-    epoch: u32,
     /// Where instructions are counted.
     pub executed: Arc<Executed>,
     /// The processor, while translated code runs.
@@ -65,7 +66,6 @@ impl Context {
         Context {
             user: JumpCache::new(),
             supervisor: JumpCache::new(),
-            epoch: 0,
             executed,
             cpu: std::ptr::null_mut(),
             stop: None,
@@ -82,12 +82,12 @@ impl Context {
         }
     }
 
-    /// Forgets the jumps if the epoch has moved.
+    /// Forgets the jumps to addresses that may be translated otherwise now.
     #[inline]
-    pub(crate) fn follow_epoch(&mut self, cpu: &Cpu) {
-        if self.epoch != cpu.epoch {
-            self.forget_jumps();
-            self.epoch = cpu.epoch;
+    pub(crate) fn follow_flushes(&mut self, cpu: &mut Cpu) {
+        if let Some(flushed) = cpu.memory.tlb.take_flushed() {
+            self.user.flush(&flushed);
+            self.supervisor.flush(&flushed);
         }
     }
 
@@ -101,12 +101,19 @@ impl Context {
         frame.give_flags(cpu);
         let next = site.rip.wrapping_add(u64::from(site.op.len));
         cpu.arch.set_rip(next);
+        let shadow = match site.shadowed {
+            true => std::mem::take(&mut cpu.arch.shadow),
+            false => Shadow::None,
+        };
         // Translated code cannot be unwound.
         match catch_unwind(AssertUnwindSafe(|| (site.op.run)(cpu, &site.op))) {
             Ok(Ok(())) => {}
             Ok(Err(stop)) => {
                 if !cpu.task_switched {
                     cpu.arch.set_rip(site.rip);
+                }
+                if shadow != Shadow::None && !matches!(stop, Stop::Fault(_)) {
+                    cpu.arch.shadow = shadow;
                 }
                 self.executed.take_back(site.rest as usize + 1);
                 self.stop = Some(stop);
@@ -117,11 +124,14 @@ impl Context {
                 return Next::Leave;
             }
         }
+        // Behind the shadow an interrupt may be taken.
+        cpu.attention |= shadow != Shadow::None && cpu.watch_interrupt_flag;
         if cpu.attention {
+            cpu.attention_rip = site.rip;
             self.executed.take_back(site.rest as usize);
             return Next::Leave;
         }
-        let here = cpu.arch.rip() == next && !site.last && cpu.epoch == self.epoch;
+        let here = cpu.arch.rip() == next && !site.last && u64::from(cpu.epoch) == frame.epoch;
         if here {
             let jumps = self.jumps(cpu).entries();
             frame.refresh(cpu, jumps);
@@ -132,10 +142,11 @@ impl Context {
     }
 
     /// Goes on at RIP, if that is known.
-    fn jump(&mut self, cpu: &Cpu, frame: &mut Frame) -> Next {
-        if cpu.epoch != self.epoch || !is_translatable(cpu) || kicked(frame) {
+    fn jump(&mut self, cpu: &mut Cpu, frame: &mut Frame) -> Next {
+        if !is_translatable(cpu) || kicked(frame) {
             return Next::Leave;
         }
+        self.follow_flushes(cpu);
         let jumps = self.jumps(cpu);
         let Some(host) = jumps.find(cpu.arch.rip()) else {
             return Next::Leave;

@@ -57,6 +57,8 @@ pub(crate) struct Item {
     pub last: bool,
     pub kind: Kind,
     pub flags: Flags,
+    /// It follows STI.
+    pub shadowed: bool,
     /// Its memory operand is stored to.
     pub writes_memory: bool,
 }
@@ -99,6 +101,7 @@ pub(crate) fn item(
     let mut item = Item {
         kind: kind(&instruction, &op),
         flags: flags(&instruction),
+        shadowed: false,
         writes_memory: false,
         instruction,
         op,

@@ -10,7 +10,8 @@ use iced_x86::{Instruction, Register};
 use crate::assemble::{Assembler, Hole, R10, R11, R15, RAX, RCX, RSP};
 use crate::callout::SiteAddress;
 use crate::frame::{
-    CALLOUT, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH, place,
+    CALLOUT, EPOCH, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH,
+    place,
 };
 use crate::jump_cache::{self, JumpEntry};
 use crate::plan::Plan;
@@ -56,6 +57,8 @@ pub(crate) enum Tail {
     Far { from: Hole, target: u64, state: FlagState, poll: bool },
     /// Leaves with the target in R10 and the flags in the frame.
     Exit { from: Hole },
+    /// Leaves for an address whose page has to be compared, with the flags in the frame.
+    Stale { from: Hole, rip: u64 },
     /// Made.
     Done,
 }
@@ -197,6 +200,15 @@ impl Emitter {
         self.state = FlagState::FRAME;
     }
 
+    /// Leaves if the epoch at `seen` is not the present one; flags are in the frame.
+    pub(crate) fn guard(&mut self, seen: u64, rip: u64) {
+        self.code.load(R11, RSP, EPOCH);
+        self.code.mov_value(R10, seen);
+        self.code.compare_memory(R10, 0, R11);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.tails.push(Tail::Stale { from, rip });
+    }
+
     /// Has tier 0 execute an instruction.
     pub(crate) fn call_out(&mut self, site: SiteAddress) {
         self.save_flags();
@@ -324,6 +336,9 @@ impl Emitter {
     /// The entry of the address in R10, in R11; not equal if it is that of another address.
     fn find_jump(&mut self) {
         self.code.mov(R11, R10);
+        self.code.shift_right(R11, jump_cache::PAGE_SHIFT);
+        // xor r11, r10
+        self.code.bytes(&[0x4D, 0x31, 0xD3]);
         self.code.and(R11, (jump_cache::ENTRIES - 1) as u32);
         self.code.shift_left(R11, jump_cache::ENTRY_SHIFT);
         // add r11, [rsp + JUMPS]

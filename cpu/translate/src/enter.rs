@@ -64,7 +64,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
             scratch: 0,
             link: 0,
             context,
-            unused: 0,
+            epoch: 0,
         };
         (*context).cpu = cpu;
         let jumps = (*context).jumps(&*cpu).entries();

@@ -47,7 +47,8 @@ pub(crate) struct Frame {
     /// The branch through which translated code was left, if it can be linked; 0: none.
     pub link: u64,
     pub context: *mut Context,
-    pub unused: u64,
+    /// [`Cpu::epoch`].
+    pub epoch: u64,
 }
 
 /// Bytes of a frame.
@@ -55,6 +56,7 @@ pub(crate) const FRAME_LEN: usize = size_of::<Frame>();
 
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
 pub(crate) const EXECUTED: i32 = offset_of!(Frame, executed) as i32;
+pub(crate) const EPOCH: i32 = offset_of!(Frame, epoch) as i32;
 pub(crate) const FS_BASE: i32 = offset_of!(Frame, fs_base) as i32;
 pub(crate) const GS_BASE: i32 = offset_of!(Frame, gs_base) as i32;
 pub(crate) const JUMPS: i32 = offset_of!(Frame, jumps) as i32;
@@ -98,6 +100,7 @@ impl Frame {
         self.fs_base = cpu.arch.segment(SegReg::Fs).base;
         self.gs_base = cpu.arch.segment(SegReg::Gs).base;
         self.jumps = jumps;
+        self.epoch = cpu.epoch.into();
     }
 
     /// Takes the status flags from RFLAGS.

@@ -1,8 +1,11 @@
 //! Where translated code goes on at a linear address, for branches whose target is not known or is
 //! in another page.
 //!
-//! One table for user and one for supervisor code. It holds what was looked up since the epoch moved
-//! ([`cpu_interp::Cpu::epoch`]): that is when translations and code of others are looked at again.
+//! One table for user and one for supervisor code. An entry is as good as the translation of its
+//! address: it goes when that is flushed. What it leads to looks itself whether its code is still what
+//! it was made from.
+
+use cpu_mmu::Flushed;
 
 /// A linear address and the host code for it. The layout is fixed: translated code looks here.
 #[derive(Clone, Copy)]
@@ -16,6 +19,10 @@ pub(crate) struct JumpEntry {
 pub(crate) const ENTRY_SHIFT: u8 = 4;
 /// Entries.
 pub(crate) const ENTRIES: usize = 4096;
+/// Pages of 64 bits that say which pages of linear addresses may have entries.
+const PAGE_WORDS: usize = 64;
+/// Log2 of the bytes of a page.
+pub(crate) const PAGE_SHIFT: u8 = 12;
 
 /// The entry of no address leads nowhere: 0 is compared as well, so it goes to entry 1's place.
 const fn empty(index: usize) -> JumpEntry {
@@ -25,17 +32,30 @@ const fn empty(index: usize) -> JumpEntry {
 /// The table of one privilege.
 pub(crate) struct JumpCache {
     entries: Box<[JumpEntry]>,
+    /// The entry, if it is one, is of a global page.
+    global: Box<[bool]>,
     filled: Vec<u16>,
+    pages: [u64; PAGE_WORDS],
 }
 
-/// Number of the entry of an address.
+/// Number of the entry of an address: the same offset in neighbouring pages leads elsewhere.
 pub(crate) const fn index(rip: u64) -> usize {
-    rip as usize % ENTRIES
+    (rip ^ rip >> PAGE_SHIFT) as usize % ENTRIES
+}
+
+const fn page_bit(rip: u64) -> (usize, u64) {
+    let page = (rip >> PAGE_SHIFT) as usize;
+    (page / 64 % PAGE_WORDS, 1 << (page % 64))
 }
 
 impl JumpCache {
     pub(crate) fn new() -> Self {
-        JumpCache { entries: (0..ENTRIES).map(empty).collect(), filled: Vec::new() }
+        JumpCache {
+            entries: (0..ENTRIES).map(empty).collect(),
+            global: vec![false; ENTRIES].into(),
+            filled: Vec::new(),
+            pages: [0; PAGE_WORDS],
+        }
     }
 
     pub(crate) fn entries(&self) -> *const JumpEntry {
@@ -49,18 +69,108 @@ impl JumpCache {
         (entry.rip == rip).then_some(entry.host)
     }
 
-    pub(crate) fn insert(&mut self, rip: u64, host: u64) {
+    /// Remembers where an address, maybe of a global page, leads.
+    pub(crate) fn insert(&mut self, rip: u64, host: u64, global: bool) {
         let index = index(rip);
         if self.entries[index].host == 0 {
             self.filled.push(index as u16);
         }
         self.entries[index] = JumpEntry { rip, host };
+        self.global[index] = global;
+        let (word, bit) = page_bit(rip);
+        self.pages[word] |= bit;
+    }
+
+    /// Forgets what can no longer be fetched as before.
+    pub(crate) fn flush(&mut self, flushed: &Flushed) {
+        if flushed.all {
+            self.retain(|_, _| false);
+            return;
+        }
+        if flushed.non_global {
+            self.retain(|_, global| global);
+        }
+        for &(first, last) in &flushed.ranges {
+            let (word, bit) = page_bit(first);
+            if first >> PAGE_SHIFT != last >> PAGE_SHIFT || self.pages[word] & bit != 0 {
+                self.retain(|rip, _| !(first..=last).contains(&rip));
+            }
+        }
     }
 
     pub(crate) fn clear(&mut self) {
-        for index in self.filled.drain(..) {
+        self.retain(|_, _| false);
+    }
+
+    /// Keeps entries by their address and whether their page is global.
+    fn retain(&mut self, keep: impl Fn(u64, bool) -> bool) {
+        let Self { entries, global, filled, pages } = self;
+        *pages = [0; PAGE_WORDS];
+        filled.retain(|&index| {
             let index = usize::from(index);
-            self.entries[index] = empty(index);
+            let kept = keep(entries[index].rip, global[index]);
+            if kept {
+                let (word, bit) = page_bit(entries[index].rip);
+                pages[word] |= bit;
+            } else {
+                entries[index] = empty(index);
+            }
+            kept
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled() -> JumpCache {
+        let mut jumps = JumpCache::new();
+        jumps.insert(0x1000, 1, false);
+        jumps.insert(0x2345, 2, true);
+        jumps.insert(0x7FFF_F000_0000, 3, false);
+        jumps
+    }
+
+    fn found(jumps: &JumpCache) -> [Option<u64>; 3] {
+        [0x1000, 0x2345, 0x7FFF_F000_0000].map(|rip| jumps.find(rip))
+    }
+
+    #[test]
+    fn a_flush_of_what_is_not_global_keeps_the_rest() {
+        let mut jumps = filled();
+        jumps.flush(&Flushed { non_global: true, ..Flushed::default() });
+        assert_eq!(found(&jumps), [None, Some(2), None]);
+    }
+
+    #[test]
+    fn a_flush_of_a_page_keeps_the_others() {
+        let mut jumps = filled();
+        jumps.flush(&Flushed {
+            ranges: vec![(0x2000, 0x2FFF), (0x3000, 0x3FFF)],
+            ..Flushed::default()
+        });
+        assert_eq!(found(&jumps), [Some(1), None, Some(3)]);
+        jumps.flush(&Flushed { ranges: vec![(0, (1 << 30) - 1)], ..Flushed::default() });
+        assert_eq!(found(&jumps), [None, None, Some(3)]);
+    }
+
+    #[test]
+    fn what_was_cleared_can_come_again() {
+        let mut jumps = filled();
+        jumps.insert(0x1000, 4, false);
+        assert_eq!(found(&jumps), [Some(4), Some(2), Some(3)]);
+        jumps.clear();
+        assert_eq!(found(&jumps), [None; 3]);
+        jumps.insert(0x1000, 5, false);
+        assert_eq!(jumps.find(0x1000), Some(5));
+    }
+
+    #[test]
+    fn no_address_leads_to_an_empty_entry() {
+        let jumps = JumpCache::new();
+        for rip in [0, 1, 0x1001, u64::MAX] {
+            assert_eq!(jumps.find(rip), None, "{rip:#x}");
         }
     }
 }

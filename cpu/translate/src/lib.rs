@@ -26,4 +26,4 @@ mod pages;
 mod plan;
 mod translator;
 
-pub use translator::Translator;
+pub use translator::{PATIENCE, Translator};

@@ -4,9 +4,11 @@
 //! it. Its blocks are used only while the bytes that they were made from are in memory; they are
 //! compared once in each epoch ([`cpu_interp::Cpu::epoch`]), and stores of this processor are noticed
 //! by `cpu_interp`'s code map. Branches inside of a page lead from block to block without a look,
-//! which is why the page is compared as a whole.
+//! which is why the page is compared as a whole; who enters it from elsewhere looks at its epoch.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cpu_mem::{HostPage, PAGE_SIZE};
 
@@ -25,7 +27,13 @@ pub(crate) struct Block {
     pub frame: At,
     /// For flags in both.
     pub both: At,
+    /// For who comes from another page, flags in the frame: leaves with [`STALE`] if the page was not yet
+    /// compared in this epoch.
+    pub guarded: At,
 }
+
+/// What translated code leaves through instead of a link: the page has to be compared.
+pub(crate) const STALE: u32 = u32::MAX;
 
 impl Block {
     /// The entry for a branch that comes with the flags there.
@@ -46,75 +54,130 @@ pub(crate) fn key(gpa: u64, rip: u64) -> PageKey {
     (gpa & PAGE_MASK, rip & PAGE_MASK)
 }
 
+/// Addresses are spread well enough by a multiplication each.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ mixed >> 32;
+    }
+}
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+
 /// What was made from a page.
 struct Page {
-    blocks: HashMap<u16, Block>,
+    blocks: Map<u16, Block>,
     /// What the bytes were; only those of translated granules count.
     bytes: Box<[u8; PAGE_SIZE]>,
     granules: u64,
-    epoch: u32,
+    /// The epoch in which they were compared, or [`NEVER`]. Translated code looks here.
+    seen: Box<AtomicU64>,
 }
 
+/// No epoch.
+const NEVER: u64 = u64::MAX;
+
 impl Page {
+    fn new() -> Self {
+        Page {
+            blocks: Map::default(),
+            bytes: Box::new([0; PAGE_SIZE]),
+            granules: 0,
+            seen: Box::new(AtomicU64::new(NEVER)),
+        }
+    }
+
+    fn see(&self, epoch: u32) {
+        self.seen.store(epoch.into(), Ordering::Relaxed);
+    }
+
     fn is_unchanged(&self, page: HostPage) -> bool {
-        let mut now = [0; GRANULE];
-        (0..PAGE_SIZE / GRANULE).filter(|number| self.granules >> number & 1 != 0).all(|number| {
-            let at = number * GRANULE;
-            page.copy_out(at, &mut now);
-            now == self.bytes[at..at + GRANULE]
-        })
+        let mut rest = self.granules;
+        while rest != 0 {
+            let first = rest.trailing_zeros() as usize;
+            let run = (rest >> first).trailing_ones() as usize;
+            let bytes = first * GRANULE..(first + run) * GRANULE;
+            if !page.holds(bytes.start, &self.bytes[bytes]) {
+                return false;
+            }
+            rest &= u64::MAX.checked_shl((first + run) as u32).unwrap_or(0);
+        }
+        true
     }
 }
 
 /// All pages.
 #[derive(Default)]
 pub(crate) struct Pages {
-    pages: HashMap<PageKey, Page>,
+    pages: Map<PageKey, Page>,
     /// Linear addresses of the pages of a guest-physical one.
-    linear: HashMap<u64, Vec<u64>>,
+    linear: Map<u64, Vec<u64>>,
+    /// Those of pages that were dropped: code that was made from them looks there still.
+    #[allow(clippy::vec_box, reason = "they stay where they are when more come")]
+    dropped: Vec<Box<AtomicU64>>,
 }
 
 impl Pages {
     /// The block at these addresses, unless the page has changed.
     pub(crate) fn find(&mut self, gpa: u64, rip: u64, page: HostPage, epoch: u32) -> Option<Block> {
-        let known = self.pages.get_mut(&key(gpa, rip))?;
-        if known.epoch != epoch {
+        let known = self.pages.get(&key(gpa, rip))?;
+        if known.seen.load(Ordering::Relaxed) != u64::from(epoch) {
             if !known.is_unchanged(page) {
                 self.drop_page(gpa);
                 return None;
             }
-            known.epoch = epoch;
+            known.see(epoch);
         }
         known.blocks.get(&offset(rip)).copied()
     }
 
-    /// Remembers a block made from `bytes`. Nothing of the page is known that differs from memory:
-    /// [`Self::find`] was asked before.
+    /// The address of the epoch in which the page at these addresses was compared with memory, which is
+    /// the present one. It is valid, and the epoch the right one, until [`Self::clear`]. Nothing of the
+    /// page is known that differs from memory: [`Self::find`] was asked before.
+    pub(crate) fn seen(&mut self, gpa: u64, rip: u64, epoch: u32) -> u64 {
+        let key = key(gpa, rip);
+        let page = self.pages.entry(key).or_insert_with(|| {
+            self.linear.entry(key.0).or_default().push(key.1);
+            Page::new()
+        });
+        page.see(epoch);
+        (&raw const *page.seen).expose_provenance() as u64
+    }
+
+    /// Remembers a block made from `bytes`, for which [`Self::seen`] was asked.
     pub(crate) fn insert(
         &mut self,
         gpa: u64,
         rip: u64,
         bytes: &[u8],
         block: Block,
-        source: Source,
+        source: HostPage,
     ) {
-        let key = key(gpa, rip);
-        let page = self.pages.entry(key).or_insert_with(|| {
-            self.linear.entry(key.0).or_default().push(key.1);
-            Page {
-                blocks: HashMap::new(),
-                bytes: Box::new([0; PAGE_SIZE]),
-                granules: 0,
-                epoch: source.epoch,
-            }
-        });
+        let Some(page) = self.pages.get_mut(&key(gpa, rip)) else { return };
         let first = usize::from(offset(rip)) / GRANULE;
         let last = (usize::from(offset(rip)) + bytes.len().max(1) - 1) / GRANULE;
         for number in first..=last {
             if page.granules >> number & 1 == 0 {
                 page.granules |= 1 << number;
                 let at = number * GRANULE;
-                source.page.copy_out(at, &mut page.bytes[at..at + GRANULE]);
+                source.copy_out(at, &mut page.bytes[at..at + GRANULE]);
             }
         }
         // What was translated counts, not what memory holds by now.
@@ -122,25 +185,24 @@ impl Pages {
         page.blocks.insert(offset(rip), block);
     }
 
-    /// Forgets what was made from the guest-physical page around `gpa`. The caller forgets jumps.
+    /// Forgets what was made from the guest-physical page around `gpa`. Code that was made from it is not
+    /// entered again.
     pub(crate) fn drop_page(&mut self, gpa: u64) {
         let gpa = gpa & PAGE_MASK;
         for linear in self.linear.remove(&gpa).unwrap_or_default() {
-            self.pages.remove(&(gpa, linear));
+            if let Some(page) = self.pages.remove(&(gpa, linear)) {
+                page.seen.store(NEVER, Ordering::Relaxed);
+                self.dropped.push(page.seen);
+            }
         }
     }
 
+    /// Forgets everything. The caller forgets code.
     pub(crate) fn clear(&mut self) {
         self.pages.clear();
         self.linear.clear();
+        self.dropped.clear();
     }
-}
-
-/// Where a block was made from.
-#[derive(Clone, Copy)]
-pub(crate) struct Source {
-    pub page: HostPage,
-    pub epoch: u32,
 }
 
 fn offset(rip: u64) -> u16 {

@@ -6,20 +6,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cpu_interp::{Dropped, Executed, Interp, Outcome};
 use cpu_mem::{HostPage, PAGE_SIZE};
-use iced_x86::Decoder;
+use iced_x86::{Decoder, Mnemonic};
 
 use crate::arena::{Arena, At};
 use crate::block::BlockMaker;
 use crate::callout::{Context, Site, is_translatable};
-use crate::effects::{Item, item};
+use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
-use crate::pages::{Block, PageKey, Pages, Source, key};
+use crate::pages::{Block, PageKey, Pages, STALE, key};
 
 /// Most instructions in a block.
 const MAX_ITEMS: usize = 64;
 /// Longest instruction in bytes.
 const MAX_LEN: usize = 15;
+/// How often tier 0 executes a block that is worth no translation yet: so much does one cost.
+pub const PATIENCE: u8 = 4;
+/// Counters of what runs.
+const COUNTERS: usize = 1 << 14;
 /// Room in the arena that a block may take.
 const SPARE: usize = 1 << 16;
 
@@ -46,14 +50,21 @@ pub struct Translator {
     items: Vec<Item>,
     /// How often all code was forgotten.
     clears: u64,
+    /// The page at RIP has to be compared with memory.
+    compare: bool,
+    /// How often code has been looked for in vain, by guest-physical address.
+    heat: Box<[u8]>,
+    /// How often that is to be before it is translated.
+    patience: u8,
     /// Code was written since the processor last serialized.
     stale: bool,
 }
 
 impl Translator {
-    /// Without code; instructions are counted in `executed`. None: there is no memory for it.
+    /// Without code; instructions are counted in `executed`, and tier 0 executes each block about
+    /// `patience` times, see [`PATIENCE`]. None: there is no memory for it.
     #[must_use]
-    pub fn new(executed: Arc<Executed>) -> Option<Self> {
+    pub fn new(executed: Arc<Executed>, patience: u8) -> Option<Self> {
         Some(Translator {
             arena: Arena::new().ok()?,
             context: Box::new(Context::new(executed)),
@@ -64,6 +75,9 @@ impl Translator {
             dropped: Dropped::default(),
             items: Vec::new(),
             clears: 0,
+            heat: vec![0; COUNTERS].into(),
+            patience,
+            compare: false,
             stale: false,
         })
     }
@@ -88,12 +102,15 @@ impl Translator {
         if interp.take_dropped(&mut self.dropped) {
             self.forget_dropped();
         }
-        self.context.follow_epoch(&interp.cpu);
+        self.context.follow_flushes(&mut interp.cpu);
         if !is_translatable(&interp.cpu) {
             return interp.run_one_block();
         }
         let rip = interp.cpu.arch.rip();
-        let known = self.context.jumps(&interp.cpu).find(rip);
+        let known = match std::mem::take(&mut self.compare) {
+            true => None,
+            false => self.context.jumps(&interp.cpu).find(rip),
+        };
         let Some(code) = known.or_else(|| self.find(interp, rip)) else {
             return interp.run_one_block();
         };
@@ -115,7 +132,9 @@ impl Translator {
         if interp.cpu.attention {
             return interp.after_attention();
         }
-        if link != 0 {
+        if link == u64::from(STALE) {
+            self.compare = true;
+        } else if link != 0 {
             self.link(interp, link);
         }
         None
@@ -148,7 +167,6 @@ impl Translator {
         for page in self.dropped.pages.drain(..) {
             self.pages.drop_page(page);
         }
-        self.context.forget_jumps();
     }
 
     fn clear(&mut self) {
@@ -164,8 +182,10 @@ impl Translator {
     #[cold]
     fn find(&mut self, interp: &mut Interp, rip: u64) -> Option<u64> {
         let (_, block) = self.find_block(interp, rip)?;
-        let code = self.arena.address(block.frame);
-        self.context.jumps(&interp.cpu).insert(rip, code);
+        let code = self.arena.address(block.guarded);
+        let cpu = &interp.cpu;
+        let global = cpu.memory.tlb.is_global(cpu.mode.fetch_privilege, rip);
+        self.context.jumps(cpu).insert(rip, code, global);
         Some(code)
     }
 
@@ -174,6 +194,9 @@ impl Translator {
         let epoch = interp.cpu.epoch;
         if let Some(block) = self.pages.find(gpa, rip, page, epoch) {
             return Some((key(gpa, rip), block));
+        }
+        if self.is_cold(gpa) {
+            return None;
         }
         interp.make_room();
         if interp.take_dropped(&mut self.dropped) {
@@ -184,6 +207,14 @@ impl Translator {
         }
         let block = self.translate(interp, gpa, rip, page)?;
         Some((key(gpa, rip), block))
+    }
+
+    /// Counts. Blocks may share a counter: then they are translated sooner.
+    fn is_cold(&mut self, gpa: u64) -> bool {
+        let count = &mut self.heat[(gpa ^ gpa >> 14) as usize % COUNTERS];
+        let cold = *count < self.patience;
+        *count += u8::from(cold);
+        cold
     }
 
     fn translate(
@@ -200,9 +231,10 @@ impl Translator {
         page.copy_out(start, bytes);
         let len = self.decode(interp, rip, bytes)?;
         let bytes = &bytes[..len];
+        let seen = self.pages.seen(gpa, rip, interp.cpu.epoch);
         self.maker.first_link = self.links.len() as u32 + 1;
         let Translator { maker, sites, items, .. } = self;
-        let made = maker.make(rip, bytes, items, &mut |site| {
+        let made = maker.make(rip, bytes, items, seen, &mut |site| {
             let site = Box::new(site);
             let address = (&raw const *site).expose_provenance() as u64;
             sites.push(site);
@@ -221,9 +253,9 @@ impl Translator {
             host: at + made.host_entry as At,
             frame: at + made.frame_entry as At,
             both: at + made.entry as At,
+            guarded: at + made.guarded as At,
         };
-        let source = Source { page, epoch: interp.cpu.epoch };
-        self.pages.insert(gpa, rip, bytes, block, source);
+        self.pages.insert(gpa, rip, bytes, block, page);
         interp.mark_code(gpa, len);
         Some(block)
     }
@@ -241,15 +273,28 @@ impl Translator {
             let features = &interp.cpu.features;
             let mut item = item(&mut self.maker.infos, instruction, op, last, at, features);
             if instruction.is_invalid() || instruction.len() != usize::from(op.len) {
-                item.kind = crate::effects::Kind::Callout;
+                item.kind = Kind::Callout;
                 item.instruction.set_len(usize::from(op.len));
             }
+            if self.items.last().is_some_and(is_sti) {
+                (item.kind, item.shadowed) = (Kind::Callout, true);
+            }
+            // What follows STI belongs to it: no interrupt comes between.
+            item.last &= !is_sti(&item);
+            let last = item.last;
             self.items.push(item);
             at += usize::from(op.len);
             if last {
                 break;
             }
         }
+        if let Some(item) = self.items.last_mut().filter(|item| is_sti(item)) {
+            item.last = true;
+        }
         (at > 0).then_some(at)
     }
+}
+
+fn is_sti(item: &Item) -> bool {
+    item.instruction.mnemonic() == Mnemonic::Sti
 }

@@ -74,7 +74,8 @@ impl Engine {
         let clock = TscClock::new(1_000_000);
         let kick = Arc::new(Kick::new());
         let watchdog = Watchdog::over(Arc::clone(&kick));
-        let vcpu = Vcpu::new(map, kick, supported_cpuid(), clock);
+        let mut vcpu = Vcpu::new(map, kick, supported_cpuid(), clock);
+        vcpu.set_translated(std::env::var("KVMSHIM_TIER").as_deref() != Ok("0"));
         let data =
             (0..DATA_PAGES.len()).map(|number| memory.page(DATA_AT + (number * PAGE) as u64));
         let data = data.collect();
