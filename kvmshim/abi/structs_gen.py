@@ -1230,6 +1230,22 @@ class kvm_irq_routing_irqchip(Structure):
 assert sizeof(kvm_irq_routing_irqchip) == 8
 
 
+class kvm_irq_routing_hv_sint(Structure):
+    """`struct kvm_irq_routing_hv_sint`, 8 bytes."""
+
+    vcpu: int
+    sint: int
+
+    _pack_ = 1
+    _fields_ = (
+        ("vcpu", c_uint32),
+        ("sint", c_uint32),
+    )
+
+
+assert sizeof(kvm_irq_routing_hv_sint) == 8
+
+
 class kvm_irq_routing_msi(Structure):
     """`struct kvm_irq_routing_msi`, 16 bytes."""
 

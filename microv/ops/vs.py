@@ -379,6 +379,12 @@ def hyperv_cpuid_get_supported_list(vsid: int) -> list[CdlEntry]:
     return cdl_of_everything(_OP | mv.MV_VS_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL, vsid)
 
 
+def hyperv_synic_activate(vsid: int, *, keeps_pages: bool) -> None:
+    """Gives the VS a synthetic interrupt controller. Pages that the guest names are cleared unless
+    `keeps_pages`. FAILURE_UNKNOWN: there is no local APIC."""
+    with_handle(_OP | mv.MV_VS_OP_HYPERV_SYNIC_ACTIVATE_IDX_VAL, vsid, keeps_pages)
+
+
 def vapic_set(vsid: int, gpa: int) -> None:
     """The guest has its task priority at `gpa`, until INIT; 0 is no place. INVALID_INPUT_REG2: no
     memory there that can be written; FAILURE_UNKNOWN: there is no local APIC."""

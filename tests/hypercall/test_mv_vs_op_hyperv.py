@@ -1,4 +1,4 @@
-"""mv_vs_op_hyperv_enforce, hyperv_cpuid_get_supported_list, and the exits of Hyper-V's guests."""
+"""mv_vs_op_hyperv_enforce, hyperv_cpuid_get_supported_list, hyperv_synic_activate, and exits."""
 
 import pytest
 
@@ -10,8 +10,10 @@ from microv.status import MvError
 from tests.hypercall.guest import Guest
 
 _ENFORCE = mv.MV_VS_OP_VAL | mv.MV_VS_OP_HYPERV_ENFORCE_IDX_VAL
+_ACTIVATE = mv.MV_VS_OP_VAL | mv.MV_VS_OP_HYPERV_SYNIC_ACTIVATE_IDX_VAL
 _INTERFACE = CdlEntry(0x4000_0001, eax=0x3123_7648)
 _RESET = 0x4000_0003
+_SCONTROL = 0x4000_0080
 _WRMSR = b"\x0f\x30\xf4"
 
 
@@ -44,8 +46,20 @@ def test_hv_11_a_reset_leaves_and_the_guest_goes_on() -> None:
         assert vs.run(guest.vsid).reason == mv.mv_exit_reason_t_hlt
 
 
+def test_hv_07_a_synthetic_interrupt_controller_needs_a_local_apic(guest: Guest) -> None:
+    with pytest.raises(MvError, match="FAILURE_UNKNOWN"):
+        vs.hyperv_synic_activate(guest.vsid, keeps_pages=True)
+    with Guest(controllers=True) as other:
+        vs.hyperv_synic_activate(other.vsid, keeps_pages=True)
+        assert vs.msr_get(other.vsid, _SCONTROL) == 1
+        status, _ = hypercall(_ACTIVATE, process_handle(), other.vsid, 2)
+        assert status == mv.MV_STATUS_INVALID_INPUT_REG2
+
+
 def test_a_vs_that_is_none_is_refused(bad_vsid: int) -> None:
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         vs.hyperv_enforce(bad_vsid, enforce=True)
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         vs.hyperv_cpuid_get_supported_list(bad_vsid)
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vs.hyperv_synic_activate(bad_vsid, keeps_pages=False)

@@ -68,6 +68,8 @@ PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_HYPERV_VAPIC: "ioctl/test_hyperv_vapic.py",
     kvm.KVM_CAP_HYPERV_SPIN: "ioctl/test_hyperv_hypercalls.py",
     kvm.KVM_CAP_HYPERV_TIME: "ioctl/test_hyperv_time.py",
+    kvm.KVM_CAP_HYPERV_SYNIC: "ioctl/test_hyperv_synic.py",
+    kvm.KVM_CAP_HYPERV_SYNIC2: "ioctl/test_hyperv_synic.py",
     kvm.KVM_CAP_HYPERV_VP_INDEX: "ioctl/test_hyperv_msrs.py",
     kvm.KVM_CAP_HYPERV_TLBFLUSH: "ioctl/test_hyperv_tlb_flush.py",
     kvm.KVM_CAP_HYPERV_SEND_IPI: "ioctl/test_hyperv_ipi.py",

@@ -3,11 +3,12 @@
 //! `Documentation/virt/kvm/api.rst`, KVM_EXIT_HYPERV, KVM_EXIT_SYSTEM_EVENT.
 
 use kvm_bindings::{
-    KVM_EXIT_HYPERV, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_HYPERV_SYNDBG, KVM_EXIT_SYSTEM_EVENT,
-    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, kvm_run__bindgen_ty_1,
+    KVM_EXIT_HYPERV, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_HYPERV_SYNDBG, KVM_EXIT_HYPERV_SYNIC,
+    KVM_EXIT_SYSTEM_EVENT, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, kvm_run__bindgen_ty_1,
 };
 use microv::abi::run::{
-    MV_EXIT_HYPERV_CRASH, MV_EXIT_HYPERV_DEBUG, MV_EXIT_HYPERV_RESET, mv_exit_hyperv_t,
+    MV_EXIT_HYPERV_CRASH, MV_EXIT_HYPERV_DEBUG, MV_EXIT_HYPERV_RESET, MV_EXIT_HYPERV_SYNIC,
+    mv_exit_hyperv_t,
 };
 
 use crate::exit::{Outcome, Pending};
@@ -22,6 +23,7 @@ pub fn exit(exit: &mv_exit_hyperv_t, area: &RunArea) -> Outcome {
         MV_EXIT_HYPERV_CRASH => system_event(KVM_SYSTEM_EVENT_CRASH, area),
         MV_EXIT_HYPERV_RESET => system_event(KVM_SYSTEM_EVENT_RESET, area),
         MV_EXIT_HYPERV_DEBUG => debug(exit.data, area),
+        MV_EXIT_HYPERV_SYNIC => synic(exit.data, area),
         _ => call(exit.data, area),
     }
 }
@@ -46,6 +48,17 @@ fn debug([msr, control, status, send, receive, pending]: [u64; 6], area: &RunAre
     area.set_exit(KVM_EXIT_HYPERV, details);
     let has_status = msr == HV_X64_MSR_SYNDBG_CONTROL;
     Outcome::Client(if has_status { Pending::DebugStatus } else { Pending::Nothing })
+}
+
+fn synic([msr, control, event_page, message_page, ..]: [u64; 6], area: &RunArea) -> Outcome {
+    let mut details = kvm_run__bindgen_ty_1::default();
+    details.hyperv.type_ = KVM_EXIT_HYPERV_SYNIC;
+    details.hyperv.u.synic.msr = msr as u32;
+    details.hyperv.u.synic.control = control;
+    details.hyperv.u.synic.evt_page = event_page;
+    details.hyperv.u.synic.msg_page = message_page;
+    area.set_exit(KVM_EXIT_HYPERV, details);
+    Outcome::Client(Pending::Nothing)
 }
 
 fn call([input, first, second, ..]: [u64; 6], area: &RunArea) -> Outcome {

@@ -8,6 +8,7 @@ from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.structs_gen import kvm_enable_cap
 from kvmshim.errors import KvmError
 from kvmshim.objects.vcpu import Vcpu
+from kvmshim.objects.vm import Irqchip
 from microv.ops import vs as vs_op
 
 
@@ -29,7 +30,23 @@ def _hyperv_enforce_cpuid(vcpu: Vcpu, enforce: int) -> None:
     vs_op.hyperv_enforce(vcpu.vsid, enforce=bool(enforce))
 
 
+def _hyperv_synic(vcpu: Vcpu, _: int) -> None:
+    """A synthetic interrupt controller; EINVAL without a local APIC in the VM."""
+    if vcpu.vm.irqchip is Irqchip.NONE:
+        raise KvmError(errno.EINVAL, "no local APIC")
+    vs_op.hyperv_synic_activate(vcpu.vsid, keeps_pages=False)
+
+
+def _hyperv_synic2(vcpu: Vcpu, argument: int) -> None:
+    """The same, and pages that the guest names stay as they are; there is no argument."""
+    if argument or vcpu.vm.irqchip is Irqchip.NONE:
+        raise KvmError(errno.EINVAL, f"argument {argument:#x}, or no local APIC")
+    vs_op.hyperv_synic_activate(vcpu.vsid, keeps_pages=True)
+
+
 _ENABLE: Final[dict[int, Callable[[Vcpu, int], None]]] = {
     kvm.KVM_CAP_ENFORCE_PV_FEATURE_CPUID: _enforce_pv_feature_cpuid,
     kvm.KVM_CAP_HYPERV_ENFORCE_CPUID: _hyperv_enforce_cpuid,
+    kvm.KVM_CAP_HYPERV_SYNIC: _hyperv_synic,
+    kvm.KVM_CAP_HYPERV_SYNIC2: _hyperv_synic2,
 }

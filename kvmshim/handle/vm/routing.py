@@ -13,6 +13,7 @@ from kvmshim.abi import limits
 from kvmshim.abi.structs_gen import (
     kvm_irq_routing,
     kvm_irq_routing_entry,
+    kvm_irq_routing_hv_sint,
     kvm_irq_routing_irqchip,
     kvm_irq_routing_msi,
 )
@@ -22,6 +23,8 @@ from microv import abi_gen as mv
 from microv.ops import irqchip as irqchip_op
 
 _PIC_PINS: Final = 8
+_NO_SINT: Final = 0xFF
+"""A source that no processor has: what is routed there gets lost."""
 _PICS: Final = {kvm.KVM_IRQCHIP_PIC_MASTER: 0, kvm.KVM_IRQCHIP_PIC_SLAVE: _PIC_PINS}
 
 
@@ -67,6 +70,10 @@ def _route(vm: Vm, entry: kvm_irq_routing_entry) -> mv.mv_gsi_entry_t:
         address = msi.address_hi << 32 | msi.address_lo
         kind = mv.mv_gsi_t_msi
         return mv.mv_gsi_entry_t(gsi=entry.gsi, kind=kind, address=address, data=msi.data)
+    if entry.type_ == kvm.KVM_IRQ_ROUTING_HV_SINT:
+        source = kvm_irq_routing_hv_sint.from_buffer_copy(entry.u)
+        kind, sint = mv.mv_gsi_t_sint, min(source.sint, _NO_SINT)
+        return mv.mv_gsi_entry_t(gsi=entry.gsi, kind=kind, address=source.vcpu, data=sint)
     if entry.type_ != kvm.KVM_IRQ_ROUTING_IRQCHIP or vm.irqchip is not Irqchip.KERNEL:
         raise KvmError(errno.EINVAL, f"type {entry.type_} of line {entry.gsi}")
     return _chip_route(entry)

@@ -9,6 +9,7 @@ use cpu_engine::{Arrivals, Controllers, Vcpu};
 use cpu_mem::PhysMap;
 
 use crate::alarm::{Alarm, now_ns};
+use crate::hyperv::Synic;
 use crate::irqchip::local::Local;
 use crate::paravirt::eoi::SparedEnd;
 use crate::paravirt::vapic::Vapic;
@@ -29,6 +30,8 @@ pub struct Beside<'a> {
     pub spared: SparedEnd<'a>,
     /// Where the guest has its task priority, if it is patched.
     pub vapic: &'a mut Vapic,
+    /// The synthetic interrupt controller of Hyper-V's guests.
+    pub synic: &'a mut Synic,
     /// Guest memory.
     pub mem: &'a PhysMap,
 }
@@ -37,6 +40,7 @@ impl Controllers for Beside<'_> {
     fn look(&mut self, tsc: u64, smm: bool) -> Arrivals {
         self.end_spared();
         let cr8 = self.take_task_priority();
+        self.synic.look(tsc);
         self.local.look(tsc);
         self.show_task_priority();
         self.alarm.set(self.next_look(tsc));
@@ -66,7 +70,9 @@ impl Controllers for Beside<'_> {
     fn acknowledge(&mut self) -> Option<u8> {
         let external = self.local.has_external();
         let vector = self.local.acknowledge()?;
-        if self.spared.is_wanted()
+        if !external && self.local.presence.synic.ends_by_itself(vector) {
+            self.local.lapic.end_of_interrupt();
+        } else if self.spared.is_wanted()
             && !external
             && !self.local.lapic.has_requests()
             && self.local.ends_unheard(vector)
@@ -98,8 +104,12 @@ impl Beside<'_> {
         self.vapic.show(self.mem, self.local.lapic);
     }
 
-    /// When the timer ends, on the alarms' clock.
+    /// When a timer ends, on the alarms' clock.
     fn next_look(&self, tsc: u64) -> Option<u64> {
+        [self.end_of_timer(tsc), self.synic.next_look()].into_iter().flatten().min()
+    }
+
+    fn end_of_timer(&self, tsc: u64) -> Option<u64> {
         match self.local.lapic.timer_end()? {
             TimerEnd::Time(ns) => Some(ns),
             TimerEnd::Tsc(deadline) => {

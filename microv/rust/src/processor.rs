@@ -26,7 +26,9 @@ use crate::beside::Beside;
 use crate::hyperv;
 use crate::irqchip::local::Access;
 use crate::mp_state::MpState;
-use crate::object::local_apic::{ApicModes, IA32_TSC_DEADLINE, X2APIC_MSRS, hyperv_register};
+use crate::object::local_apic::{
+    ApicModes, IA32_TSC_DEADLINE, MsrRefused, X2APIC_MSRS, hyperv_register,
+};
 use crate::paravirt::Paravirt;
 use crate::paravirt::vapic::TprAccess;
 
@@ -76,7 +78,7 @@ impl Processor<'_> {
             if let Some(access) = self.beside.vapic.take_access() {
                 return Stopped::TaskPriority(access);
             }
-            if let Some(wish) = self.paravirt.hyperv.take_wish() {
+            if let Some(wish) = self.take_wish() {
                 return Stopped::Hyperv(wish);
             }
             if let Some(exit) = self.wait(window) {
@@ -95,6 +97,10 @@ impl Processor<'_> {
                 Handled::Leaves(exit) => return Stopped::Exit(exit),
             }
         }
+    }
+
+    fn take_wish(&mut self) -> Option<hyperv::Wish> {
+        self.paravirt.hyperv.take_wish().or_else(|| self.beside.synic.take_wish())
     }
 
     /// Takes INIT, start-up and NMI that have come, without executing.
@@ -359,6 +365,9 @@ impl Processor<'_> {
         match index {
             IA32_APIC_BASE => Ok(lapic.apic_base()),
             IA32_TSC_DEADLINE => Ok(lapic.tsc_deadline()),
+            _ if hyperv_msr::is_synic(index) => {
+                self.beside.synic.read(index, hyperv::Origin::Guest).map_err(|MsrRefused| Refused)
+            }
             _ if hyperv_msr::is_apic(index) => {
                 self.beside.local.read_register(hyperv_register(index))
             }
@@ -379,6 +388,11 @@ impl Processor<'_> {
                 self.beside.local.publish();
             }
             IA32_TSC_DEADLINE => self.beside.local.lapic.set_tsc_deadline(value),
+            _ if hyperv_msr::is_synic(index) => {
+                let direct = self.paravirt.hyperv.allows_direct_timers();
+                let written = self.beside.synic.write(index, value, hyperv::Origin::Guest, direct);
+                written.map_err(|MsrRefused| Refused)?;
+            }
             _ if hyperv_msr::is_apic(index) => {
                 return self.beside.local.write_register(hyperv_register(index), value);
             }

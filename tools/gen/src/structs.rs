@@ -209,6 +209,7 @@ layouts! {
     "kvm_irq_routing" = kvm::kvm_irq_routing { nr flags }
     "kvm_irq_routing_entry" = kvm::kvm_irq_routing_entry { gsi type_ flags pad u }
     "kvm_irq_routing_irqchip" = kvm::kvm_irq_routing_irqchip { irqchip pin }
+    "kvm_irq_routing_hv_sint" = kvm::kvm_irq_routing_hv_sint { vcpu sint }
     "kvm_irq_routing_msi" = kvm::kvm_irq_routing_msi { address_lo address_hi data }
     "kvm_msi" = kvm::kvm_msi { address_lo address_hi data flags devid pad }
     "kvm_irqfd" = kvm::kvm_irqfd { fd gsi flags resamplefd pad }

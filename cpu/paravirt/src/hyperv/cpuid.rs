@@ -93,6 +93,8 @@ pub mod recommend {
 /// What a host made of this crate has.
 const ACCESS: u32 = access::VP_RUNTIME
     | access::TIME_REF_COUNT
+    | access::SYNIC
+    | access::SYNTHETIC_TIMERS
     | access::APIC
     | access::HYPERCALL
     | access::VP_INDEX
@@ -100,7 +102,7 @@ const ACCESS: u32 = access::VP_RUNTIME
     | access::REFERENCE_TSC
     | access::FREQUENCIES
     | access::REENLIGHTENMENT;
-const PRIVILEGES: u32 = privilege::DEBUGGING;
+const PRIVILEGES: u32 = privilege::POST_MESSAGES | privilege::SIGNAL_EVENTS | privilege::DEBUGGING;
 const FEATURE: u32 = feature::GUEST_DEBUGGING
     | feature::XMM_INPUT
     | feature::FREQUENCY_MSRS
@@ -112,6 +114,7 @@ const RECOMMEND: u32 = recommend::REMOTE_TLB_FLUSH
     | recommend::NO_AUTO_EOI
     | recommend::EX_PROCESSOR_MASKS;
 /// Only with a local APIC beside the processor.
+const FEATURE_WITH_APIC: u32 = feature::DIRECT_TIMERS;
 const RECOMMEND_WITH_APIC: u32 = recommend::CLUSTER_IPI;
 
 /// The leaves that a guest can have, in the order of KVM_GET_SUPPORTED_HV_CPUID. `shares_cores`: two
@@ -123,12 +126,15 @@ pub fn supported(shares_cores: bool, local_apic: bool) -> [CpuidEntry; 10] {
     let leaf =
         |function, eax, ebx, edx| CpuidEntry { function, eax, ebx, edx, ..CpuidEntry::default() };
     let sharing = if shares_cores { 0 } else { recommend::NO_CORE_SHARING };
-    let with_apic = if local_apic { RECOMMEND_WITH_APIC } else { 0 };
+    let (feature, with_apic) = match local_apic {
+        true => (FEATURE | FEATURE_WITH_APIC, RECOMMEND_WITH_APIC),
+        false => (FEATURE, 0),
+    };
     [
         CpuidEntry { function: VENDOR, eax: DEBUG_CAPABILITIES, ..vendor },
         leaf(INTERFACE, HV_1, 0, 0),
         leaf(VERSION, BUILD, VERSION_10_0, 0),
-        leaf(FEATURES, ACCESS, PRIVILEGES, FEATURE),
+        leaf(FEATURES, ACCESS, PRIVILEGES, feature),
         leaf(RECOMMENDATIONS, RECOMMEND | with_apic | sharing, SPIN_RETRIES, 0),
         leaf(LIMITS, MAX_PROCESSORS, MAX_LOGICAL_PROCESSORS, 0),
         CpuidEntry { function: DEBUG_VENDOR, ..vendor },

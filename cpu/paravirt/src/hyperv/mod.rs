@@ -9,3 +9,4 @@ pub mod cpuid;
 pub mod hypercall;
 pub mod msr;
 pub mod reference_time;
+pub mod synic;

@@ -108,6 +108,8 @@ pub const SAVED: &[u32] = &[
     RESET,
     VP_INDEX,
     VP_RUNTIME,
+    SCONTROL,
+    STIMER0_CONFIG,
     VP_ASSIST_PAGE,
     REENLIGHTENMENT_CONTROL,
     TSC_EMULATION_CONTROL,
@@ -130,6 +132,12 @@ pub fn is_hyperv(index: u32) -> bool {
 #[must_use]
 pub const fn is_apic(index: u32) -> bool {
     matches!(index, EOI | ICR | TPR)
+}
+
+/// Whether an MSR is the synthetic interrupt controller's or one of its timers'.
+#[must_use]
+pub const fn is_synic(index: u32) -> bool {
+    matches!(index, SCONTROL..=EOM | SINT0..=SINT15 | STIMER0_CONFIG..=STIMER3_COUNT)
 }
 
 /// Whether CPUID announces an MSR.

@@ -214,4 +214,7 @@ super::define::constants! {
     MV_VS_OP_HYPERV_ENFORCE_IDX_VAL = 0x100;
     /// Extension. R11 VS. As mv_pp_op_hyperv_cpuid_get_supported_list, for this VS.
     MV_VS_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL = 0x101;
+    /// Extension. R11 VS with a local APIC, which gets a synthetic interrupt controller. R12 1 where the
+    /// guest's pages stay as they are when it names them, 0 where they are cleared.
+    MV_VS_OP_HYPERV_SYNIC_ACTIVATE_IDX_VAL = 0x102;
 }

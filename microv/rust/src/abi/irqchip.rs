@@ -34,6 +34,8 @@ super::define::constants! {
     /// Pin of the I/O APIC, 0 to 23.
     mv_gsi_t_ioapic = 1;
     mv_gsi_t_msi = 2;
+    /// Source of a synthetic interrupt controller; the address is the processor's number, HV_X64_MSR_VP_INDEX.
+    mv_gsi_t_sint = 3;
 
     MV_CHIP_PIC_MASTER = 0;
     MV_CHIP_PIC_SLAVE = 1;
@@ -61,7 +63,7 @@ super::define::layouts! {
         0x00 gsi: u32,
         /// mv_gsi_t.
         0x04 kind: u32,
-        /// Pin, or the address of the message.
+        /// Pin, the address of the message, or a processor.
         0x08 address: u64,
         0x10 data: u32,
         0x14 reserved: u32,

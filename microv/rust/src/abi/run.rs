@@ -41,6 +41,8 @@ super::define::constants! {
     /// data: the input word, then addresses of input and output (or the input itself). The next run
     /// brings MV_EXIT_HYPERCALL_ANSWER_SIZE bytes: the result.
     MV_EXIT_HYPERV_CALL = 4;
+    /// data: the MSR that was written, then control, page of event flags and page of messages.
+    MV_EXIT_HYPERV_SYNIC = 5;
 
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;

@@ -2,9 +2,9 @@
 
 use crate::abi::run::{
     MV_EXIT_HYPERV_CALL, MV_EXIT_HYPERV_CRASH, MV_EXIT_HYPERV_DEBUG, MV_EXIT_HYPERV_RESET,
-    mv_exit_hyperv_t, mv_exit_reason_t_hyperv,
+    MV_EXIT_HYPERV_SYNIC, mv_exit_hyperv_t, mv_exit_reason_t_hyperv,
 };
-use crate::hyperv::{CallToRoot, DebugWish, Wish};
+use crate::hyperv::{CallToRoot, DebugWish, SynicWish, Wish};
 use crate::outcome::Outcome;
 use crate::page::SharedPage;
 
@@ -13,6 +13,11 @@ pub fn wish(page: &SharedPage, wish: Wish) -> Outcome {
     match wish {
         Wish::Crash => report(page, MV_EXIT_HYPERV_CRASH, [0; 6]),
         Wish::Reset => report(page, MV_EXIT_HYPERV_RESET, [0; 6]),
+        Wish::Synic(synic) => {
+            let SynicWish { msr, control, event_page, message_page } = synic;
+            let data = [msr.into(), control, event_page, message_page, 0, 0];
+            report(page, MV_EXIT_HYPERV_SYNIC, data)
+        }
         Wish::Debug(debug) => {
             let DebugWish { msr, control, status, send_page, receive_page, pending_page } = debug;
             let data = [msr.into(), control, status, send_page, receive_page, pending_page];

@@ -16,6 +16,10 @@ const XMM_HALVES: usize = 12;
 /// In HV_X64_MSR_SYNDBG_OPTIONS: the debugger's interface is used by hypercalls.
 const DEBUG_BY_HYPERCALLS: u64 = 1 << 2;
 
+/// In the input of HvCallSignalEvent.
+const CONNECTION: u64 = 0xFF_FFFF;
+const EVENT_FLAG: u64 = 0xFFFF << 32;
+
 /// What becomes of a hypercall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -128,6 +132,8 @@ impl Hyperv {
             }
             hc::SEND_IPI if plain => Some(self.send_ipi(caller)),
             hc::SEND_IPI_EX if !input.has_reps() => Some(self.send_ipi_to_set(caller)),
+            hc::SIGNAL_EVENT if plain => self.signal_event(caller),
+            hc::POST_MESSAGE if plain => self.leave_to_root(),
             hc::POST_DEBUG_DATA | hc::RETRIEVE_DEBUG_DATA if input.is_fast() => {
                 Some(Status::InvalidParameter)
             }
@@ -138,10 +144,33 @@ impl Hyperv {
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE..=hc::FLUSH_VIRTUAL_ADDRESS_LIST
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX..=hc::SEND_IPI_EX
             | hc::SEND_IPI
-            // Without a synthetic interrupt controller there are no messages.
             | hc::POST_MESSAGE..=hc::SIGNAL_EVENT => refused,
             _ => Some(Status::InvalidHypercallCode),
         }
+    }
+
+    /// The root has messages and events for guests that have a synthetic interrupt controller.
+    fn leave_to_root(&self) -> Option<Status> {
+        let has_synic = self.presence.synic.is_active();
+        (!has_synic).then_some(Status::InvalidHypercallInput)
+    }
+
+    /// HvCallSignalEvent: a connection, 24 bits, and in bits 47:32 the number of a flag.
+    fn signal_event(&self, caller: &Caller) -> Option<Status> {
+        let address = caller.in_words[0];
+        let connection = match caller.input.is_fast() {
+            true => address,
+            false if !address.is_multiple_of(8) => return Some(Status::InvalidAlignment),
+            false => match self.input_words(caller) {
+                Some([connection]) => connection,
+                None => return Some(Status::InvalidAlignment),
+            },
+        };
+        let has_flag = connection & EVENT_FLAG != 0;
+        if !has_flag && connection & !CONNECTION != 0 {
+            return Some(Status::InvalidHypercallInput);
+        }
+        self.leave_to_root()
     }
 
     /// None: the root talks to the debugger.

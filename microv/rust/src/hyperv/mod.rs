@@ -12,6 +12,9 @@ mod msr;
 mod partition;
 mod reference_page;
 mod runtime;
+mod stimer;
+mod synic;
+pub mod synic_port;
 mod vp_set;
 mod wish;
 
@@ -19,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cpu_engine::Vcpu;
-use cpu_paravirt::hyperv::cpuid::Announced;
+use cpu_paravirt::hyperv::cpuid::{Announced, feature};
 use cpu_paravirt::hyperv::msr as number;
 
 use crate::object::Vm;
@@ -29,8 +32,9 @@ pub use hypercall::{Answer, CallToRoot, set_edx};
 pub use msr::supported_cpuid;
 pub use partition::Partition;
 use runtime::Runtime;
+pub use synic::Synic;
 use wish::Wishes;
-pub use wish::{DebugWish, Wish};
+pub use wish::{DebugWish, SynicWish, Wish};
 
 /// Who accesses an MSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,11 @@ impl Hyperv {
     pub fn allows(&self, index: u32) -> bool {
         let announced = !self.enforce_cpuid || number::is_announced(&self.announced, index);
         self.announced.enabled && announced
+    }
+
+    /// Whether the guest's timers may send interrupts of their own.
+    pub fn allows_direct_timers(&self) -> bool {
+        !self.enforce_cpuid || self.announced.features & feature::DIRECT_TIMERS != 0
     }
 
     /// What HV_X64_MSR_VP_ASSIST_PAGE makes of the address where an end of interrupt is spared.

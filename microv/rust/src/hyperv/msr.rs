@@ -43,7 +43,7 @@ impl Hyperv {
             number::VP_INDEX => self.presence.vp_index.load(Ordering::Relaxed).into(),
             number::RESET => 0,
             number::VP_RUNTIME => self.runtime.get(),
-            number::TIME_REF_COUNT => shared.reference.count(&self.vm, vcpu),
+            number::TIME_REF_COUNT => shared.reference.count(&self.vm, vcpu.tsc()),
             number::REFERENCE_TSC => shared.reference.msr(),
             number::TSC_FREQUENCY => u64::from(vcpu.tsc_clock().khz()) * 1000,
             number::APIC_FREQUENCY => number::APIC_HZ,

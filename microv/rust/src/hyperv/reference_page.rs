@@ -60,11 +60,11 @@ impl ReferencePage {
         };
     }
 
-    /// HV_X64_MSR_TIME_REF_COUNT, read by this processor.
-    pub fn count(&mut self, vm: &Vm, vcpu: &Vcpu) -> u64 {
+    /// HV_X64_MSR_TIME_REF_COUNT, read by a processor whose counter is `tsc`.
+    pub fn count(&mut self, vm: &Vm, tsc: u64) -> u64 {
         self.note_changes(vm);
         match self.state {
-            State::Set => self.time.at(vcpu.tsc()),
+            State::Set => self.time.at(tsc),
             _ => vm.clock().get() / layout::TICK_NS,
         }
     }

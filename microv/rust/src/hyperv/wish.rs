@@ -8,8 +8,23 @@ pub enum Wish {
     Crash,
     /// The system is to be reset.
     Reset,
+    /// The synthetic interrupt controller has changed.
+    Synic(SynicWish),
     /// The debugger's interface.
     Debug(DebugWish),
+}
+
+/// The MSRs of the synthetic interrupt controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynicWish {
+    /// The one that was written.
+    pub msr: u32,
+    /// HV_X64_MSR_SCONTROL.
+    pub control: u64,
+    /// HV_X64_MSR_SIEFP.
+    pub event_page: u64,
+    /// HV_X64_MSR_SIMP.
+    pub message_page: u64,
 }
 
 /// The MSRs of the debugger's interface.

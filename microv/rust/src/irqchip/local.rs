@@ -226,6 +226,11 @@ impl Local<'_> {
     }
 
     fn end_of_interrupt(&mut self, vector: u8, level: bool) -> Access {
+        let synic = &self.presence.synic;
+        if synic.is_active() {
+            let sints = synic.sources_of(vector).fold(0, |sints, sint| sints | 1 << sint);
+            self.irqchip.end_sints(self.vcpus, self.presence, sints);
+        }
         self.irqchip.end_of_interrupt(self.vcpus, vector, level);
         if level {
             if self.irqchip.ends_at_root(vector) {

@@ -16,6 +16,7 @@ mod root_ends;
 pub mod routing;
 pub mod x2apic_format;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use cpu_chipset::lapic::{DeliveryMode, Destination, Message};
@@ -145,11 +146,33 @@ impl Irqchip {
                 Route::Msi { address, data } if high => {
                     self.send(vcpus, &self.message(address, data)).into()
                 }
-                Route::Msi { .. } => LineOutcome::Ignored,
+                Route::Sint { vp_index, sint } if high => self.raise_sint(vcpus, vp_index, sint),
+                Route::Msi { .. } | Route::Sint { .. } => LineOutcome::Ignored,
             };
             outcome = outcome.and(this);
         }
         outcome
+    }
+
+    fn raise_sint(&self, vcpus: &[Arc<Presence>], vp_index: u32, sint: u8) -> LineOutcome {
+        let is_meant = |vcpu: &&Arc<Presence>| vcpu.vp_index.load(Ordering::Relaxed) == vp_index;
+        let Some(vcpu) = vcpus.iter().find(is_meant) else { return LineOutcome::Ignored };
+        let Some(vector) = vcpu.synic.vector(sint.into()) else { return LineOutcome::Ignored };
+        let (destination, mode) = (Destination::Itself, DeliveryMode::Fixed);
+        let message = Message { destination, mode, vector, level: false, assert: true };
+        self.send_to(vcpu, &message).into()
+    }
+
+    /// Messages or interrupts of these sources of a processor's have ended, by bit: their resampled
+    /// lines fall, and the processor is to look what waits for them.
+    pub fn end_sints(&self, vcpus: &[Arc<Presence>], vcpu: &Presence, sints: u32) {
+        if sints == 0 {
+            return;
+        }
+        let vp_index = vcpu.vp_index.load(Ordering::Relaxed);
+        self.let_go(vcpus, |sint| Route::Sint { vp_index, sint }, sints);
+        vcpu.synic.end(sints);
+        vcpu.kick.look();
     }
 
     /// What a device's write of `data` to `address` means.
@@ -283,7 +306,7 @@ impl Irqchip {
                 let table = self.ioapic().redirtbl;
                 table.get(usize::from(pin)).is_some_and(|entry| !entry.masked())
             }
-            Route::Msi { .. } => false,
+            Route::Msi { .. } | Route::Sint { .. } => false,
         };
         self.routing().of(gsi).iter().filter(is_open).count()
     }

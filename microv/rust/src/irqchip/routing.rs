@@ -21,6 +21,13 @@ pub enum Route {
         /// Data written.
         data: u32,
     },
+    /// A source of a synthetic interrupt controller, when the line rises.
+    Sint {
+        /// Whose: its number in Hyper-V's sets of processors.
+        vp_index: u32,
+        /// Which.
+        sint: u8,
+    },
 }
 
 /// The table. Replaced as a whole, never changed.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use cpu_engine::Kick;
 
 use super::sleep_counts::SleepCounts;
+use crate::hyperv::synic_port::SynicPort;
 use crate::irqchip::port::LapicPort;
 
 /// What other threads see and ask of a vCPU.
@@ -25,6 +26,8 @@ pub struct Presence {
     pub tsc_khz: AtomicU32,
     /// What its counter is ahead of the host's, once that is scaled.
     pub tsc_offset: AtomicU64,
+    /// Its synthetic interrupt controller.
+    pub synic: SynicPort,
     /// Its number in Hyper-V's sets of processors.
     pub vp_index: AtomicU32,
     /// MV_ACTIVITY_* of a vCPU in run.

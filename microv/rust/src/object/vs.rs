@@ -25,7 +25,7 @@ use crate::abi::quirk::{MV_QUIRK_APIC_HOLE, MV_QUIRK_LINT0_OPEN};
 use crate::alarm::now_ns;
 use crate::beside::Beside;
 use crate::clock::Clock;
-use crate::hyperv::Origin;
+use crate::hyperv::{Origin, Synic};
 use crate::irqchip::local::Local;
 use crate::mp_state::MpState;
 use crate::paravirt::eoi::SparedEnd;
@@ -97,6 +97,8 @@ pub struct State {
     pub clock: Clock,
     /// The paravirtual interface.
     pub paravirt: Paravirt,
+    /// The synthetic interrupt controller of Hyper-V's guests.
+    pub synic: Synic,
     /// Its task priority, where the root patches the guest.
     pub vapic: Vapic,
     /// The local APIC, where the VM has interrupt controllers.
@@ -157,6 +159,7 @@ impl Vs {
         let state = State {
             vcpu,
             paravirt: Paravirt::new(Arc::clone(&vp.vm), Arc::clone(&presence)),
+            synic: Synic::new(Arc::clone(&vp.vm), Arc::clone(&presence)),
             vapic: Vapic::default(),
             lapic,
             presence: Arc::clone(&presence),
@@ -229,7 +232,7 @@ impl Vs {
         vcpus: &'a [Arc<Presence>],
     ) -> Option<Processor<'a>> {
         let vm = &self.vp.vm;
-        let State { vcpu, mp_state, paravirt, vapic, lapic, .. } = state;
+        let State { vcpu, mp_state, paravirt, synic, vapic, lapic, .. } = state;
         let LocalApic { lapic, alarm } = lapic.as_mut()?;
         let local = Local {
             lapic,
@@ -247,6 +250,7 @@ impl Vs {
             steal_look: paravirt.next_look(),
             spared: SparedEnd::new(&vm.memory.normal, paravirt.pv_eoi()),
             vapic,
+            synic,
             mem: &vm.memory.normal,
         };
         Some(Processor { vcpu, mp_state, paravirt, beside })
@@ -292,6 +296,7 @@ impl State {
                 let register = hyperv_register(index);
                 local.lapic.read_msr(register, now_ns()).map_err(|_| MsrRefused)
             }
+            _ if hyperv_msr::is_synic(index) => self.synic.read(index, Origin::Root),
             _ if hyperv_msr::is_hyperv(index) => {
                 self.paravirt.hyperv.read(&self.vcpu, index, Origin::Root)
             }
@@ -307,6 +312,7 @@ impl State {
     pub fn set_msr(&mut self, index: u32, value: u64) -> Result<(), MsrRefused> {
         match &mut self.lapic {
             _ if msr::is_paravirtual(index) => self.paravirt.set(index, value),
+            _ if hyperv_msr::is_synic(index) => self.synic.write(index, value, Origin::Root, true),
             _ if hyperv_msr::is_hyperv(index) => self.paravirt.set_hyperv(&self.vcpu, index, value),
             Some(local) if LocalApic::has_msr(index) => {
                 local.set_msr(index, value, ApicModes::of(&self.vcpu), &self.presence)?;

@@ -187,11 +187,14 @@ impl Paravirt {
         }
     }
 
-    /// The local APIC, which is there, answers.
+    /// A controller beside the processor, which is there, answers.
     fn is_elsewhere(&self, access: &MsrExit) -> bool {
         let index = access.index;
-        let is_apic = access.reason == MsrReason::Platform && hyperv_msr::is_apic(index);
-        is_apic && self.local_apic && self.hyperv.allows(index)
+        let beside = hyperv_msr::is_apic(index) || hyperv_msr::is_synic(index);
+        access.reason == MsrReason::Platform
+            && beside
+            && self.local_apic
+            && self.hyperv.allows(index)
     }
 
     /// Sets an MSR of Hyper-V for the root.

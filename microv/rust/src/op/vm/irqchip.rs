@@ -103,6 +103,10 @@ fn route(entry: &mv_gsi_entry_t, irqchip: &Irqchip) -> Option<(u32, Route)> {
             Route::Ioapic(pin.filter(|pin| usize::from(*pin) < IOAPIC_PINS)?)
         }
         abi::mv_gsi_t_msi => Route::Msi { address: entry.address, data: entry.data },
+        abi::mv_gsi_t_sint => Route::Sint {
+            vp_index: u32::try_from(entry.address).ok()?,
+            sint: u8::try_from(entry.data).ok()?,
+        },
         _ => return None,
     };
     (u64::from(entry.gsi) < abi::MV_GSI_MAX).then_some((entry.gsi, route))

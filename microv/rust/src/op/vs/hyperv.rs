@@ -1,4 +1,4 @@
-//! hyperv_enforce, hyperv_cpuid_get_supported_list: the interface of Hyper-V of a VS. R11 is the VS.
+//! hyperv_enforce, hyperv_cpuid_get_supported_list, hyperv_synic_activate: the interface of Hyper-V of a VS. R11 is the VS.
 
 use crate::call::Call;
 use crate::cdl;
@@ -21,5 +21,21 @@ pub fn enforce(call: &Call) -> OpResult {
 pub fn supported_cpuid(call: &Call) -> OpResult {
     super::done(call, |state| {
         cdl::answer(call.pp.page()?, &hyperv::supported_cpuid(state.lapic.is_some()))
+    })
+}
+
+/// R12 is 0 or 1: whether pages stay as they are. [`Failure::Unknown`] without a local APIC.
+pub fn activate_synic(call: &Call) -> OpResult {
+    super::done(call, |state| {
+        let keeps_pages = match call.regs.r12 {
+            0 => false,
+            1 => true,
+            _ => return Err(Failure::Reg2),
+        };
+        if state.lapic.is_none() {
+            return Err(Failure::Unknown);
+        }
+        state.synic.activate(keeps_pages);
+        Ok(())
     })
 }
