@@ -7,6 +7,8 @@
 pub(crate) const RAX: u8 = 0;
 /// RCX.
 pub(crate) const RCX: u8 = 1;
+/// RDX.
+pub(crate) const RDX: u8 = 2;
 /// RSP: the frame.
 pub(crate) const RSP: u8 = 4;
 /// Scratch.
@@ -194,6 +196,18 @@ impl Assembler {
         self.wide(0x39, other, one);
     }
 
+    /// `cmp one, other` of 32 bits
+    pub(crate) fn compare_low(&mut self, one: u8, other: u8) {
+        self.bytes(&[0x40 | (other >> 3) << 2 | one >> 3, 0x39]);
+        self.bytes(&[0xC0 | (other & 7) << 3 | (one & 7)]);
+    }
+
+    /// `div by`, of 64 or 32 bits
+    pub(crate) fn divide(&mut self, wide: bool, by: u8) {
+        let rex = 0x40 | u8::from(wide) << 3 | by >> 3;
+        self.bytes(&[rex, 0xF7, 0xF0 | (by & 7)]);
+    }
+
     /// `and reg32, mask`
     pub(crate) fn and(&mut self, reg: u8, mask: u32) {
         self.bytes(&[0x40 | reg >> 3, 0x81, 0xE0 | (reg & 7)]);
@@ -310,6 +324,9 @@ mod tests {
             (text(|a| a.xor_indexed(R10, 15, R11, 8)), "Xor_r64_rm64 R10 None R15 R11 1 8 2"),
             (text(|a| a.compare_memory(R11, 16, R10)), "Cmp_rm64_r64 None R10 R11 None 1 10 2"),
             (text(|a| a.compare_zero(R11)), "Cmp_rm32_imm8 None None R11 None 1 0 2"),
+            (text(|a| a.compare_low(RDX, R11)), "Cmp_rm32_r32 EDX R11D None None 1 0 2"),
+            (text(|a| a.divide(true, R11)), "Div_rm64 R11 None None None 1 0 1"),
+            (text(|a| a.divide(false, 9)), "Div_rm32 R9D None None None 1 0 1"),
             (text(|a| a.compare_value(R10, 4088)), "Cmp_rm64_imm32 R10 None None None 1 0 2"),
             (text(|a| a.shift_right(R11, 7)), "Shr_rm64_imm8 R11 None None None 1 0 2"),
             (text(|a| a.shift_left(R11, 4)), "Shl_rm64_imm8 R11 None None None 1 0 2"),

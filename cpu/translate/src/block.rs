@@ -143,6 +143,7 @@ impl BlockMaker {
             Kind::Push => self.push(item, site),
             Kind::Pop => self.pop(item, site),
             Kind::Leave => self.leave(item, site),
+            Kind::Divide => self.divide(item, site),
             Kind::Call => self.call(item, site, next),
             Kind::Return => self.ret(item, site),
             Kind::Jump => self.jump(item, site, at),

@@ -4,8 +4,8 @@ use cpu_interp::Features;
 use cpu_interp::op::Op;
 use cpu_mmu::is_canonical;
 use iced_x86::{
-    Code, FlowControl, Instruction, InstructionInfoFactory, InstructionInfoOptions, Mnemonic,
-    OpAccess, OpKind, RflagsBits,
+    Code, CpuidFeature, FlowControl, Instruction, InstructionInfoFactory, InstructionInfoOptions,
+    Mnemonic, OpAccess, OpKind, RflagsBits,
 };
 
 /// The status flags, as iced names them.
@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Push,
     Pop,
     Leave,
+    /// DIV by a register.
+    Divide,
     Call,
     Return,
     Jump,
@@ -80,9 +82,13 @@ impl Item {
     /// Flags have to be in the frame before it: it looks at the TLB, or calls out.
     pub(crate) fn clobbers_flags(&self) -> bool {
         match self.kind {
-            Kind::Callout | Kind::Push | Kind::Pop | Kind::Leave | Kind::Call | Kind::Return => {
-                true
-            }
+            Kind::Callout
+            | Kind::Divide
+            | Kind::Push
+            | Kind::Pop
+            | Kind::Leave
+            | Kind::Call
+            | Kind::Return => true,
             Kind::Jump => self.instruction.op0_kind() != OpKind::NearBranch64,
             _ => self.has_memory(),
         }
@@ -205,7 +211,11 @@ fn kind(instruction: &Instruction, op: &Op) -> Kind {
         // With REX.B it is XCHG.
         Code::Pause if instruction.len() == 2 => Kind::Nothing,
         Code::Nop_rm16 | Code::Nop_rm32 | Code::Nop_rm64 => Kind::Nothing,
-        _ if is_copied(instruction) => Kind::Copied,
+        _ if instruction.mnemonic() == Mnemonic::Reservednop => Kind::Nothing,
+        Code::Div_rm32 | Code::Div_rm64 if instruction.op0_kind() == OpKind::Register => {
+            Kind::Divide
+        }
+        _ if is_copied(instruction) || is_bit_operation(instruction) => Kind::Copied,
         _ => Kind::Callout,
     }
 }
@@ -294,6 +304,29 @@ fn is_copied(instruction: &Instruction) -> bool {
         instruction.op_kind(number) != OpKind::Register || instruction.op_register(number).is_gpr()
     };
     known && !moffs && !tests_far_bit(instruction) && (0..instruction.op_count()).all(registers)
+}
+
+/// As [`is_copied`], if the host has it; it may have less than the guest was told.
+fn is_bit_operation(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    match instruction.mnemonic() {
+        // With REPE it is another one to hosts that have that.
+        M::Bsf | M::Bsr => !instruction.has_rep_prefix() && !instruction.has_repne_prefix(),
+        M::Popcnt => is_x86_feature_detected!("popcnt"),
+        M::Lzcnt => is_x86_feature_detected!("lzcnt"),
+        M::Tzcnt | M::Andn | M::Bextr | M::Blsi | M::Blsmsk | M::Blsr => {
+            instruction.op_count() > 0 && is_x86_feature_detected!("bmi1") && !is_tbm(instruction)
+        }
+        M::Bzhi | M::Mulx | M::Pdep | M::Pext | M::Rorx | M::Sarx | M::Shlx | M::Shrx => {
+            is_x86_feature_detected!("bmi2")
+        }
+        _ => false,
+    }
+}
+
+/// BEXTR has a form of AMD's own.
+fn is_tbm(instruction: &Instruction) -> bool {
+    instruction.cpuid_features().contains(&CpuidFeature::TBM)
 }
 
 /// A bit string in memory reaches beyond its operand.

@@ -7,7 +7,7 @@ use cpu_mem::LINE;
 use cpu_mmu::tlb_layout;
 use iced_x86::{Instruction, Register};
 
-use crate::assemble::{Assembler, Hole, R10, R11, R15, RAX, RCX, RSP};
+use crate::assemble::{Assembler, Hole, R10, R11, R15, RAX, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::frame::{
     CALLOUT, EPOCH, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH,
@@ -20,6 +20,8 @@ use crate::plan::Plan;
 const CARRY_BIT: u8 = 8;
 /// `ja`
 const ABOVE: u8 = 7;
+/// `jae`
+const NOT_BELOW: u8 = 3;
 /// `jne`
 const NOT_EQUAL: u8 = 5;
 /// Guest RSP.
@@ -372,6 +374,17 @@ impl Emitter {
         self.code.store_dword(RSP, LINK, link);
         self.code.mov_value(R10, target);
         self.exit();
+    }
+
+    /// Has tier 0 execute a DIV whose upper half, EDX or RDX, is not below the divisor. Overwrites the
+    /// host's flags.
+    pub(crate) fn compare_halves(&mut self, wide: bool, divisor: u8) -> Hole {
+        if wide {
+            self.code.compare(RDX, divisor);
+        } else {
+            self.code.compare_low(RDX, divisor);
+        }
+        self.code.jump_if(NOT_BELOW)
     }
 
     /// Keeps R10 in the frame.

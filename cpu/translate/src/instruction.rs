@@ -1,6 +1,6 @@
 //! Host code of one instruction.
 
-use iced_x86::{OpKind, Register};
+use iced_x86::{Code, OpKind, Register};
 
 use crate::assemble::{Hole, R10, R11};
 use crate::block::BlockMaker;
@@ -184,6 +184,21 @@ impl BlockMaker {
         let from = self.access(SLOT, false);
         self.emitter.code.lea(GUEST_RSP, GUEST_RBP, None, SLOT as i32);
         self.emitter.code.load_indexed(GUEST_RBP, R11, R10, 0);
+        self.slow(from, site, item.last);
+    }
+
+    /// DIV by a register, where the quotient is sure to fit: the upper half is below the divisor, which
+    /// is not zero then.
+    pub(crate) fn divide(&mut self, item: &Item, site: SiteAddress) {
+        let wide = item.instruction.code() == Code::Div_rm64;
+        self.emitter.save_flags();
+        let number = item.instruction.op0_register().number() as u8;
+        let divisor = self.emitter.register(number, R11);
+        let from = self.emitter.compare_halves(wide, divisor);
+        self.emitter.state = FlagState::FRAME;
+        self.emitter.restore_flags();
+        self.emitter.code.divide(wide, divisor);
+        self.emitter.state = FlagState::HOST;
         self.slow(from, site, item.last);
     }
 

@@ -1,6 +1,6 @@
 //! Which host registers stand for the guest registers of a copied instruction.
 
-use iced_x86::{Instruction, InstructionInfoFactory, OpAccess, OpKind, Register};
+use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
 use crate::assemble::{R10, R11};
 use crate::effects::Item;
@@ -49,7 +49,8 @@ impl Plan {
 
     /// The instruction with our registers and address; None if it is the same.
     pub(crate) fn rewrite(&self, item: &Item, memory: Option<HostAddress>) -> Option<Instruction> {
-        let mut changed = false;
+        // Prefixes that mean nothing to an older instruction mean another one to the host.
+        let mut changed = matches!(item.instruction.mnemonic(), Mnemonic::Bsf | Mnemonic::Bsr);
         let mut instruction = item.instruction;
         for operand in 0..instruction.op_count() {
             if instruction.op_kind(operand) != OpKind::Register {
