@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
+from kvmshim.abi.structs_gen import kvm_cpuid_entry2
 from tests.kvm import System, Vcpu
 from tests.machine import Machine
 
 STOP_SECONDS: Final = 10
+CPUID_TSC_DEADLINE: Final = 1 << 24
+"""In ECX of leaf 1."""
 
 
 class Runner(threading.Thread):
@@ -71,7 +74,7 @@ class Crew:
 
     def __init__(self, machine: Machine, processors: int, system: System) -> None:
         self.machine = machine
-        cpuid = system.supported_cpuid()
+        cpuid = with_deadline_timer(system.supported_cpuid())
         others = [machine.vm.create_vcpu(number) for number in range(1, processors)]
         for vcpu in [machine.vcpu, *others]:
             vcpu.set_cpuid(cpuid)
@@ -96,6 +99,14 @@ class Crew:
         for runner in self.runners:
             runner.join(STOP_SECONDS)
         assert not any(runner.is_alive() for runner in self.runners)
+
+
+def with_deadline_timer(entries: list[kvm_cpuid_entry2]) -> list[kvm_cpuid_entry2]:
+    """KVM tells of it by a capability, not by KVM_GET_SUPPORTED_CPUID."""
+    for entry in entries:
+        if entry.function == 1:
+            entry.ecx |= CPUID_TSC_DEADLINE
+    return entries
 
 
 @contextmanager
