@@ -55,8 +55,11 @@ class Command:
 def _become(argv: Sequence[str], prepare: Callable[[], None], start: int) -> NoReturn:
     status = NOT_EXECUTABLE
     try:
-        # What Python has changed for itself; the terminal's ^C is for the command.
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        # What Python has changed for itself; the terminal's ^C is for the command, unless our own
+        # parent wanted it ignored.
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         if os.read(start, 1):
             prepare()
