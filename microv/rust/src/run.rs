@@ -95,11 +95,9 @@ pub fn run(call: &Call) -> OpResult {
 
 /// `None` where the state cannot be entered.
 fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
-    if let Ok(result) = input.iomem().try_into()
-        && state.vcpu.pending() == Some(Pending::Hypercall)
-    {
-        state.paravirt.hyperv.end_call(&mut state.vcpu, u64::from_le_bytes(result));
-    }
+    let is_called = state.vcpu.pending() == Some(Pending::Hypercall);
+    let result = input.iomem().try_into().ok().filter(|_| is_called).map(u64::from_le_bytes);
+    state.paravirt.hyperv.end_call(&mut state.vcpu, result);
     // A VS that was preempted has no instruction to finish, so nothing is asked of it yet.
     if let Some(exit) = state.vcpu.complete(input.iomem()) {
         return Some(Stopped::Exit(exit));

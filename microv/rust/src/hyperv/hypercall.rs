@@ -190,9 +190,12 @@ impl Hyperv {
         read.then(|| super::vp_set::words(&bytes).try_into().ok()).flatten()
     }
 
-    /// The root has answered its hypercall with `result`: what RAX cannot hold goes to EDX.
-    pub fn end_call(&mut self, vcpu: &mut Vcpu, result: u64) {
-        if self.call.take().is_some_and(|call| !call.long) {
+    /// The root has answered the hypercall that has left, if one has, with `result`: what RAX cannot
+    /// hold goes to EDX. None: the hypercall is gone, as after INIT.
+    pub fn end_call(&mut self, vcpu: &mut Vcpu, result: Option<u64>) {
+        if let (Some(call), Some(result)) = (self.call.take(), result)
+            && !call.long
+        {
             set_edx(vcpu, result);
         }
     }
