@@ -13,6 +13,7 @@ from kvmshim.dispatch import lists
 from kvmshim.dispatch.shapes import Shape
 from kvmshim.dispatch.table import TABLES
 from kvmshim.objects import system, vcpu, vm
+from tests import hyperv
 from tests.kvm import PAGE_SIZE, Descriptor, Region, System
 from tests.machine import Machine
 
@@ -97,8 +98,8 @@ NUMBERS_OF_STATE: Final = [
 CHIPS: Final = 3
 """Interrupt controllers that KVM_GET_IRQCHIP tells of."""
 
-TIME_STAMP_COUNTER: Final = 0x10
-"""The MSR that does not stand still."""
+CLOCKS: Final = {0x10, hyperv.TIME_REF_COUNT, hyperv.VP_RUNTIME}
+"""MSRs that count by themselves: the TSC, and Hyper-V's."""
 
 
 class Targets:
@@ -107,7 +108,7 @@ class Targets:
     def __init__(self, system: System, machine: Machine) -> None:
         self._machine = machine
         self._fds = {"system": system, "vm": machine.vm, "vcpu": machine.vcpu}
-        self._msrs = [msr for msr in system.msr_indexes() if msr != TIME_STAMP_COUNTER]
+        self._msrs = [msr for msr in system.msr_indexes() if msr not in CLOCKS]
 
     def of(self, kind: str) -> Descriptor:
         """The descriptor of this kind."""

@@ -50,6 +50,7 @@ LISTS = {
     "system-KVM_GET_SUPPORTED_CPUID": LEAVES,
     # The padding of the entries is looked at before; what cannot be read is not clean.
     "system-KVM_GET_EMULATED_CPUID": List(head=8, entry=40, longest=None, hollow=errno.EINVAL),
+    "system-KVM_GET_SUPPORTED_HV_CPUID": LEAVES,
     "vm-KVM_SET_GSI_ROUTING": List(
         head=8,
         entry=48,
@@ -76,6 +77,7 @@ LISTS = {
         given=True,
     ),
     "vcpu-KVM_GET_CPUID2": LEAVES,
+    "vcpu-KVM_GET_SUPPORTED_HV_CPUID": LEAVES,
 }
 
 ROWS = [row for row in POINTERS if row.is_list]
