@@ -121,7 +121,8 @@ def test_a_message_without_a_processor_is_for_nobody(full: int) -> None:
         {"gsi": mv.MV_GSI_MAX, "kind": mv.mv_gsi_t_msi},
         {"gsi": 0, "kind": mv.mv_gsi_t_pic, "address": 16},
         {"gsi": 0, "kind": mv.mv_gsi_t_ioapic, "address": 24},
-        {"gsi": 0, "kind": 3},
+        {"gsi": 0, "kind": mv.mv_gsi_t_sint, "data": 256},
+        {"gsi": 0, "kind": 4},
     ],
 )
 def test_a_refused_entry_leaves_the_old_table(full: int, entry: dict[str, int]) -> None:
