@@ -25,7 +25,7 @@ class Case:
     from_disk: bool = False
     devices: tuple[str, ...] = ()
     checks: tuple[str, ...] = _CHECKS
-    ci: bool = False
+    ci: bool = True
     seconds: float = 300
     minutes: int = 0
     note: str = ""
