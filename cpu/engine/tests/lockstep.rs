@@ -17,25 +17,6 @@ const WINDOW: u64 = 0x800;
 /// Instructions of a program.
 const LEN: usize = 40;
 
-const GPRS: [Gpr; 16] = [
-    Gpr::Rax,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rbx,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-];
-
 /// Opcodes with a ModRM byte; the second number is the length of the immediate.
 const PLAIN: [(&[u8], usize); 62] = [
     (&[0x00], 0),
@@ -212,7 +193,7 @@ fn plain(random: &mut Random, code: &mut Vec<u8>) {
 fn machine(code: &[u8], random: &mut Random) -> Guest {
     let mut guest = Guest::long_mode(|a| a.nop().unwrap());
     guest.load(START, code);
-    for gpr in GPRS {
+    for gpr in Gpr::ALL {
         let pointer = DATA + (random.next() & 0x3F);
         guest.set_gpr(gpr, if random.chance(70) { pointer } else { random.next() });
     }
@@ -227,7 +208,7 @@ fn machine(code: &[u8], random: &mut Random) -> Guest {
 /// Everything that a program may change.
 fn state(guest: &Guest, exit: &Exit) -> Vec<(String, u64)> {
     let mut state: Vec<(String, u64)> =
-        GPRS.iter().map(|&gpr| (format!("{gpr:?}"), guest.gpr(gpr))).collect();
+        Gpr::ALL.iter().map(|&gpr| (format!("{gpr:?}"), guest.gpr(gpr))).collect();
     state.push(("rip".into(), guest.rip()));
     state.push(("rflags".into(), guest.vcpu.reg(Reg::Rflags)));
     state.push((guest::describe(exit), 0));
