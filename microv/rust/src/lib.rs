@@ -35,6 +35,7 @@ mod root;
 mod run;
 mod run_delay;
 mod runs;
+mod schedstat;
 mod slots;
 
 use std::cell::RefCell;

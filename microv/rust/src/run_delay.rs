@@ -1,11 +1,11 @@
-//! How long a thread of the host was ready to run and had to wait for a CPU: the second number of
-//! `/proc/<tid>/schedstat` (Linux, `Documentation/scheduler/sched-stats.rst`), nanoseconds.
+//! How long a thread of the host was ready to run and had to wait for a CPU, nanoseconds.
 //!
 //! A host without it keeps nobody waiting as far as is known here.
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+
+use crate::schedstat::{self, Number};
 
 thread_local! {
     static OWN: RefCell<Option<RunDelay>> = const { RefCell::new(None) };
@@ -32,9 +32,7 @@ impl RunDelay {
 
     /// By how much they have grown since the last call.
     pub fn grown_ns(&mut self) -> u64 {
-        let mut text = [0; 64];
-        let len = self.file.read_at(&mut text, 0).unwrap_or(0);
-        let now = parse(&text[..len]).unwrap_or(self.seen_ns);
+        let now = schedstat::read(&self.file, Number::Waited).unwrap_or(self.seen_ns);
         now.saturating_sub(std::mem::replace(&mut self.seen_ns, now))
     }
 }
@@ -44,26 +42,15 @@ pub fn own_grown_ns() -> u64 {
     OWN.with_borrow_mut(|own| match own {
         Some(own) => own.grown_ns(),
         None => {
-            *own = RunDelay::at("/proc/thread-self/schedstat");
+            *own = RunDelay::at(schedstat::OWN);
             0
         }
     })
 }
 
-fn parse(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_second_number_counts() {
-        assert_eq!(parse(b"1234 5678 9\n"), Some(5678));
-        assert_eq!(parse(b""), None);
-        assert_eq!(parse(b"1 x 2"), None);
-    }
 
     #[test]
     fn a_thread_that_is_none_waits_for_nothing() {

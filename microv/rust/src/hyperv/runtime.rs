@@ -1,14 +1,13 @@
 //! HV_X64_MSR_VP_RUNTIME: how long a processor was executed, in 100 ns: the time that a CPU of the host
 //! has given to the thread in run.
 //!
-//! The first number of `/proc/<tid>/schedstat` (Linux, `Documentation/scheduler/sched-stats.rst`); on a
-//! host without it, the time since run was called.
+//! On a host that does not tell it, the time since run was called.
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use crate::alarm::now_ns;
+use crate::schedstat::{self, Number};
 
 const UNIT_NS: u64 = 100;
 
@@ -59,28 +58,16 @@ impl Runtime {
 fn own_ns() -> u64 {
     OWN.with_borrow_mut(|own| {
         if own.is_none() {
-            *own = File::open("/proc/thread-self/schedstat").ok();
+            *own = File::open(schedstat::OWN).ok();
         }
-        let mut text = [0; 64];
-        let len = own.as_ref()?.read_at(&mut text, 0).ok()?;
-        parse(&text[..len])
+        schedstat::read(own.as_ref()?, Number::Executed)
     })
     .unwrap_or_else(now_ns)
-}
-
-fn parse(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hv_05_the_first_number_counts() {
-        assert_eq!(parse(b"1234 5678 9\n"), Some(1234));
-        assert_eq!(parse(b""), None);
-    }
 
     #[test]
     fn hv_05_time_goes_on_from_what_was_set_and_only_while_executed() {
