@@ -14,7 +14,7 @@ _ALLOWED: Final[dict[str, set[str]]] = {
     "cpu-mmu": {"cpu-mem", "cpu-defs"},
     "cpu-paravirt": {"cpu-defs"},
     "cpu-interp": {"cpu-alu", "cpu-host", "cpu-mem", "cpu-mmu", "cpu-defs"},
-    "cpu-translate": {"cpu-interp", "cpu-mem", "cpu-mmu", "cpu-defs"},
+    "cpu-translate": {"cpu-interp", "cpu-host", "cpu-mem", "cpu-mmu", "cpu-defs"},
     "cpu-engine": {"cpu-translate", "cpu-interp", "cpu-alu", "cpu-mem", "cpu-mmu", "cpu-defs"},
     "microv": {"cpu-chipset", "cpu-engine", "cpu-mem", "cpu-paravirt", "cpu-defs"},
     "kvmshim-door": {"microv"},

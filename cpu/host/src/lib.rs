@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 mod arena;
+mod code_memory;
 mod emit;
 mod features;
 mod mmx;
@@ -24,6 +25,7 @@ mod state;
 mod tsc;
 mod x87;
 
+pub use code_memory::CodeMemory;
 pub use features::host_has;
 pub use random::{random_number, random_seed};
 pub use rewrite::{GprUse, MemoryUse, Refusal};

@@ -12,7 +12,6 @@
 //! Not here: code of 16 and 32 bits.
 #![deny(unsafe_code)]
 
-mod arena;
 mod assemble;
 mod block;
 mod callout;

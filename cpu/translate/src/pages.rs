@@ -7,16 +7,19 @@
 //! which is why the page is compared as a whole; who enters it from elsewhere looks at its epoch.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cpu_interp::PositionHasher;
 use cpu_mem::{HostPage, PAGE_SIZE};
 
-use crate::arena::At;
 use crate::emit::FlagState;
 
 const PAGE_MASK: u64 = !(PAGE_SIZE as u64 - 1);
 const GRANULE: usize = 64;
+
+/// A place in code memory.
+pub(crate) type At = u32;
 
 /// The entries of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,32 +57,7 @@ pub(crate) fn key(gpa: u64, rip: u64) -> PageKey {
     (gpa & PAGE_MASK, rip & PAGE_MASK)
 }
 
-/// Addresses are spread well enough by a multiplication each.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u16(&mut self, value: u16) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ mixed >> 32;
-    }
-}
-
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<PositionHasher>>;
 
 /// What was made from a page.
 struct Page {

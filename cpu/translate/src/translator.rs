@@ -4,17 +4,17 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use cpu_host::CodeMemory;
 use cpu_interp::{Dropped, Executed, Interp, Outcome};
 use cpu_mem::{HostPage, PAGE_SIZE};
 use iced_x86::{Decoder, Mnemonic};
 
-use crate::arena::{Arena, At};
 use crate::block::BlockMaker;
 use crate::callout::{Context, Site, is_translatable};
 use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
-use crate::pages::{Block, PageKey, Pages, STALE, key};
+use crate::pages::{At, Block, PageKey, Pages, STALE, key};
 
 /// Most instructions in a block.
 const MAX_ITEMS: usize = 64;
@@ -24,6 +24,8 @@ const MAX_LEN: usize = 15;
 pub const PATIENCE: u8 = 4;
 /// Counters of what runs.
 const COUNTERS: usize = 1 << 14;
+/// Bytes of the arena.
+const ARENA_LEN: usize = 64 << 20;
 /// Room in the arena that a block may take.
 const SPARE: usize = 1 << 16;
 
@@ -37,7 +39,7 @@ struct Link {
 
 /// The translated code of one processor.
 pub struct Translator {
-    arena: Arena,
+    arena: CodeMemory,
     /// Boxed: translated code knows where it is.
     context: Box<Context>,
     pages: Pages,
@@ -66,7 +68,7 @@ impl Translator {
     #[must_use]
     pub fn new(executed: Arc<Executed>, patience: u8) -> Option<Self> {
         Some(Translator {
-            arena: Arena::new().ok()?,
+            arena: CodeMemory::new(ARENA_LEN).ok()?,
             context: Box::new(Context::new(executed)),
             pages: Pages::default(),
             maker: BlockMaker::new(),
@@ -155,7 +157,7 @@ impl Translator {
         }
         let Link { page: from, place, state, .. } = self.links[number as usize - 1];
         if from == page {
-            self.arena.link(place, block.entry(state));
+            self.arena.link(place as usize, block.entry(state) as usize);
             self.stale = true;
         }
     }
@@ -171,7 +173,7 @@ impl Translator {
 
     fn clear(&mut self) {
         self.clears += 1;
-        self.arena.clear();
+        self.arena.truncate(0);
         self.pages.clear();
         self.links.clear();
         self.sites.clear();
@@ -182,7 +184,7 @@ impl Translator {
     #[cold]
     fn find(&mut self, interp: &mut Interp, rip: u64) -> Option<u64> {
         let (_, block) = self.find_block(interp, rip)?;
-        let code = self.arena.address(block.guarded);
+        let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
         let cpu = &interp.cpu;
         let global = cpu.memory.tlb.is_global(cpu.mode.fetch_privilege, rip);
         self.context.jumps(cpu).insert(rip, code, global);
@@ -240,7 +242,7 @@ impl Translator {
             sites.push(site);
             address
         });
-        let at = self.arena.push(self.maker.emitter.code.code())?;
+        let at = self.arena.push(self.maker.emitter.code.code())? as At;
         self.stale = true;
         let page_key = key(gpa, rip);
         self.links.extend(self.maker.links.drain(..).map(|link| Link {

@@ -239,7 +239,7 @@ fn position(gpa: u64, bits: u8) -> u64 {
     gpa << POSITION_SHIFT | u64::from(bits)
 }
 
-/// Positions are spread well enough by one multiplication.
+/// Positions and addresses are spread well enough by a multiplication each.
 #[derive(Default)]
 pub struct PositionHasher(u64);
 
@@ -252,6 +252,10 @@ impl Hasher for PositionHasher {
         for &byte in bytes {
             self.write_u64(u64::from(byte));
         }
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(u64::from(value));
     }
 
     fn write_u64(&mut self, value: u64) {

@@ -1,0 +1,146 @@
+//! Memory for code: written through one mapping, executed through another.
+//!
+//! The file behind both is a memfd (memfd_create(2)) that nobody else has. Its pages come into being
+//! when code is written to them.
+//!
+//! `unsafe`: mmap and writes through a raw pointer.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::io::Error;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+
+/// Pieces of code start at multiples of this.
+const ALIGNMENT: usize = 16;
+
+/// Two views of the same memory.
+pub struct CodeMemory {
+    write: NonNull<u8>,
+    execute: NonNull<u8>,
+    len: usize,
+    used: usize,
+}
+
+// SAFETY: the mappings belong to this value alone and are not bound to a thread.
+unsafe impl Send for CodeMemory {}
+
+impl CodeMemory {
+    /// Maps `len` bytes, a multiple of the page size.
+    ///
+    /// # Errors
+    /// The error of memfd_create(2), ftruncate(2) or mmap(2).
+    pub fn new(len: usize) -> Result<Self, Error> {
+        let file = memory_file(len)?;
+        let write = map(&file, len, libc::PROT_READ | libc::PROT_WRITE)?;
+        match map(&file, len, libc::PROT_READ | libc::PROT_EXEC) {
+            Ok(execute) => Ok(CodeMemory { write, execute, len, used: 0 }),
+            Err(error) => {
+                unmap(write, len);
+                Err(error)
+            }
+        }
+    }
+
+    /// Bytes left.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.len - self.used
+    }
+
+    /// Bytes in use: where the next piece of code starts.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Forgets the code from `used` on.
+    pub fn truncate(&mut self, used: usize) {
+        self.used = self.used.min(used);
+    }
+
+    /// Appends code; where it starts, or None if it does not fit.
+    pub fn push(&mut self, code: &[u8]) -> Option<usize> {
+        let len = code.len().next_multiple_of(ALIGNMENT);
+        if len > self.room() {
+            return None;
+        }
+        let at = self.used;
+        self.write(at, code);
+        self.used += len;
+        Some(at)
+    }
+
+    /// Has the branch whose 32-bit distance is at `place` lead to `target`, both in pushed code.
+    pub fn link(&mut self, place: usize, target: usize) {
+        if place.saturating_add(4) > self.used || target >= self.used {
+            return;
+        }
+        let distance = (target as i64 - (place as i64 + 4)) as i32;
+        self.write(place, &distance.to_le_bytes());
+    }
+
+    /// `at + code.len()` is at most `len`.
+    fn write(&mut self, at: usize, code: &[u8]) {
+        // SAFETY: the bytes are inside of the mapping, as the callers have checked; no reference to
+        // it exists, and `&mut self` keeps others from executing it meanwhile.
+        unsafe { ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(at), code.len()) };
+    }
+
+    /// The address at which what was pushed at `at` executes.
+    #[must_use]
+    pub fn entry(&self, at: usize) -> Option<*const u8> {
+        // SAFETY: the sum stays inside of the mapping.
+        (at < self.used).then(|| unsafe { self.execute.as_ptr().add(at).cast_const() })
+    }
+
+    /// The addresses at which all of it executes, first and length.
+    #[must_use]
+    pub fn range(&self) -> (usize, usize) {
+        (self.execute.as_ptr().expose_provenance(), self.len)
+    }
+}
+
+impl Drop for CodeMemory {
+    fn drop(&mut self) {
+        unmap(self.write, self.len);
+        unmap(self.execute, self.len);
+    }
+}
+
+fn memory_file(len: usize) -> Result<OwnedFd, Error> {
+    let create = |flags: u32| {
+        // SAFETY: the name is a string literal with its end.
+        unsafe { libc::memfd_create(c"kvmshim-code".as_ptr(), flags) }
+    };
+    // Kernels before 6.3 do not know the flag, later ones may insist on it.
+    let mut fd = create(libc::MFD_CLOEXEC | libc::MFD_EXEC);
+    if fd < 0 {
+        fd = create(libc::MFD_CLOEXEC);
+    }
+    if fd < 0 {
+        return Err(Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and ours.
+    let file = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: a plain system call on a descriptor that we own.
+    if unsafe { libc::ftruncate(file.as_raw_fd(), len as libc::off_t) } != 0 {
+        return Err(Error::last_os_error());
+    }
+    Ok(file)
+}
+
+fn map(file: &OwnedFd, len: usize, protection: c_int) -> Result<NonNull<u8>, Error> {
+    let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+    // SAFETY: without MAP_FIXED a new mapping disturbs no other.
+    let at = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, file.as_raw_fd(), 0) };
+    match NonNull::new(at.cast()) {
+        Some(pointer) if at != libc::MAP_FAILED => Ok(pointer),
+        _ => Err(Error::last_os_error()),
+    }
+}
+
+fn unmap(at: NonNull<u8>, len: usize) {
+    // SAFETY: the range was mapped by `map` and its owner is being dropped.
+    unsafe { libc::munmap(at.as_ptr().cast(), len) };
+}
