@@ -74,9 +74,11 @@ WALKS ?= 1000000
 walks: build ## WALKS page walks of a guest against the model in tests/walk, from SEED
 	python -m tests.walk --walks $(WALKS) --seed $(SEED)
 
+BENCH ?=
+
 .PHONY: bench
-bench: build clients ## Exits per second, start-up, instructions per second
-	python -m tools.bench
+bench: build clients ## What exits, starts and programs cost, beside TCG: BENCH='--guest-rounds 5 matmul' (see docs/bench.md)
+	python -m tools.bench $(BENCH)
 
 SELFTESTS ?=
 

@@ -30,11 +30,13 @@ def document(path: Path, tool: str, *, versions: str, result: str, table: str) -
     `summary` and a table in Markdown. `tool` is the module that calls."""
     mark = f"<!-- What follows is written by `python -m {tool} --document FILE`. -->\n"
     written = path.read_text().partition(mark)[0]
-    said = (
-        f"{time.strftime('%Y-%m-%d')}, {_processor()}, Linux {platform.release()},"
-        f" {versions}: {result.partition(': ')[2]}."
-    )
+    said = f"{machine()}, {versions}: {result.partition(': ')[2]}."
     path.write_text(f"{written}{mark}\n{said}\n\n{table}")
+
+
+def machine() -> str:
+    """The day, the processors, the kernel."""
+    return f"{time.strftime('%Y-%m-%d')}, {_processor()}, Linux {platform.release()}"
 
 
 def _processor() -> str:

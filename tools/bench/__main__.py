@@ -1,112 +1,112 @@
-"""`make bench`: what an exit, a start, an event and an instruction cost.
+"""`make bench`: what an exit, a start, an event, a loop and whole programs cost.
 
-The anchor of an exit is the bare round trip of an ioctl that the same session answers at once
-(KVMSHIM_ECHO), that of an event two processes with eventfds, that of a guest's loop the same loop
-on this CPU. Each is taken in turns with what is measured, in one run: the ratios are what kvmshim
-adds.
+Programs run natively, in a guest on kvmshim and in the same guest on QEMU's TCG, in turns.
 """
 
 import argparse
-import subprocess
+import sys
 import tempfile
-from math import prod
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from tests.server import serving
+from tools import report
+from tools.bench import device, initramfs, memory, plot, rounds, rows, table
+from tools.bench.machines import Guests, Native
+from tools.bench.results import Figures
+from tools.guests import packages
+from tools.guests.vmm.qemu import QEMU
 
-_HERE = Path(__file__).parent
-_CLIENTS = _HERE.parents[1] / "tests/clients"
+_BUILD = Path(__file__).resolve().parents[2] / "build/bench"
+_WIDTH = 170
+_MEMORY_BACKED = Path("/dev/shm")
 
 
-def main() -> None:
-    """Builds the clients, serves a device, prints the figures."""
+def main() -> int:
+    """Measures, prints, writes the document; 1 if a row failed, 2 if something is not to be had."""
+    arguments = _parser().parse_args()
+    console = Console(soft_wrap=True, width=_WIDTH)
+    if not arguments.guests and not arguments.names:
+        for printed in device.tables(arguments.rounds):
+            console.print(printed)
+    if arguments.device:
+        return 0
+    try:
+        figures = _guests(arguments, console)
+    except packages.Unavailable as unavailable:
+        print(unavailable, file=sys.stderr)
+        return 2
+    console.print(table.terminal(figures, f"programs: medians of {arguments.guest_rounds} rounds"))
+    summary = table.summary(figures)
+    if arguments.document:
+        _document(arguments.document, figures, summary)
+    print(summary)
+    return 1 if any(row.failures for row in figures) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="rounds the medians are taken of")
-    rounds = parser.parse_args().rounds
-    console = Console()
-    with tempfile.TemporaryDirectory(prefix="kvmshim-bench-") as folder, serving() as server:
-        exits = _run(_build(folder, "exits", "exits.c"), server.path, rounds)
-        console.print(_exits(exits, rounds))
-        events = _run(
-            _build(folder, "events", "events.c", "events.S", _CLIENTS / "vm.c"),
-            server.path,
-            rounds,
-        )
-        console.print(_events(events, rounds))
-        loops = _run(
-            _build(folder, "loops", "loops.c", "loops.S", _CLIENTS / "vm.c"), server.path, rounds
-        )
-        console.print(_loops(loops, rounds))
+    parser.add_argument("names", nargs="*", help="only programs with one of these in their name")
+    parser.add_argument("--device", action="store_true", help="no programs")
+    parser.add_argument("--guests", action="store_true", help="only programs")
+    parser.add_argument("--rounds", type=int, default=15, help="of all but the programs")
+    parser.add_argument("--guest-rounds", type=int, default=3, help="of the programs")
+    parser.add_argument(
+        "--document",
+        type=Path,
+        help="write the programs' table to the end of this file, and their plot beside it",
+    )
+    return parser
 
 
-def _build(folder: str, name: str, *sources: str | Path) -> Path:
-    program = Path(folder, name)
-    files = [_HERE / source for source in sources]
-    subprocess.run(["gcc", "-O2", f"-I{_CLIENTS}", "-o", program, *files], check=True)
-    return program
-
-
-def _run(program: Path, device: Path, rounds: int) -> list[list[str]]:
-    printed = subprocess.run(
-        [program, device, str(rounds)], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
-    return [line.split() for line in printed.splitlines()]
-
-
-def _exits(lines: list[list[str]], rounds: int) -> Table:
-    figures = {name: float(value) for name, value in lines}
-    table = Table(title=f"exits: medians of {rounds} interleaved rounds")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    rows = [
-        ("exits (KVM_RUN to KVM_RUN)", f"{1e6 / figures['exit_us']:,.0f}", "per second"),
-        ("one exit", f"{figures['exit_us']:.2f}", "µs"),
-        ("bare ioctl round trip (echo)", f"{figures['echo_us']:.2f}", "µs"),
-        ("exit / echo", f"{figures['exit_per_echo']:.2f}", ""),
-        ("fd passing (KVM_CREATE_VM)", f"{figures['create_vm_us']:,.0f}", "µs"),
-        ("KVM_CREATE_VM to first exit", f"{figures['first_exit_us']:,.0f}", "µs"),
+def _guests(arguments: argparse.Namespace, console: Console) -> list[Figures]:
+    """All rounds. packages.Unavailable."""
+    packages.install_programs()
+    _BUILD.mkdir(parents=True, exist_ok=True)
+    program = _BUILD / "programs"
+    rows.build(program)
+    initramfs.build(_BUILD / "initramfs.gz", program)
+    guests = Guests(packages.kernel(), _BUILD / "initramfs.gz", _BUILD)
+    console.print(_memory(guests))
+    chosen = [
+        row
+        for row in rows.listed(program)
+        if not arguments.names or any(name in row.name for name in arguments.names)
     ]
-    for row in rows:
-        table.add_row(*row)
-    return table
+    # The guests' files are in memory, too.
+    where = _MEMORY_BACKED if _MEMORY_BACKED.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="kvmshim-bench-", dir=where) as scratch:
+        native = Native(program, packages.busybox(), Path(scratch))
+        return rounds.run(chosen, native, guests, arguments.guest_rounds, console.print)
 
 
-def _events(lines: list[list[str]], rounds: int) -> Table:
-    figures = {name: float(value) for name, value in lines}
-    table = Table(title=f"events: medians of {rounds} interleaved rounds")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    rows = [
-        ("irqfd, guest, ioeventfd", f"{1e6 / figures['guest_us']:,.0f}", "round trips per second"),
-        (
-            "two processes with eventfds",
-            f"{1e6 / figures['echo_us']:,.0f}",
-            "round trips per second",
-        ),
-        ("one trip through the guest", f"{figures['guest_us']:.2f}", "µs"),
-        ("guest / processes", f"{figures['guest_per_echo']:.2f}", ""),
-    ]
-    for row in rows:
-        table.add_row(*row)
-    return table
+def _memory(guests: Guests) -> str:
+    """A sentence about a Linux that has booted."""
+    booted = guests.start("kvmshim")
+    try:
+        above = memory.above_guest_memory(booted.guest.process.pid, Path(QEMU).name)
+    finally:
+        booted.close()
+    return (
+        f"server's memory beside the guest's, Linux booted on 1 vCPU: {above / (1 << 20):.0f} MiB"
+        f" (goal: at most {memory.GOAL_MIB})"
+    )
 
 
-def _loops(lines: list[list[str]], rounds: int) -> Table:
-    table = Table(title=f"integer loops: medians of {rounds} interleaved rounds")
-    table.add_column("loop")
-    for heading in ("guest, million instructions/s", "native", "guest / native time"):
-        table.add_column(heading, justify="right")
-    for name, guest, native, ratio in lines:
-        table.add_row(name, f"{float(guest):,.0f}", f"{float(native):,.0f}", f"{float(ratio):.1f}")
-    mean = [prod(float(line[column]) for line in lines) ** (1 / len(lines)) for column in (1, 2, 3)]
-    table.add_row("geometric mean", f"{mean[0]:,.0f}", f"{mean[1]:,.0f}", f"{mean[2]:.1f}")
-    return table
+def _document(path: Path, figures: list[Figures], summary: str) -> None:
+    machine = report.machine()
+    picture = path.with_suffix(".svg")
+    picture.write_text(
+        plot.svg(figures, "Times of the machine itself", f"{machine}, {packages.versions()}")
+    )
+    report.document(
+        path,
+        "tools.bench",
+        versions=f"{packages.versions()} in the guests",
+        result=summary,
+        table=f"![Times by program]({picture.name})\n\n{table.markdown(figures)}",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

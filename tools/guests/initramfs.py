@@ -41,14 +41,19 @@ def build(image: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="kvmshim-guests-") as folder:
         root = Path(folder)
         _fill(root)
-        names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
-        archive = subprocess.run(
-            ["cpio", "--create", "--format=newc", "--owner=0:0", "--reproducible", "--quiet"],
-            cwd=root,
-            input="\n".join(names).encode(),
-            stdout=subprocess.PIPE,
-            check=True,
-        ).stdout
+        pack(root, image)
+
+
+def pack(root: Path, image: Path) -> None:
+    """Writes the initramfs with the files of a folder."""
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
+    archive = subprocess.run(
+        ["cpio", "--create", "--format=newc", "--owner=0:0", "--reproducible", "--quiet"],
+        cwd=root,
+        input="\n".join(names).encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
     packed = subprocess.run(["gzip", "-n"], input=archive, stdout=subprocess.PIPE, check=True)
     image.write_bytes(packed.stdout)
 

@@ -14,7 +14,7 @@ from tools.guests.files import Files, snapshot_disk
 from tools.guests.guest import Guest
 from tools.guests.vmm.qmp import Qmp
 
-_QEMU: Final = "/usr/bin/qemu-system-x86_64"
+QEMU: Final = "/usr/bin/qemu-system-x86_64"
 _OVMF: Final = Path("/usr/share/OVMF")
 _START_SECONDS: Final = 60
 _MEMORY: Final = {"linux": "256", "memtest": "8", "seabios": "64"}
@@ -26,16 +26,20 @@ Arguments = list[str | Path]
 
 
 class QemuGuest(Guest):
-    """A guest under QEMU."""
+    """A guest under QEMU: on KVM, which is kvmshim's then, or not."""
 
-    def __init__(self, command: Arguments, log: Path, scratch: Path) -> None:
+    def __init__(
+        self, command: Arguments, log: Path, scratch: Path, *, on_kvmshim: bool = True
+    ) -> None:
         path = scratch / "qmp"
         self.gdb_socket = scratch / "gdb"
-        super().__init__([*command, "-qmp", f"unix:{path},server=on,wait=off"], log)
+        monitored: Arguments = [*command, "-qmp", f"unix:{path},server=on,wait=off"]
+        super().__init__(monitored, log, on_kvmshim=on_kvmshim)
         try:
             self.qmp = Qmp(path, Deadline(_START_SECONDS))
-            if not self.qmp.execute("query-kvm", Deadline(_START_SECONDS))["enabled"]:
-                raise Failed("QEMU does not use KVM")
+            enabled = self.qmp.execute("query-kvm", Deadline(_START_SECONDS))["enabled"]
+            if enabled != on_kvmshim:
+                raise Failed("QEMU uses KVM" if enabled else "QEMU does not use KVM")
         except Failed as failed:
             said = self.console.rest()
             super().close()
@@ -66,7 +70,7 @@ def missing(case: Case) -> str:  # noqa: ARG001
 def start(case: Case, files: Files, scratch: Path, log: Path) -> QemuGuest:
     """See `guest.Vmm`."""
     arguments: Arguments = [
-        *(_QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"),
+        *(QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"),
         *("-no-reboot", "-no-shutdown"),
         *("-accel", f"kvm,kernel-irqchip={case.irqchip}"),
         *("-machine", case.machine, "-cpu", case.cpu, "-smp", str(case.smp)),
