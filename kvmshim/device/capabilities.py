@@ -53,7 +53,7 @@ def kernel(release: str | None = None) -> Finding:
 
 def library() -> Finding:
     """libfuse3."""
-    advice = "install libfuse3 3.12 or later (Debian: apt install libfuse3-3)"
+    advice = "install libfuse3 3.13 or later (Debian: apt install libfuse3-3)"
     try:
         number = fuse_ffi.version()
     except OSError as error:

@@ -120,7 +120,7 @@ class VcpuSlot:
 
     def native(self) -> fuse_ffi.NativeSlot:
         """The slot as a session takes it."""
-        return _native_slot("kvmshim_vcpu_ioctl", self._vcpu)
+        return _native_slot("kvmshim_vcpu", self._vcpu)
 
     def set_mask(self, blocked: int) -> None:
         """See `kvmshim.platform.signals`."""
@@ -145,16 +145,24 @@ class InterruptSlot:
 
     def native(self) -> fuse_ffi.NativeSlot:
         """The slot as a session takes it."""
-        return _native_slot("kvmshim_vm_ioctl", self._interrupts)
+        return _native_slot("kvmshim_vm", self._interrupts)
 
     def close(self) -> None:
         """The session has ended; nobody calls the slot any more."""
         _library().kvmshim_interrupts_free(self._interrupts)
 
 
-def _native_slot(function: str, userdata: Any) -> fuse_ffi.NativeSlot:
-    address = _ffi.cast("uintptr_t", _ffi.addressof(_library(), function))
-    return fuse_ffi.NativeSlot(int(address), int(_ffi.cast("uintptr_t", userdata)))
+def _native_slot(functions: str, userdata: Any) -> fuse_ffi.NativeSlot:
+    return fuse_ffi.NativeSlot(
+        function=_address(f"{functions}_ioctl"),
+        userdata=int(_ffi.cast("uintptr_t", userdata)),
+        read=_address(f"{functions}_read"),
+        writev=_address("kvmshim_session_writev"),
+    )
+
+
+def _address(function: str) -> int:
+    return int(_ffi.cast("uintptr_t", _ffi.addressof(_library(), function)))
 
 
 def _native_watched(watched: Watched) -> Any:

@@ -156,6 +156,10 @@ struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_
                                       size_t op_size, void *userdata);
 struct fuse_session *cuse_lowlevel_new(struct fuse_args *args, const struct cuse_info *ci,
                                        const struct cuse_lowlevel_ops *clop, void *userdata);
+struct fuse_custom_io {
+    void *writev, *read, *splice_receive, *splice_send;
+};
+int fuse_session_custom_io(struct fuse_session *se, const struct fuse_custom_io *io, int fd);
 int fuse_session_mount(struct fuse_session *se, const char *mountpoint);
 int fuse_session_loop_mt(struct fuse_session *se, struct fuse_loop_config *config);
 void fuse_session_destroy(struct fuse_session *se);

@@ -19,7 +19,7 @@ from cffi import FFI  # type: ignore[import-untyped]
 from kvmshim.device.fuse_cdef import CDEF
 
 LIBRARY = "libfuse3.so.3"
-OLDEST_VERSION = 312
+OLDEST_VERSION = 313
 FIRST_UNKNOWN_VERSION = 317
 """libfuse 3.17 changes structures, and the library's name with them."""
 ROOT_INODE = 1
@@ -201,13 +201,16 @@ class Handlers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NativeSlot:
-    """A C function for a session's ioctls, and what it finds as the session's user data.
+    """C functions for a session's ioctls, and what they find as the session's user data.
 
-    Both are addresses in this process. The function has the type of `fuse_lowlevel_ops.ioctl`.
+    All are addresses in this process. The functions have the types of `fuse_lowlevel_ops.ioctl` and
+    `fuse_custom_io`.
     """
 
     function: int
     userdata: int
+    read: int
+    writev: int
 
 
 def _guarded(name: str, handler: Callable[..., None]) -> Callable[..., None]:
@@ -350,13 +353,18 @@ def _address(pointer: Any) -> int:
 class Connection:
     """A libfuse session on an open `/dev/fuse` or `/dev/cuse`, which it owns from then on."""
 
-    def __init__(self, session: Any, keep: tuple[Any, ...], device_fd: int) -> None:
+    def __init__(
+        self,
+        session: Any,
+        keep: tuple[Any, ...],
+        device_fd: int,
+        native: NativeSlot | None = None,
+    ) -> None:
         if session == _ffi.NULL:
             raise OSError(errno.EINVAL, "libfuse refuses to make a session")
         self._session = session
         self._keep = keep
-        # A mountpoint of this form makes libfuse adopt the descriptor and mount nothing.
-        if _library().fuse_session_mount(session, b"/dev/fd/%d" % device_fd) != 0:
+        if _adopt(session, device_fd, native) != 0:
             _library().fuse_session_destroy(session)
             raise OSError(errno.EBADF, f"libfuse refuses descriptor {device_fd}")
 
@@ -370,7 +378,7 @@ class Connection:
         session = _library().fuse_session_new(
             arguments, operations, _ffi.sizeof("struct fuse_lowlevel_ops"), userdata
         )
-        return cls(session, (callbacks, arguments, argv), fuse_fd)
+        return cls(session, (callbacks, arguments, argv), fuse_fd, native)
 
     @classmethod
     def device(cls, callbacks: Callbacks, name: str, cuse_fd: int) -> "Connection":
@@ -407,6 +415,17 @@ class Connection:
     def destroy(self) -> None:
         """Free the session and close its device; the kernel aborts what still waits."""
         _library().fuse_session_destroy(self._session)
+
+
+def _adopt(session: Any, device_fd: int, native: NativeSlot | None) -> int:
+    """Have `session` own `device_fd`, and `native` read from it. 0, or not."""
+    if native is None:
+        # A mountpoint of this form makes libfuse adopt the descriptor and mount nothing.
+        return int(_library().fuse_session_mount(session, b"/dev/fd/%d" % device_fd))
+    io = _ffi.new("struct fuse_custom_io *")
+    io.read = _ffi.cast("void *", native.read)
+    io.writev = _ffi.cast("void *", native.writev)
+    return int(_library().fuse_session_custom_io(session, io, device_fd))
 
 
 def _arguments() -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from kvmshim.cli.main import main
 from kvmshim.cli.wiring import Wiring
@@ -118,8 +119,18 @@ class StandInService:
         library = os.environ.get(NATIVE_SLOT)
         if library is None:
             return RunDoor(memfd, RUN_SIZE, None)
-        function = ctypes.cast(ctypes.CDLL(library).native_ioctl, ctypes.c_void_p).value or 0
-        return RunDoor(memfd, RUN_SIZE, NativeSlot(function, python_ioctl))
+        native = ctypes.CDLL(library)
+        slot = NativeSlot(
+            function=_address(native.native_ioctl),
+            userdata=python_ioctl,
+            read=_address(native.native_read),
+            writev=_address(native.native_writev),
+        )
+        return RunDoor(memfd, RUN_SIZE, slot)
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def make_service(_cpu: str | None) -> StandInService:

@@ -16,6 +16,7 @@ STRUCTS = (
     "fuse_conn_info",
     "fuse_file_info",
     "fuse_lowlevel_ops",
+    "fuse_custom_io",
     "cuse_info",
     "cuse_lowlevel_ops",
 )

@@ -24,6 +24,8 @@ vcpu = fcntl.ioctl(vm, Number.NEW_VCPU, 3)
 NATIVE_C = """
 #define FUSE_USE_VERSION 312
 #include <stddef.h>
+#include <sys/uio.h>
+#include <unistd.h>
 #include <fuse_lowlevel.h>
 typedef void slot(fuse_req_t, fuse_ino_t, unsigned, void *, struct fuse_file_info *, unsigned,
                   const void *, size_t, size_t);
@@ -35,6 +37,14 @@ void native_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
         fuse_reply_ioctl(req, 77, NULL, 0);
     else
         ((slot *)fuse_req_userdata(req))(req, ino, cmd, arg, fi, flags, in, in_size, out_size);
+}
+ssize_t native_read(int fd, void *buffer, size_t size, void *userdata)
+{
+    return read(fd, buffer, size);
+}
+ssize_t native_writev(int fd, const struct iovec *parts, int count, void *userdata)
+{
+    return writev(fd, parts, count);
 }
 """
 

@@ -33,6 +33,21 @@ pub unsafe extern "C" fn kvmshim_door_init(functions: *const Functions) {
     fuse::set_functions(unsafe { *functions });
 }
 
+/// `fuse_custom_io.writev`: writev(2).
+///
+/// # Safety
+/// As for writev(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_session_writev(
+    fd: c_int,
+    parts: *const c_void,
+    count: c_int,
+    _userdata: *mut c_void,
+) -> isize {
+    // SAFETY: as the caller promises.
+    unsafe { libc::writev(fd, parts.cast(), count) }
+}
+
 /// A gate for one client process.
 #[unsafe(no_mangle)]
 pub extern "C" fn kvmshim_gate_new() -> *const Gate {
@@ -168,6 +183,23 @@ pub unsafe extern "C" fn kvmshim_vcpu_set_signal_mask(vcpu: *mut Vcpu, mask: u64
     // SAFETY: as the caller promises; the vCPU is shared by all its requests.
     let vcpu = unsafe { &*vcpu.cast_const() };
     vcpu.signals.set_mask(mask).is_ok()
+}
+
+/// `fuse_custom_io.read` of a vCPU's session.
+///
+/// # Safety
+/// Called by libfuse: `fd` is open, `buffer` has room for `len` bytes, `userdata` is the [`Vcpu`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_vcpu_read(
+    fd: c_int,
+    buffer: *mut c_void,
+    len: usize,
+    userdata: *mut c_void,
+) -> isize {
+    // SAFETY: the userdata of a vCPU's session is its vCPU, which outlives the session.
+    let vcpu = unsafe { &*userdata.cast_const().cast::<Vcpu>() };
+    // SAFETY: as the caller promises.
+    unsafe { fuse::receive(&vcpu.reading, fd, buffer, len) }
 }
 
 /// Ends a vCPU's part of the door.

@@ -3,7 +3,11 @@
 //! The library is loaded by Python (`kvmshim/device/fuse_ffi.py`); the door links nothing of it.
 
 use std::ffi::{c_int, c_uint, c_void};
-use std::sync::OnceLock;
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, OnceLock};
+
+use crate::receive::Reading;
 
 /// `fuse_req_t`: one request, valid until it is replied to.
 pub type Request = *mut c_void;
@@ -112,4 +116,24 @@ pub unsafe fn userdata(req: Request) -> *mut c_void {
 pub unsafe fn thread_of(req: Request) -> u32 {
     // SAFETY: the request is live (caller), and its context lives as long as it.
     unsafe { (*(functions().ctx)(req)).pid.cast_unsigned() }
+}
+
+/// Reads the next request of a session, as `fuse_custom_io.read` does: its length, or -1 and errno.
+///
+/// # Safety
+/// `fd` is open, and `buffer` has room for `len` bytes.
+#[allow(unsafe_code, reason = "libfuse's own buffer and descriptor")]
+pub unsafe fn receive(reading: &Arc<Reading>, fd: c_int, buffer: *mut c_void, len: usize) -> isize {
+    // SAFETY: as the caller promises; what the buffer holds is not looked at.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<MaybeUninit<u8>>(), len) };
+    // SAFETY: as the caller promises.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    match reading.receive(fd, buffer) {
+        Ok(length) => length.cast_signed(),
+        Err(error) => {
+            // SAFETY: errno is this thread's own.
+            unsafe { *libc::__errno_location() = error.raw_os_error().unwrap_or(libc::EIO) };
+            -1
+        }
+    }
 }

@@ -15,6 +15,7 @@ use microv::abi::status::MV_STATUS_SUCCESS;
 use crate::fuse::IoctlFn;
 use crate::gate::Gate;
 use crate::owner::Owner;
+use crate::receive::Reading;
 use crate::root_page::call3;
 
 /// What KVM_IRQ_LINE_STATUS says of a line that is masked or leads nowhere: -1.
@@ -34,12 +35,14 @@ pub struct Interrupts {
     pub rest: IoctlFn,
     /// The client's gate.
     pub gate: Arc<Gate>,
+    /// That of the VM's session.
+    pub reading: Arc<Reading>,
 }
 
 impl Interrupts {
     /// Those of a VM that `process` has made.
     pub fn new(vmid: u16, process: u32, rest: IoctlFn, gate: Arc<Gate>) -> Self {
-        Self { vmid, owner: Owner::new(process), rest, gate }
+        Self { vmid, owner: Owner::new(process), rest, gate, reading: Arc::default() }
     }
 
     /// Drives a line for thread `tid`; its status as KVM_IRQ_LINE_STATUS returns it.

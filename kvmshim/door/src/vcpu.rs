@@ -26,6 +26,7 @@ use crate::gate::Gate;
 use crate::ioeventfd::{self, IoEventfds, Space};
 use crate::irqfd;
 use crate::owner::Owner;
+use crate::receive::Reading;
 use crate::regs;
 use crate::run::{self, Entry};
 use crate::run_area::{RunArea, Wishes};
@@ -75,6 +76,8 @@ pub struct Vcpu {
     pub signals: Arc<Signals>,
     /// KVM's `vcpu->mutex`: serialises the ioctls of the vCPU.
     turn: Mutex<Pending>,
+    /// That of its session.
+    pub reading: Arc<Reading>,
 }
 
 /// Whose part of the door it is.
@@ -111,6 +114,7 @@ impl Vcpu {
             vsid,
             has_lapic,
             events: ioeventfd::of_vm(vmid),
+            reading: Arc::default(),
             area,
             rest,
             sync,

@@ -91,6 +91,23 @@ pub unsafe extern "C" fn kvmshim_interrupts_new(
     Box::into_raw(Box::new(Interrupts::new(vmid, process, rest, gate)))
 }
 
+/// `fuse_custom_io.read` of a VM's session.
+///
+/// # Safety
+/// As for [`kvmshim_vcpu_read`](crate::ffi::kvmshim_vcpu_read), with the [`Interrupts`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_vm_read(
+    fd: c_int,
+    buffer: *mut c_void,
+    len: usize,
+    userdata: *mut c_void,
+) -> isize {
+    // SAFETY: the userdata of a VM's session is this, and outlives the session.
+    let interrupts = unsafe { &*userdata.cast_const().cast::<Interrupts>() };
+    // SAFETY: as the caller promises.
+    unsafe { fuse::receive(&interrupts.reading, fd, buffer, len) }
+}
+
 /// Undoes [`kvmshim_interrupts_new`].
 ///
 /// # Safety
