@@ -98,3 +98,35 @@ def test_only_a_vcpu_has_it(system: System, vm: Vm, number: int) -> None:
         system.ioctl(number, kvm_xsave())
     with refused(errno.ENOTTY):
         vm.ioctl(number, kvm_xsave())
+
+
+HALF_WAY = 500
+
+
+def test_vectors_move_to_another_vcpu_in_the_middle_of_a_loop(machine: Machine) -> None:
+    """The loop runs often enough to be translated; its sums are in XMM registers all the time."""
+    source = """
+        mov rax, cr4; or eax, 0x600; mov cr4, rax
+        mov ecx, 1000; mov eax, 3; movd xmm1, eax; pxor xmm2, xmm2; cvtsi2sd xmm3, eax
+        again: paddq xmm2, xmm1; addsd xmm4, xmm3
+        cmp ecx, 500; jne 1f; out 0x10, al; 1: dec ecx; jnz again
+        movq rbx, xmm2; cvttsd2si rdx, xmm4; hlt
+    """
+    machine.load(source, Mode.LONG)
+    vcpu = machine.vcpu
+    assert vcpu.run() == kvm.KVM_EXIT_IO
+    vcpu.state.immediate_exit = 1
+    with refused(errno.EINTR):
+        vcpu.run()
+    vcpu.state.immediate_exit = 0
+    saved = xsave(vcpu)
+    assert struct.unpack_from("<Q", bytes(saved), XMM + 2 * 16) == (3 * 501,)
+    other = machine.vm.create_vcpu(1)
+    other.set_sregs(vcpu.sregs())
+    other.set_regs(vcpu.regs())
+    other.ioctl(KVM_SET_XSAVE, saved)
+    assert bytes(xsave(other)) == bytes(saved)
+    for each in (vcpu, other):
+        assert each.run() == kvm.KVM_EXIT_HLT
+        regs = each.regs()
+        assert (regs.rbx, regs.rdx) == (3000, 3000)

@@ -28,7 +28,7 @@ mod x87;
 pub use code_memory::CodeMemory;
 pub use features::host_has;
 pub use random::{random_number, random_seed};
-pub use rewrite::{GprUse, MemoryUse, Refusal};
+pub use rewrite::{GprUse, MemoryUse, Refusal, is_executable};
 pub use sigfpe::{FpeGuardError, install_sigfpe_guard};
 pub use snippets::{Exchange, MEMORY_LEN, Outcome, Snippet, Snippets};
 pub use state::{

@@ -78,6 +78,13 @@ pub(crate) struct Rewritten {
     pub writes_flags: bool,
 }
 
+/// Whether the host has `instruction`, and it uses nothing but registers, status flags and at most one
+/// memory operand.
+#[must_use]
+pub fn is_executable(instruction: &Instruction) -> bool {
+    rewrite(instruction).is_ok()
+}
+
 /// Rewrites `guest` for the host.
 ///
 /// # Errors

@@ -43,7 +43,9 @@ pub use cpu::{Cpu, Request};
 pub use cpu_host::{FpuState, host_tsc, host_tsc_khz};
 pub use debug::HostDebug;
 pub use decode::PositionHasher;
-pub use exec::{HypercallAnswer, MsrRefusal, MsrStore, Origin, feature_msrs, saved_msrs};
+pub use exec::{
+    HypercallAnswer, MsrRefusal, MsrStore, Origin, VectorClass, VectorUse, feature_msrs, saved_msrs,
+};
 pub use executed::Executed;
 pub use features::{Features, Vendor};
 pub use msr_rules::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs};

@@ -170,6 +170,18 @@ impl Assembler {
         self.bytes(&[0]);
     }
 
+    /// `cmp byte [rsp + disp], value`
+    pub(crate) fn compare_byte(&mut self, disp: i32, value: u8) {
+        self.bytes(&[0x80]);
+        self.memory(7, RSP, RSP, 0, disp);
+        self.bytes(&[value]);
+    }
+
+    /// `test reg8, mask`
+    pub(crate) fn test_low_byte(&mut self, reg: u8, mask: u8) {
+        self.bytes(&[0x40 | reg >> 3, 0xF6, 0xC0 | (reg & 7), mask]);
+    }
+
     /// `cmp reg, value`
     pub(crate) fn compare_value(&mut self, reg: u8, value: i32) {
         self.bytes(&[0x48 | reg >> 3, 0x81, 0xF8 | (reg & 7)]);
@@ -261,7 +273,8 @@ impl Assembler {
         self.lead(hole, self.position());
     }
 
-    fn lead(&mut self, Hole(at): Hole, target: usize) {
+    /// Has a branch lead to a place behind or before.
+    pub(crate) fn lead(&mut self, Hole(at): Hole, target: usize) {
         let distance = (target as i64 - (at as i64 + 4)) as i32;
         self.code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
     }
@@ -335,6 +348,8 @@ mod tests {
             (text(|a| a.and(R11, 0x7FE0)), "And_rm32_imm32 R11D None None None 1 0 2"),
             (text(|a| a.call_frame(80)), "Call_rm64 None None RSP None 1 50 1"),
             (text(|a| a.jump_memory(R11, 8)), "Jmp_rm64 None None R11 None 1 8 1"),
+            (text(|a| a.compare_byte(0x90, 2)), "Cmp_rm8_imm8 None None RSP None 1 90 2"),
+            (text(|a| a.test_low_byte(R10, 15)), "Test_rm8_imm8 R10L None None None 1 0 2"),
             (text(|a| a.add(R11, R10)), "Add_rm64_r64 R11 R10 None None 1 0 2"),
         ];
         for (found, expected) in cases {

@@ -10,6 +10,7 @@ use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
 use crate::emit::{Emitter, FlagState, Tail};
 use crate::pages::STALE;
+use crate::vectors::{self, Checked};
 
 /// A branch that was made and can be linked to its target.
 pub(crate) struct LinkPlace {
@@ -33,6 +34,7 @@ pub(crate) struct BlockMaker {
 }
 
 /// A block that was made: its code is in the assembler.
+#[derive(Default)]
 pub(crate) struct Made {
     /// Entry for flags in the host's RFLAGS.
     pub host_entry: usize,
@@ -42,6 +44,12 @@ pub(crate) struct Made {
     pub entry: usize,
     /// Entry with a look at the epoch, for flags in the frame.
     pub guarded: usize,
+    /// Entries with a look at what is loaded, if that counts.
+    pub checked: Checked,
+    /// What has to be loaded, see [`crate::vectors`].
+    pub wanted: u8,
+    /// What is loaded at the end.
+    pub loaded: u8,
 }
 
 impl BlockMaker {
@@ -66,7 +74,7 @@ impl BlockMaker {
         &mut self,
         rip: u64,
         bytes: &[u8],
-        items: &[Item],
+        items: &mut [Item],
         seen: u64,
         site: &mut dyn FnMut(Site) -> SiteAddress,
     ) -> Made {
@@ -74,15 +82,16 @@ impl BlockMaker {
         self.emitter.tails.clear();
         self.links.clear();
         self.page = rip & !0xFFF;
-        let mut made = self.entries(items);
+        let (wanted, loaded) = vectors::plan(items);
+        let mut made = Made { wanted, loaded, ..self.entries(items) };
         self.emitter.count(items.len());
         let mut next = rip;
         for (number, item) in items.iter().enumerate() {
             let at = next;
             next = at.wrapping_add(item.instruction.len() as u64);
             let rest = (items.len() - 1 - number) as u64;
-            let Item { op, last, shadowed, .. } = *item;
-            let site = site(Site { op, rip: at, last, rest, shadowed });
+            let Item { op, last, shadowed, vectors, .. } = *item;
+            let site = site(Site { op, rip: at, last, rest, shadowed, vectors });
             let raw = &bytes[item.at..item.at + item.instruction.len()];
             self.item(item, site, raw, at, next);
         }
@@ -92,7 +101,11 @@ impl BlockMaker {
         self.tails();
         made.guarded = self.emitter.code.position();
         self.emitter.guard(seen, rip);
-        self.emitter.code.jump_to(made.frame_entry);
+        if wanted == 0 {
+            self.emitter.code.jump_to(made.frame_entry);
+        } else {
+            made.checked = self.emitter.check_vectors(wanted, made.frame_entry, rip);
+        }
         self.tails();
         made
     }
@@ -112,18 +125,18 @@ impl BlockMaker {
                 emitter.save_flags();
                 emitter.state = FlagState::FRAME;
                 let at = emitter.code.position();
-                Made { host_entry: 0, frame_entry: at, entry: at, guarded: 0 }
+                Made { frame_entry: at, entry: at, ..Made::default() }
             }
             FlagState::HOST => {
                 emitter.state = FlagState::FRAME;
                 emitter.restore_flags();
                 emitter.state = FlagState::HOST;
                 let at = emitter.code.position();
-                Made { host_entry: at, frame_entry: 0, entry: at, guarded: 0 }
+                Made { host_entry: at, entry: at, ..Made::default() }
             }
             _ => {
                 emitter.state = FlagState::BOTH;
-                Made { host_entry: 0, frame_entry: 0, entry: 0, guarded: 0 }
+                Made::default()
             }
         }
     }
@@ -139,6 +152,7 @@ impl BlockMaker {
                 }
             }
             Kind::Copied => self.copied(item, site, raw),
+            Kind::Look => self.look(item, site),
             Kind::Lea => self.lea(item),
             Kind::Push => self.push(item, site),
             Kind::Pop => self.pop(item, site),

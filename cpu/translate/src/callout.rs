@@ -13,6 +13,8 @@ use cpu_mmu::Privilege;
 
 use crate::frame::Frame;
 use crate::jump_cache::JumpCache;
+use crate::pages::NO_VECTORS;
+use crate::vectors::grant;
 
 /// An instruction of translated code.
 pub(crate) struct Site {
@@ -26,6 +28,8 @@ pub(crate) struct Site {
     pub rest: u64,
     /// The one before is STI: it is in its shadow.
     pub shadowed: bool,
+    /// What is to be loaded behind it, see [`crate::vectors`].
+    pub vectors: u8,
 }
 
 /// Where a [`Site`] is in memory, as translated code has it.
@@ -135,6 +139,15 @@ impl Context {
         if here {
             let jumps = self.jumps(cpu).entries();
             frame.refresh(cpu, jumps);
+            if site.vectors == 0 {
+                return Next::Continue;
+            }
+            let Some(loaded) = grant(cpu, site.vectors) else {
+                self.executed.take_back(site.rest as usize);
+                frame.link = NO_VECTORS.into();
+                return Next::Leave;
+            };
+            frame.vectors = loaded.into();
             return Next::Continue;
         }
         self.executed.take_back(site.rest as usize);

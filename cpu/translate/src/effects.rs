@@ -1,12 +1,14 @@
 //! What an instruction does to the status flags, and how it is translated.
 
-use cpu_interp::Features;
 use cpu_interp::op::Op;
+use cpu_interp::{Features, VectorUse};
 use cpu_mmu::is_canonical;
 use iced_x86::{
     Code, CpuidFeature, FlowControl, Instruction, InstructionInfoFactory, InstructionInfoOptions,
     Mnemonic, OpAccess, OpKind, RflagsBits,
 };
+
+use crate::vectors;
 
 /// The status flags, as iced names them.
 const STATUS: u32 = RflagsBits::OF
@@ -38,6 +40,8 @@ pub(crate) enum Kind {
     Nothing,
     /// It is copied, with other registers and another address.
     Copied,
+    /// It may load from memory, and does nothing.
+    Look,
     Lea,
     Push,
     Pop,
@@ -63,6 +67,10 @@ pub(crate) struct Item {
     pub shadowed: bool,
     /// Its memory operand is stored to.
     pub writes_memory: bool,
+    /// Vector registers that it uses; later those to be loaded behind it, see [`crate::vectors`].
+    pub vectors: u8,
+    /// Its memory operand's address is a multiple of this, or tier 0 executes it.
+    pub alignment: u8,
 }
 
 impl Item {
@@ -109,11 +117,21 @@ pub(crate) fn item(
         flags: flags(&instruction),
         shadowed: false,
         writes_memory: false,
+        vectors: 0,
+        alignment: 1,
         instruction,
         op,
         at,
         last,
     };
+    if item.kind == Kind::Callout
+        && op.address_mask == u64::MAX
+        && let Some(used) = VectorUse::of(&item.instruction, &op)
+    {
+        item.kind = Kind::Copied;
+        item.vectors = vectors::wanted(&used);
+        item.alignment = used.alignment;
+    }
     if !features.have(&item.instruction) {
         item.kind = Kind::Callout;
     }
@@ -210,6 +228,9 @@ fn kind(instruction: &Instruction, op: &Op) -> Kind {
         Code::Nopw | Code::Nopd | Code::Nopq | Code::Endbr64 => Kind::Nothing,
         // With REX.B it is XCHG.
         Code::Pause if instruction.len() == 2 => Kind::Nothing,
+        // Loads and stores are made in program order, so these two have nothing to order.
+        Code::Lfence | Code::Sfence => Kind::Nothing,
+        Code::Clflush_m8 | Code::Clflushopt_m8 | Code::Clwb_m8 => Kind::Look,
         Code::Nop_rm16 | Code::Nop_rm32 | Code::Nop_rm64 => Kind::Nothing,
         _ if instruction.mnemonic() == Mnemonic::Reservednop => Kind::Nothing,
         Code::Div_rm32 | Code::Div_rm64 if instruction.op0_kind() == OpKind::Register => {
@@ -288,22 +309,13 @@ fn is_copied(instruction: &Instruction) -> bool {
             | M::Cmc
             | M::Lahf
             | M::Sahf
+            | M::Movnti
+            | M::Mfence
     ) || is_conditional(instruction);
-    let moffs = matches!(
-        instruction.code(),
-        Code::Mov_AL_moffs8
-            | Code::Mov_AX_moffs16
-            | Code::Mov_EAX_moffs32
-            | Code::Mov_RAX_moffs64
-            | Code::Mov_moffs8_AL
-            | Code::Mov_moffs16_AX
-            | Code::Mov_moffs32_EAX
-            | Code::Mov_moffs64_RAX
-    );
     let registers = |number| {
         instruction.op_kind(number) != OpKind::Register || instruction.op_register(number).is_gpr()
     };
-    known && !moffs && !tests_far_bit(instruction) && (0..instruction.op_count()).all(registers)
+    known && !tests_far_bit(instruction) && (0..instruction.op_count()).all(registers)
 }
 
 /// As [`is_copied`], if the host has it; it may have less than the guest was told.

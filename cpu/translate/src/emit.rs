@@ -142,7 +142,7 @@ impl Emitter {
                 (Some(base), None) if disp == 0 => code.mov(R10, base),
                 (Some(base), index) => code.lea(R10, base, index.map(|index| (index, scale)), disp),
                 (None, Some(index)) => code.lea_index(R10, index, scale, disp),
-                (None, None) => code.mov_value(R10, i64::from(disp) as u64),
+                (None, None) => code.mov_value(R10, instruction.memory_displacement64()),
             }
         }
         let segment_base = match instruction.memory_segment() {
@@ -190,7 +190,7 @@ impl Emitter {
     }
 
     /// As [`Self::save_flags`], with R10 in use.
-    fn save_flags_beside_address(&mut self) {
+    pub(crate) fn save_flags_beside_address(&mut self) {
         if !self.state.frame {
             self.code.mov(R11, RAX);
             // lahf; seto al

@@ -8,13 +8,15 @@ use std::mem::offset_of;
 use std::ptr;
 use std::sync::atomic::AtomicU32;
 
+use cpu_host::MXCSR_INIT;
 use cpu_interp::Cpu;
 use cpu_interp::int::{RIP, SLOTS};
 
 use crate::callout::{Context, Next, Site};
 use crate::frame::{FRAME_LEN, Frame, SPILLED};
+use crate::vector_state::{load_vectors, save_vectors, vectors_thunk};
 
-const _: () = assert!(FRAME_LEN == 144, "`enter` copies nine times 16 bytes");
+const _: () = assert!(FRAME_LEN == 176, "`enter` copies eleven times 16 bytes");
 const _: () = assert!(SLOTS > RIP as usize);
 
 // SAFETY: its pointer is used only while translated code runs, on the thread that runs it.
@@ -65,6 +67,10 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
             link: 0,
             context,
             epoch: 0,
+            vectors: 0,
+            load_vectors: vectors_thunk as *const () as usize,
+            fpu: &raw mut (*cpu).fpu,
+            host_mxcsr: MXCSR_INIT.into(),
         };
         (*context).cpu = cpu;
         let jumps = (*context).jumps(&*cpu).entries();
@@ -209,6 +215,8 @@ unsafe extern "sysv64" fn enter_code(frame: *mut Frame, code: u64) {
         "movups xmm6, [rdi + 96]",
         "movups xmm7, [rdi + 112]",
         "movups xmm8, [rdi + 128]",
+        "movups xmm9, [rdi + 144]",
+        "movups xmm10, [rdi + 160]",
         "movups [rsp], xmm0",
         "movups [rsp + 16], xmm1",
         "movups [rsp + 32], xmm2",
@@ -218,6 +226,8 @@ unsafe extern "sysv64" fn enter_code(frame: *mut Frame, code: u64) {
         "movups [rsp + 96], xmm6",
         "movups [rsp + 112], xmm7",
         "movups [rsp + 128], xmm8",
+        "movups [rsp + 144], xmm9",
+        "movups [rsp + 160], xmm10",
         "mov r15, [rdi + {tlb}]",
         "mov r11, [rdi + {slots}]",
         "mov r10, rsi",
@@ -244,6 +254,8 @@ unsafe extern "sysv64" fn leave_thunk() {
         "mov [r11 + 88], rax",
         "mov rax, [rsp + {spilled} + 24]",
         "mov [r11 + 120], rax",
+        "mov r11, rsp",
+        "call {save_vectors}",
         "mov rax, [rsp + {flags}]",
         "mov rcx, [rsp + {link}]",
         go_back!(),
@@ -253,6 +265,7 @@ unsafe extern "sysv64" fn leave_thunk() {
         flags = const offset_of!(Frame, flags),
         link = const offset_of!(Frame, link),
         rip = const 8 * RIP as usize,
+        save_vectors = sym save_vectors,
     )
 }
 
@@ -270,11 +283,15 @@ unsafe extern "sysv64" fn callout_thunk() {
         "mov [r11 + 88], rax",
         "mov rax, [rsp + 8 + {spilled} + 24]",
         "mov [r11 + 120], rax",
+        "lea r11, [rsp + 8]",
+        "call {save_vectors}",
         "lea rdi, [rsp + 8]",
         "mov rsi, r10",
         "call {callout}",
         "cmp eax, 1",
         "je 3f",
+        "lea r11, [rsp + 8]",
+        "call {load_vectors}",
         "mov r15, [rsp + 8 + {tlb}]",
         "mov r11, [rsp + 8 + {slots}]",
         "mov rcx, [r11 + 72]",
@@ -298,6 +315,8 @@ unsafe extern "sysv64" fn callout_thunk() {
         "mov rax, [rsp + {flags}]",
         go_back!(),
         callout = sym callout,
+        save_vectors = sym save_vectors,
+        load_vectors = sym load_vectors,
         below = const FRAME_LEN + PAD,
         slots = const offset_of!(Frame, slots),
         spilled = const offset_of!(Frame, spilled),

@@ -5,6 +5,9 @@
 //! points to the TLB's table for the present privilege; R10 and R11 are free. The direction flag of
 //! the host is clear.
 //!
+//! Vector registers and MXCSR are the guest's while [`Frame::vectors`] says so, which it never does in
+//! Rust.
+//!
 //! Status flags are in the host's RFLAGS or in [`Frame::flags`]; the translator knows at each
 //! instruction where. Translated code is entered and left with them in the frame.
 
@@ -12,6 +15,7 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use cpu_defs::SegReg;
+use cpu_host::FpuState;
 use cpu_interp::Cpu;
 
 use crate::callout::Context;
@@ -49,6 +53,14 @@ pub(crate) struct Frame {
     pub context: *mut Context,
     /// [`Cpu::epoch`].
     pub epoch: u64,
+    /// Which vector registers of the host are the guest's, see [`crate::vectors`].
+    pub vectors: u64,
+    /// Has them be that, see [`crate::vector_state`].
+    pub load_vectors: usize,
+    /// Where they are otherwise.
+    pub fpu: *mut FpuState,
+    /// MXCSR of Rust.
+    pub host_mxcsr: u64,
 }
 
 /// Bytes of a frame.
@@ -64,6 +76,8 @@ pub(crate) const KICK: i32 = offset_of!(Frame, kick) as i32;
 pub(crate) const CALLOUT: i32 = offset_of!(Frame, callout) as i32;
 pub(crate) const LEAVE: i32 = offset_of!(Frame, leave) as i32;
 pub(crate) const SCRATCH: i32 = offset_of!(Frame, scratch) as i32;
+pub(crate) const VECTORS: i32 = offset_of!(Frame, vectors) as i32;
+pub(crate) const LOAD_VECTORS: i32 = offset_of!(Frame, load_vectors) as i32;
 pub(crate) const LINK: i32 = offset_of!(Frame, link) as i32;
 
 /// Guest registers in the frame, in the order of [`Frame::spilled`].

@@ -37,7 +37,9 @@ impl BlockMaker {
         let mut split = None;
         let memory = item.has_memory().then(|| {
             self.emitter.address(&item.op, &item.instruction);
-            if item.is_locked() {
+            if item.vectors != 0 {
+                split = self.emitter.check_alignment(item.alignment);
+            } else if item.is_locked() {
                 split = self.emitter.check_line(item.instruction.memory_size().size());
             }
             from = Some(self.access(item.instruction.memory_size().size(), item.writes_memory));
@@ -98,6 +100,13 @@ impl BlockMaker {
             }
             _ => {}
         }
+    }
+
+    /// What the cache has of a line does not matter; whether it may be loaded from does.
+    pub(crate) fn look(&mut self, item: &Item, site: SiteAddress) {
+        self.emitter.address(&item.op, &item.instruction);
+        let from = self.access(1, false);
+        self.slow(from, site, item.last);
     }
 
     pub(crate) fn lea(&mut self, item: &Item) {

@@ -30,6 +30,10 @@ pub(crate) struct Block {
     pub frame: At,
     /// For flags in both.
     pub both: At,
+    /// As `host` and `frame`, for who has less loaded than `vectors`.
+    pub checked: (At, At),
+    /// What has to be loaded at the other entries, see [`crate::vectors`].
+    pub vectors: u8,
     /// For who comes from another page, flags in the frame: leaves with [`STALE`] if the page was not yet
     /// compared in this epoch.
     pub guarded: At,
@@ -37,10 +41,15 @@ pub(crate) struct Block {
 
 /// What translated code leaves through instead of a link: the page has to be compared.
 pub(crate) const STALE: u32 = u32::MAX;
+/// Likewise: tier 0 has to execute a block, since the vector registers cannot be loaded.
+pub(crate) const NO_VECTORS: u32 = u32::MAX - 1;
 
 impl Block {
-    /// The entry for a branch that comes with the flags there.
-    pub(crate) fn entry(&self, state: FlagState) -> At {
+    /// The entry for a branch that comes with the flags there and has that loaded.
+    pub(crate) fn entry(&self, state: FlagState, vectors: u8) -> At {
+        if vectors < self.vectors {
+            return if state.frame { self.checked.1 } else { self.checked.0 };
+        }
         match state {
             FlagState { host: true, frame: true } => self.both,
             FlagState { host: true, .. } => self.host,

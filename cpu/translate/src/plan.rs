@@ -1,6 +1,6 @@
 //! Which host registers stand for the guest registers of a copied instruction.
 
-use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
 use crate::assemble::{R10, R11};
 use crate::effects::Item;
@@ -28,7 +28,7 @@ impl Plan {
         let instruction = &item.instruction;
         let free: &[u8] = if item.has_memory() { &[R10] } else { &[R10, R11] };
         for operand in 0..instruction.op_count() {
-            if instruction.op_kind(operand) != OpKind::Register {
+            if !is_gpr(instruction, operand) {
                 continue;
             }
             let number = gpr_number(instruction.op_register(operand));
@@ -50,10 +50,13 @@ impl Plan {
     /// The instruction with our registers and address; None if it is the same.
     pub(crate) fn rewrite(&self, item: &Item, memory: Option<HostAddress>) -> Option<Instruction> {
         // Prefixes that mean nothing to an older instruction mean another one to the host.
-        let mut changed = matches!(item.instruction.mnemonic(), Mnemonic::Bsf | Mnemonic::Bsr);
+        let prefixed =
+            matches!(item.instruction.mnemonic(), Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Mfence);
+        let mut changed = prefixed || item.vectors != 0;
         let mut instruction = item.instruction;
+        instruction.set_code(plain(instruction.code()));
         for operand in 0..instruction.op_count() {
-            if instruction.op_kind(operand) != OpKind::Register {
+            if !is_gpr(&instruction, operand) {
                 continue;
             }
             let register = instruction.op_register(operand);
@@ -65,6 +68,11 @@ impl Plan {
             };
             instruction.set_op_register(operand, sized(register, host));
             changed = true;
+        }
+        if item.vectors != 0 {
+            instruction.set_has_repne_prefix(false);
+            instruction.set_has_rep_prefix(false);
+            instruction.set_segment_prefix(Register::None);
         }
         if let Some(memory) = memory {
             instruction.set_segment_prefix(Register::None);
@@ -81,6 +89,44 @@ impl Plan {
         }
         changed.then_some(instruction)
     }
+}
+
+/// The code that does the same with an operand in memory that we address, and without a hint for the
+/// cache: what is stored past the caches is not in program order.
+fn plain(code: Code) -> Code {
+    match code {
+        Code::Mov_AL_moffs8 => Code::Mov_r8_rm8,
+        Code::Mov_AX_moffs16 => Code::Mov_r16_rm16,
+        Code::Mov_EAX_moffs32 => Code::Mov_r32_rm32,
+        Code::Mov_RAX_moffs64 => Code::Mov_r64_rm64,
+        Code::Mov_moffs8_AL => Code::Mov_rm8_r8,
+        Code::Mov_moffs16_AX => Code::Mov_rm16_r16,
+        Code::Mov_moffs32_EAX | Code::Movnti_m32_r32 => Code::Mov_rm32_r32,
+        Code::Mov_moffs64_RAX | Code::Movnti_m64_r64 => Code::Mov_rm64_r64,
+        Code::Movntps_m128_xmm => Code::Movaps_xmmm128_xmm,
+        Code::Movntpd_m128_xmm => Code::Movapd_xmmm128_xmm,
+        Code::Movntdq_m128_xmm => Code::Movdqa_xmmm128_xmm,
+        Code::VEX_Vmovntps_m128_xmm => Code::VEX_Vmovaps_xmmm128_xmm,
+        Code::VEX_Vmovntpd_m128_xmm => Code::VEX_Vmovapd_xmmm128_xmm,
+        Code::VEX_Vmovntdq_m128_xmm => Code::VEX_Vmovdqa_xmmm128_xmm,
+        Code::VEX_Vmovntps_m256_ymm => Code::VEX_Vmovaps_ymmm256_ymm,
+        Code::VEX_Vmovntpd_m256_ymm => Code::VEX_Vmovapd_ymmm256_ymm,
+        Code::VEX_Vmovntdq_m256_ymm => Code::VEX_Vmovdqa_ymmm256_ymm,
+        Code::EVEX_Vmovntps_m128_xmm => Code::EVEX_Vmovaps_xmmm128_k1z_xmm,
+        Code::EVEX_Vmovntpd_m128_xmm => Code::EVEX_Vmovapd_xmmm128_k1z_xmm,
+        Code::EVEX_Vmovntdq_m128_xmm => Code::EVEX_Vmovdqa64_xmmm128_k1z_xmm,
+        Code::EVEX_Vmovntps_m256_ymm => Code::EVEX_Vmovaps_ymmm256_k1z_ymm,
+        Code::EVEX_Vmovntpd_m256_ymm => Code::EVEX_Vmovapd_ymmm256_k1z_ymm,
+        Code::EVEX_Vmovntdq_m256_ymm => Code::EVEX_Vmovdqa64_ymmm256_k1z_ymm,
+        Code::EVEX_Vmovntps_m512_zmm => Code::EVEX_Vmovaps_zmmm512_k1z_zmm,
+        Code::EVEX_Vmovntpd_m512_zmm => Code::EVEX_Vmovapd_zmmm512_k1z_zmm,
+        Code::EVEX_Vmovntdq_m512_zmm => Code::EVEX_Vmovdqa64_zmmm512_k1z_zmm,
+        other => other,
+    }
+}
+
+fn is_gpr(instruction: &Instruction, operand: u32) -> bool {
+    instruction.op_kind(operand) == OpKind::Register && instruction.op_register(operand).is_gpr()
 }
 
 /// The number of the whole register: that of RAX for AH.

@@ -14,7 +14,7 @@ use crate::callout::{Context, Site, is_translatable};
 use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
-use crate::pages::{At, Block, PageKey, Pages, STALE, key};
+use crate::pages::{At, Block, NO_VECTORS, PageKey, Pages, STALE, key};
 
 /// Most instructions in a block.
 const MAX_ITEMS: usize = 64;
@@ -35,6 +35,7 @@ struct Link {
     place: At,
     target: u64,
     state: FlagState,
+    vectors: u8,
 }
 
 /// The translated code of one processor.
@@ -54,6 +55,8 @@ pub struct Translator {
     clears: u64,
     /// The page at RIP has to be compared with memory.
     compare: bool,
+    /// Tier 0 has to execute the block at RIP.
+    interpret: bool,
     /// How often code has been looked for in vain, by guest-physical address.
     heat: Box<[u8]>,
     /// How often that is to be before it is translated.
@@ -80,6 +83,7 @@ impl Translator {
             heat: vec![0; COUNTERS].into(),
             patience,
             compare: false,
+            interpret: false,
             stale: false,
         })
     }
@@ -105,7 +109,7 @@ impl Translator {
             self.forget_dropped();
         }
         self.context.follow_flushes(&mut interp.cpu);
-        if !is_translatable(&interp.cpu) {
+        if std::mem::take(&mut self.interpret) || !is_translatable(&interp.cpu) {
             return interp.run_one_block();
         }
         let rip = interp.cpu.arch.rip();
@@ -136,6 +140,8 @@ impl Translator {
         }
         if link == u64::from(STALE) {
             self.compare = true;
+        } else if link == u64::from(NO_VECTORS) {
+            self.interpret = true;
         } else if link != 0 {
             self.link(interp, link);
         }
@@ -155,9 +161,9 @@ impl Translator {
         if self.clears != before {
             return;
         }
-        let Link { page: from, place, state, .. } = self.links[number as usize - 1];
+        let Link { page: from, place, state, vectors, .. } = self.links[number as usize - 1];
         if from == page {
-            self.arena.link(place as usize, block.entry(state) as usize);
+            self.arena.link(place as usize, block.entry(state, vectors) as usize);
             self.stale = true;
         }
     }
@@ -250,11 +256,14 @@ impl Translator {
             place: at + link.place as At,
             target: link.target,
             state: link.state,
+            vectors: made.loaded,
         }));
         let block = Block {
             host: at + made.host_entry as At,
             frame: at + made.frame_entry as At,
             both: at + made.entry as At,
+            checked: (at + made.checked.host as At, at + made.checked.frame as At),
+            vectors: made.wanted,
             guarded: at + made.guarded as At,
         };
         self.pages.insert(gpa, rip, bytes, block, page);

@@ -15,6 +15,7 @@ mod classify;
 mod coverage;
 mod execute;
 mod gather;
+mod host_use;
 mod masked_move;
 mod special;
 
@@ -22,6 +23,8 @@ use iced_x86::{EncodingKind, Instruction, Mnemonic, OpKind, Register};
 
 use crate::native::Native;
 use crate::op::{Handler, Op};
+
+pub use host_use::{VectorClass, VectorUse};
 
 /// Registers decide: general, x87 and control registers alone belong to other families.
 pub(super) fn select(
