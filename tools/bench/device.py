@@ -86,7 +86,7 @@ def _events(lines: list[list[str]], rounds: int) -> Table:
 
 
 def _loops(lines: list[list[str]], rounds: int) -> Table:
-    table = Table(title=f"integer loops: medians of {rounds} interleaved rounds")
+    table = Table(title=f"loops: medians of {rounds} interleaved rounds")
     table.add_column("loop")
     for heading in ("guest, million instructions/s", "native", "guest / native time"):
         table.add_column(heading, justify="right")

@@ -1,5 +1,5 @@
 /*
- * Integer loops that run both natively, as functions of C, and in a guest: uint64_t loop(uint8_t
+ * Loops that run both natively, as functions of C, and in a guest: uint64_t loop(uint8_t
  * *data, uint64_t turns), position-independent, leaf or calling only inside this file. `loops.c`
  * says how many instructions a turn has.
  */
@@ -98,6 +98,73 @@ LOOP multiply				/* 7 */
 	or	rax, 1
 	dec	rsi
 	jnz	1b
+	ret
+
+LOOP sse2				/* load, two adds of integers: 4 */
+	pxor	xmm0, xmm0
+	movdqa	xmm1, [rdi + 16]
+1:	paddd	xmm0, [rdi]
+	paddd	xmm0, xmm1
+	dec	rsi
+	jnz	1b
+	movq	rax, xmm0
+	ret
+
+LOOP double				/* chain of scalars: 5 */
+	mov	eax, 1
+	cvtsi2sd xmm1, eax
+	mov	eax, 3
+	cvtsi2sd xmm2, eax
+	movapd	xmm0, xmm1
+1:	addsd	xmm0, xmm1
+	divsd	xmm0, xmm2
+	mulsd	xmm0, xmm2
+	dec	rsi
+	jnz	1b
+	movq	rax, xmm0
+	ret
+
+LOOP copy				/* 64 bytes: 12 */
+	xor	ecx, ecx
+1:	movdqu	xmm0, [rdi + rcx]
+	movdqu	xmm1, [rdi + rcx + 16]
+	movdqu	xmm2, [rdi + rcx + 32]
+	movdqu	xmm3, [rdi + rcx + 48]
+	movups	[rdi + rcx + 2048], xmm0
+	movups	[rdi + rcx + 2064], xmm1
+	movups	[rdi + rcx + 2080], xmm2
+	movups	[rdi + rcx + 2096], xmm3
+	lea	ecx, [rcx + 64]
+	and	ecx, 1023
+	dec	rsi
+	jnz	1b
+	mov	rax, [rdi + 2048]
+	ret
+
+LOOP avx2				/* 256 bits from memory: 6 */
+	vpxor	ymm0, ymm0, ymm0
+1:	vmovdqu	ymm1, [rdi + 32]
+	vpaddd	ymm0, ymm0, ymm1
+	vpxor	ymm0, ymm0, [rdi]
+	vpsrld	ymm0, ymm0, 1
+	dec	rsi
+	jnz	1b
+	vmovq	rax, xmm0
+	vzeroupper
+	ret
+
+LOOP x87				/* 5 */
+	fninit
+	fldpi
+	fld1
+1:	fadd	st(1), st
+	fmul	st, st(0)
+	fsqrt
+	dec	rsi
+	jnz	1b
+	fstp	st(0)
+	fistp	qword ptr [rdi]
+	mov	rax, [rdi]
 	ret
 loops_end:
 	.section .note.GNU-stack, "", @progbits

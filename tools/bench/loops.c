@@ -1,5 +1,5 @@
 /*
- * Integer loops of loops.S on this CPU and in a guest in 64-bit mode, in turns.
+ * Loops of loops.S on this CPU and in a guest in 64-bit mode, in turns.
  *
  * Usage: loops DEVICE ROUNDS
  * Prints "name guest native ratio" per loop: millions of instructions a second in the guest and
@@ -29,7 +29,7 @@ typedef uint64_t loop_fn(uint8_t *data, uint64_t turns);
 
 extern uint8_t loops_begin[], loops_end[], loop_halt[];
 extern loop_fn loop_memory, loop_xorshift, loop_flags, loop_sum, loop_branches, loop_calls,
-	loop_multiply;
+	loop_multiply, loop_sse2, loop_double, loop_copy, loop_avx2, loop_x87;
 
 static const struct {
 	const char *name;
@@ -39,7 +39,9 @@ static const struct {
 	{ "memory", loop_memory, 5 },	  { "xorshift", loop_xorshift, 11 },
 	{ "flags", loop_flags, 8 },	  { "sum", loop_sum, 5 },
 	{ "branches", loop_branches, 6.5 }, { "calls", loop_calls, 7 },
-	{ "multiply", loop_multiply, 7 },
+	{ "multiply", loop_multiply, 7 }, { "sse2", loop_sse2, 4 },
+	{ "double", loop_double, 5 },	  { "copy", loop_copy, 12 },
+	{ "avx2", loop_avx2, 6 },	  { "x87", loop_x87, 5 },
 };
 #define LOOPS (sizeof loops / sizeof *loops)
 
@@ -65,7 +67,7 @@ static void enter_long_mode(const struct vcpu *vcpu, uint8_t *ram)
 	struct kvm_sregs sregs;
 	CHECK(ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) == 0);
 	sregs.cr3 = PML4;
-	sregs.cr4 |= 0x20;
+	sregs.cr4 |= 0x20 | 0x200 | 0x40000; /* PAE, OSFXSR, OSXSAVE */
 	sregs.cr0 |= 0x80000001;
 	sregs.efer |= 0x500;
 	struct kvm_segment flat = {
@@ -77,6 +79,20 @@ static void enter_long_mode(const struct vcpu *vcpu, uint8_t *ram)
 	flat.l = 1;
 	sregs.cs = flat;
 	CHECK(ioctl(vcpu->fd, KVM_SET_SREGS, &sregs) == 0);
+
+	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs[0].value = 7 };
+	CHECK(ioctl(vcpu->fd, KVM_SET_XCRS, &xcrs) == 0);
+}
+
+/* Everything that the device supports. */
+static void set_cpuid(int kvm, const struct vcpu *vcpu)
+{
+	static struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = { .head.nent = 256 };
+	CHECK(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) == 0);
+	CHECK(ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid) == 0);
 }
 
 static uint64_t in_guest(uint8_t *at)
@@ -137,6 +153,7 @@ int main(int argc, char **argv)
 	memcpy(ram + CODE, loops_begin, loops_end - loops_begin);
 	vm_set_memory(vm, 0, 0, ram, RAM_SIZE);
 	struct vcpu vcpu = vcpu_create(kvm, vm, 0);
+	set_cpuid(kvm, &vcpu);
 	enter_long_mode(&vcpu, ram);
 
 	for (int round = 0; round < rounds; round++) {
