@@ -51,6 +51,10 @@ test-kill: build clients ## SIGKILL at 200 random moments
 test-destroy: build clients ## 10 000 VMs that end while everything of theirs is under way
 	KVMSHIM_DESTROYS=10000 pytest -q tests/kill/test_destroy.py
 
+.PHONY: test-inhibit
+test-inhibit: build ## Each test of inhibited flushes 1 000 times
+	KVMSHIM_INHIBITS=1000 pytest -q tests/ioctl/test_hyperv_tlb_flush_inhibit.py
+
 SMP_ROUNDS ?= 20
 
 .PHONY: test-smp

@@ -171,6 +171,7 @@ MV_VS_OP_TPR_REPORT_SET_IDX_VAL: Final = 0xC4
 MV_VS_OP_HYPERV_ENFORCE_IDX_VAL: Final = 0x100
 MV_VS_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL: Final = 0x101
 MV_VS_OP_HYPERV_SYNIC_ACTIVATE_IDX_VAL: Final = 0x102
+MV_VS_OP_HYPERV_FLUSH_INHIBIT_IDX_VAL: Final = 0x103
 
 # mv_status_t
 MV_STATUS_SUCCESS: Final = 0x0
@@ -470,6 +471,7 @@ MV_ACTIVITY_RUNNING: Final = 0x1
 MV_ACTIVITY_HALTED: Final = 0x2
 MV_ACTIVITY_WAIT_FOR_INIT: Final = 0x3
 MV_ACTIVITY_WAIT_FOR_SIPI: Final = 0x4
+MV_ACTIVITY_SUSPENDED: Final = 0x5
 MV_PENDING_NONE: Final = 0x0
 MV_PENDING_IO_IN: Final = 0x1
 MV_PENDING_IO_OUT: Final = 0x2
@@ -478,6 +480,7 @@ MV_PENDING_MMIO_WRITE: Final = 0x4
 MV_PENDING_MSR: Final = 0x5
 MV_PENDING_HYPERCALL: Final = 0x6
 MV_ACTIVITY_NO_EXIT: Final = 0xFFFFFFFFFFFFFFFF
+MV_ACTIVITY_NOT_SUSPENDED: Final = 0xFFFFFFFFFFFFFFFF
 
 # trace_set, trace_read
 MV_TRACE_EXITS: Final = 0x1
@@ -1115,14 +1118,18 @@ class mv_activity_t(ctypes.LittleEndianStructure):
         ("pending", ctypes.c_uint64),
         ("last_exit", ctypes.c_uint64),
         ("mp_state", ctypes.c_uint64),
+        ("suspended_on", ctypes.c_uint64),
+        ("hypercall", ctypes.c_uint64),
     )
     activity: int
     pending: int
     last_exit: int
     mp_state: int
+    suspended_on: int
+    hypercall: int
 
 
-assert ctypes.sizeof(mv_activity_t) == 0x20
+assert ctypes.sizeof(mv_activity_t) == 0x30
 
 
 class mv_trace_record_t(ctypes.LittleEndianStructure):

@@ -90,7 +90,7 @@ DONE_PORT: Final = 0x55
 UD: Final = 6
 GP: Final = 13
 
-_STEPS: Final = {"rdmsr": CODE, "wrmsr": CODE + 0x40, "call": CODE + 0x80}
+STEPS: Final = {"rdmsr": CODE, "wrmsr": CODE + 0x40, "call": CODE + 0x80}
 
 
 class GuestFault(Exception):
@@ -162,7 +162,7 @@ class Guest:
         at = self.machine.vcpu
         self.machine.vcpu = vcpu
         self.machine.load("hlt", self.mode)
-        for address, step in zip(_STEPS.values(), ("rdmsr", "wrmsr", call), strict=True):
+        for address, step in zip(STEPS.values(), ("rdmsr", "wrmsr", call), strict=True):
             source = f"{step}; out {DONE_PORT:#x}, al; hlt"
             self.machine.ram.write(address, assemble(source, bits=self.mode, origin=address))
         for vector in (UD, GP):
@@ -175,7 +175,7 @@ class Guest:
 
     def begin(self, step: str, **registers: int) -> int:
         """Takes a step; the exit reason."""
-        self.vcpu.change_regs(rip=_STEPS[step], rsp=STACK, rflags=2, **registers)
+        self.vcpu.change_regs(rip=STEPS[step], rsp=STACK, rflags=2, **registers)
         return self.vcpu.run()
 
     def take(self, step: str, **registers: int) -> None:

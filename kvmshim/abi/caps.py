@@ -8,7 +8,7 @@ from ctypes import sizeof
 from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
-from kvmshim.abi import limits
+from kvmshim.abi import limits, profiles
 from kvmshim.abi.structs_gen import kvm_dirty_gfn, kvm_xsave
 
 _CLOCK_FLAGS: Final = kvm.KVM_CLOCK_TSC_STABLE | kvm.KVM_CLOCK_REALTIME | kvm.KVM_CLOCK_HOST_TSC
@@ -112,6 +112,7 @@ CAPABILITIES: Final[dict[int, int]] = {
     kvm.KVM_CAP_HYPERV_CPUID: 1,
     kvm.KVM_CAP_SYS_HYPERV_CPUID: 1,
     kvm.KVM_CAP_HYPERV_ENFORCE_CPUID: 1,
+    profiles.KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: 1,
     kvm.KVM_CAP_EXIT_HYPERCALL: limits.KVM_EXIT_HYPERCALL_VALID_MASK,
     kvm.KVM_CAP_SET_GUEST_DEBUG2: (
         kvm.KVM_GUESTDBG_ENABLE

@@ -111,6 +111,7 @@ KVM_GET_SREGS2: Final = 0x8140AECC
 KVM_SET_SREGS2: Final = 0x4140AECD
 KVM_PRE_FAULT_MEMORY: Final = 0xC040AED5
 KVM_GET_XSAVE2: Final = 0x9000AECF
+KVM_HYPERV_SET_TLB_FLUSH_INHIBIT: Final = 0x4008AED6
 
 # vcpu, only in kvmshim: answered at once, the floor that KVM_RUN is measured against
 KVMSHIM_ECHO: Final = 0x6B00
@@ -236,6 +237,7 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_SET_SREGS2": ("vcpu",),
     "KVM_PRE_FAULT_MEMORY": ("vcpu",),
     "KVM_GET_XSAVE2": ("vcpu",),
+    "KVM_HYPERV_SET_TLB_FLUSH_INHIBIT": ("vcpu",),
     "KVM_SET_MEMORY_REGION": ("vm",),
     "KVM_SET_MEMORY_ALIAS": ("vm",),
     "KVM_ASSIGN_PCI_DEVICE": ("vm",),

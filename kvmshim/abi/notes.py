@@ -6,7 +6,7 @@ One line each, for `kvmshim abi` and docs/support.md; `tests/table` wants one fo
 from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
-from kvmshim.abi import limits
+from kvmshim.abi import limits, profiles
 
 ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_HLT: "HLT leaves KVM_RUN where the client has the interrupt controllers",
@@ -79,6 +79,7 @@ ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_HYPERV_CPUID: "KVM_GET_SUPPORTED_HV_CPUID of a vCPU",
     kvm.KVM_CAP_SYS_HYPERV_CPUID: "KVM_GET_SUPPORTED_HV_CPUID of /dev/kvm",
     kvm.KVM_CAP_HYPERV_ENFORCE_CPUID: "guests get only what their CPUID has of Hyper-V's",
+    profiles.KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: "KVM_HYPERV_SET_TLB_FLUSH_INHIBIT; see --profile",
     kvm.KVM_CAP_IRQCHIP: "KVM_CREATE_IRQCHIP: PIC, IOAPIC and local APICs",
     kvm.KVM_CAP_PIT: "KVM_CREATE_PIT",
     kvm.KVM_CAP_PIT2: "KVM_CREATE_PIT2",

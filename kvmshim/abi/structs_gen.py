@@ -1,4 +1,4 @@
-"""Layouts of the structures of `linux/kvm.h`.
+"""Layouts of the structures of `linux/kvm.h`, and of patch series.
 
 Generated from `kvm-bindings` by `tools/gen/src/structs.rs` by `make gen`; do not edit.
 """
@@ -562,6 +562,24 @@ class kvm_tpr_access_ctl(Structure):
 
 
 assert sizeof(kvm_tpr_access_ctl) == 40
+
+
+class kvm_hyperv_tlb_flush_inhibit(Structure):
+    """`struct kvm_hyperv_tlb_flush_inhibit`, 8 bytes."""
+
+    flags: int
+    inhibit: int
+    reserved: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("flags", c_uint16),
+        ("inhibit", c_uint8),
+        ("reserved", c_uint8 * 5),
+    )
+
+
+assert sizeof(kvm_hyperv_tlb_flush_inhibit) == 8
 
 
 class kvm_enable_cap(Structure):

@@ -5,7 +5,9 @@ import shlex
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from kvmshim.abi import profiles
 from kvmshim.cli.cpu import add_cpu_option
+from kvmshim.cli.profile import add_profile_options
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device.command import exit_like
 from kvmshim.device.run import run
@@ -26,11 +28,13 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="run one command with a private /dev/kvm",
-        usage="kvmshim run [-h] [--cpu {intel,amd}] [--host-cpuid] [--] CMD [ARG ...]",
+        usage="kvmshim run [-h] [--cpu {intel,amd}] [--profile NAME] [--strict] [--host-cpuid] "
+        "[--] CMD [ARG ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
     add_cpu_option(parser)
+    add_profile_options(parser)
     parser.add_argument(
         "--host-cpuid",
         action="store_true",
@@ -47,6 +51,8 @@ def add_parser(commands: Any) -> None:
 def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
     argv = [arguments.command, *arguments.arguments]
     accompany = _alone if arguments.host_cpuid else wiring.accompany_command
+
+    profiles.choose(arguments.profile, strict=arguments.strict)
 
     def make_service() -> Service:
         return wiring.make_service(arguments.cpu)

@@ -5,7 +5,9 @@ import grp
 import os
 from typing import Any
 
+from kvmshim.abi import profiles
 from kvmshim.cli.cpu import add_cpu_option
+from kvmshim.cli.profile import add_profile_options
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device.cuse import CuseDoor
 from kvmshim.device.door import Access, Door, DoorError
@@ -44,6 +46,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--group", type=_group, help="a group, by name or number, that may open it")
     add_cpu_option(parser)
+    add_profile_options(parser)
     parser.set_defaults(run=_run)
 
 
@@ -82,6 +85,8 @@ def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
         if arguments.cuse:
             return CuseDoor(arguments.name, access, workplace, expect)
         return FuseDoor(arguments.fuse, access, workplace, expect)
+
+    profiles.choose(arguments.profile, strict=arguments.strict)
 
     def make_service() -> Service:
         return wiring.make_service(arguments.cpu)

@@ -30,6 +30,7 @@ _ACTIVITIES: Final = {
     mv.MV_ACTIVITY_HALTED: "halted",
     mv.MV_ACTIVITY_WAIT_FOR_INIT: "wait-for-init",
     mv.MV_ACTIVITY_WAIT_FOR_SIPI: "wait-for-sipi",
+    mv.MV_ACTIVITY_SUSPENDED: "suspended",
 }
 _PENDING: Final = {
     mv.MV_PENDING_IO_IN: "io-read",
@@ -209,12 +210,20 @@ def _state(vcpu: Vcpu) -> Answer:
     except MvError as error:
         if error.status != mv.MV_STATUS_FAILURE_UNKNOWN:
             raise
-        return {"is": "broken", "pending": None, "last_exit": None}
+        return {"is": "broken", "pending": None, "last_exit": None, "suspended": None}
     return {
         "is": _ACTIVITIES.get(found.activity, "unknown"),
         "pending": _PENDING.get(found.pending),
         "last_exit": REASONS.get(found.last_exit),
+        "suspended": _suspended(vcpu.vm, found),
     }
+
+
+def _suspended(vm: Vm, found: mv.mv_activity_t) -> Answer | None:
+    if found.suspended_on == mv.MV_ACTIVITY_NOT_SUSPENDED:
+        return None
+    on = [vcpu.vcpu_id for vcpu in _vcpus(vm) if vcpu.vsid == found.suspended_on]
+    return {"on": on[0] if on else None, "hypercall": hex(found.hypercall)}
 
 
 def _chips(vm: Vm) -> Answer:

@@ -8,6 +8,7 @@ import errno
 import logging
 from typing import Final
 
+from kvmshim.abi import profiles
 from kvmshim.dispatch.request import Reply, Request
 from kvmshim.dispatch.table import TABLES
 from kvmshim.errors import KvmError, errno_of_status
@@ -44,6 +45,6 @@ def _answer(request: Request) -> Reply:
     if isinstance(vm, Vm) and vm.process != request.caller.process:
         raise KvmError(errno.EIO, f"the VM belongs to process {vm.process}")
     shape = TABLES[type(target)].get(request.number)
-    if shape is None:
+    if shape is None or not profiles.has_ioctl(request.number):
         raise KvmError(UNKNOWN[type(target)], f"ioctl {request.number:#x} is not there")
     return shape(request)

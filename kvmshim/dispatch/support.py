@@ -4,7 +4,7 @@ import errno
 from dataclasses import dataclass
 from typing import Final
 
-from kvmshim.abi import constants_gen, ioctls_gen, limits, notes
+from kvmshim.abi import constants_gen, ioctls_gen, limits, notes, profiles
 from kvmshim.abi.caps import CAPABILITIES
 from kvmshim.dispatch.ioctl import UNKNOWN
 from kvmshim.dispatch.table import TABLES
@@ -65,7 +65,9 @@ def _ioctl_row(kind: str, name: str) -> IoctlRow:
 
 def capability_rows() -> list[CapabilityRow]:
     """Every capability that x86 KVM may announce, by number."""
-    names = {value: name for name, value in vars(constants_gen).items() if "KVM_CAP_" in name}
+    tables = (constants_gen, profiles)
+    known = [item for table in tables for item in vars(table).items()]
+    names = {value: name for name, value in known if name.startswith("KVM_CAP_")}
     names[limits.KVMSHIM_CAP_IDENTITY] = "KVMSHIM_CAP_IDENTITY"
     return [
         CapabilityRow(names[number], number, CAPABILITIES.get(number, 0), _note(number))

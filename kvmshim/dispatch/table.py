@@ -22,6 +22,7 @@ from kvmshim.abi.structs_gen import (
     kvm_enable_cap,
     kvm_fpu,
     kvm_guest_debug,
+    kvm_hyperv_tlb_flush_inhibit,
     kvm_interrupt,
     kvm_ioeventfd,
     kvm_irq_level,
@@ -64,6 +65,7 @@ from kvmshim.handle.vcpu import (
     fpu,
     guest_debug,
     hyperv_cpuid,
+    hyperv_flush,
     interrupt,
     lapic,
     mce,
@@ -224,6 +226,9 @@ VCPU: Final[dict[int, Shape]] = {
     kvm.KVM_GET_CPUID2: lists.gives_cpuid(cpuid.handle_vcpu_get_cpuid2),
     kvm.KVM_GET_SUPPORTED_HV_CPUID: lists.gives_cpuid(
         hyperv_cpuid.handle_vcpu_get_supported_hv_cpuid
+    ),
+    kvm.KVM_HYPERV_SET_TLB_FLUSH_INHIBIT: shapes.takes(
+        kvm_hyperv_tlb_flush_inhibit, hyperv_flush.handle_vcpu_hyperv_set_tlb_flush_inhibit
     ),
     kvm.KVM_GET_XSAVE: shapes.gives(xsave.handle_vcpu_get_xsave),
     kvm.KVM_GET_XSAVE2: shapes.gives(xsave.handle_vcpu_get_xsave),

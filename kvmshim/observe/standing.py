@@ -10,6 +10,7 @@ _STATES: Final[dict[str, str]] = {
     "halted": "halted",
     "wait-for-init": "waits for INIT",
     "wait-for-sipi": "waits for SIPI",
+    "suspended": "suspended",
     "broken": "broken",
 }
 _OWED: Final = {
@@ -31,7 +32,18 @@ def state_text(state: Json) -> str:
     'user space, owes a port read'
     >>> state_text({"is": "user-space", "pending": None, "last_exit": "hlt"})
     'user space, after hlt'
+    >>> state_text({"is": "suspended", "suspended": {"on": 2, "hypercall": "0x13"}})
+    'suspended on vCPU 2 in hypercall 0x13'
     """
+    words = _words(state)
+    suspended = state.get("suspended")
+    if not suspended:
+        return words
+    where = f"on vCPU {suspended['on']} in hypercall {suspended['hypercall']}"
+    return f"{words} {where}" if state["is"] == "suspended" else f"{words}, suspended {where}"
+
+
+def _words(state: Json) -> str:
     words = _STATES.get(state["is"]) or str(state["is"])
     if state["is"] != "user-space":
         return words

@@ -31,7 +31,9 @@ _REASONS: Final = {
 }
 _EVENTS: Final = (
     *("interrupt", "nmi", "smi", "exception", "software-interrupt", "init", "start-up"),
+    *("suspended", "resumed"),
 )
+_OF_EVENTS: Final = ("vector", "error_code", "hypercall", "vp_index")
 _WITH_VECTOR: Final = {"interrupt", "exception", "software-interrupt", "start-up"}
 
 
@@ -97,6 +99,8 @@ def _answer(_: int, data: list[int], __: int) -> dict[str, Any]:
 def _event(detail: int, data: list[int], _: int) -> dict[str, Any]:
     event = _EVENTS[detail]
     found: dict[str, Any] = {"event": event}
+    if event == "suspended":
+        return found | {"hypercall": data[0], "vp_index": data[1]}
     found |= {"vector": data[0]} if event in _WITH_VECTOR else {}
     return found | ({"error_code": data[1]} if data[2] else {})
 
@@ -149,7 +153,7 @@ def _answer_text(record: Json) -> str:
 
 def _event_text(record: Json) -> str:
     words = [f"event {record['event']}"]
-    words += [f"{name} {record[name]:#x}" for name in ("vector", "error_code") if name in record]
+    words += [f"{name} {record[name]:#x}" for name in _OF_EVENTS if name in record]
     return " ".join(words)
 
 

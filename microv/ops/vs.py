@@ -385,6 +385,12 @@ def hyperv_synic_activate(vsid: int, *, keeps_pages: bool) -> None:
     with_handle(_OP | mv.MV_VS_OP_HYPERV_SYNIC_ACTIVATE_IDX_VAL, vsid, keeps_pages)
 
 
+def hyperv_flush_inhibit(vsid: int, *, inhibit: bool) -> None:
+    """Whether no hypercall of Hyper-V may flush the VS: who wants to is suspended. On return the
+    flushes are done that were asked for before. Legal while the VS runs."""
+    with_handle(_OP | mv.MV_VS_OP_HYPERV_FLUSH_INHIBIT_IDX_VAL, vsid, inhibit)
+
+
 def vapic_set(vsid: int, gpa: int) -> None:
     """The guest has its task priority at `gpa`, until INIT; 0 is no place. INVALID_INPUT_REG2: no
     memory there that can be written; FAILURE_UNKNOWN: there is no local APIC."""

@@ -1,13 +1,19 @@
-"""mv_vs_op_hyperv_enforce, hyperv_cpuid_get_supported_list, hyperv_synic_activate, and exits."""
+"""mv_vs_op_hyperv_enforce, hyperv_cpuid_get_supported_list, hyperv_synic_activate,
+hyperv_flush_inhibit, and exits."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from microv import abi_gen as mv
 from microv.call import hypercall, process_handle
 from microv.cdl import CdlEntry
-from microv.ops import pp, vs
+from microv.ops import observe, pp, vs
 from microv.status import MvError
-from tests.hypercall.guest import Guest
+from tests.hypercall.guest import CODE, Guest
+from tests.hypercall.threads import join
 
 _ENFORCE = mv.MV_VS_OP_VAL | mv.MV_VS_OP_HYPERV_ENFORCE_IDX_VAL
 _ACTIVATE = mv.MV_VS_OP_VAL | mv.MV_VS_OP_HYPERV_SYNIC_ACTIVATE_IDX_VAL
@@ -15,6 +21,11 @@ _INTERFACE = CdlEntry(0x4000_0001, eax=0x3123_7648)
 _RESET = 0x4000_0003
 _SCONTROL = 0x4000_0080
 _WRMSR = b"\x0f\x30\xf4"
+_INHIBIT = mv.MV_VS_OP_VAL | mv.MV_VS_OP_HYPERV_FLUSH_INHIBIT_IDX_VAL
+_GUEST_OS_ID = 0x4000_0000
+_FLUSH = 2 | 1 << 16
+"""HvCallFlushVirtualAddressSpace; XMM0 is 0, which means all processors."""
+_VMCALL_HLT = b"\x0f\x01\xc1\xf4"
 
 
 def test_hv_24_enforcement_is_on_or_off(guest: Guest) -> None:
@@ -56,6 +67,63 @@ def test_hv_07_a_synthetic_interrupt_controller_needs_a_local_apic(guest: Guest)
         assert status == mv.MV_STATUS_INVALID_INPUT_REG2
 
 
+def _flusher(guest: Guest) -> int:
+    """A VS that flushes all, in registers, and then halts; of a VM with a second one."""
+    other = guest.add_vcpu(CODE)
+    for vsid in (guest.vsid, other):
+        vs.cpuid_set(vsid, _INTERFACE)
+    vs.msr_set(guest.vsid, _GUEST_OS_ID, 1)
+    cr0 = vs.reg_get(guest.vsid, mv.mv_reg_t_cr0)
+    vs.reg_set_list(
+        guest.vsid, [(mv.mv_reg_t_cr0, cr0 | 1), (mv.mv_reg_t_rax, _FLUSH), (mv.mv_reg_t_rdx, 0)]
+    )
+    return other
+
+
+@contextmanager
+def _running(vsid: int) -> Iterator[list[int]]:
+    """The VS runs on another thread until it leaves once; exit reasons."""
+    reasons: list[int] = []
+    thread = threading.Thread(target=lambda: reasons.append(vs.run(vsid).reason))
+    thread.start()
+    yield reasons
+    join(thread)
+
+
+def _wait_suspended(vsid: int, on: int) -> None:
+    while True:
+        found = observe.activity_get(vsid)
+        if found.activity == mv.MV_ACTIVITY_SUSPENDED:
+            assert (found.suspended_on, found.hypercall) == (on, 2)
+            return
+
+
+def test_ti_05_who_flushes_an_inhibited_vs_is_suspended_on_it() -> None:
+    with Guest(_VMCALL_HLT) as guest:
+        other = _flusher(guest)
+        vs.hyperv_flush_inhibit(other, inhibit=True)
+        with _running(guest.vsid) as reasons:
+            _wait_suspended(guest.vsid, on=other)
+            vs.hyperv_flush_inhibit(other, inhibit=False)
+        assert reasons == [mv.mv_exit_reason_t_hlt]
+        assert observe.activity_get(guest.vsid).suspended_on == mv.MV_ACTIVITY_NOT_SUSPENDED
+
+
+def test_ti_14_a_vs_that_is_destroyed_is_waited_for_no_more() -> None:
+    with Guest(_VMCALL_HLT) as guest:
+        other = _flusher(guest)
+        vs.hyperv_flush_inhibit(other, inhibit=True)
+        with _running(guest.vsid) as reasons:
+            _wait_suspended(guest.vsid, on=other)
+            guest.vcpus.pop().close()
+        assert reasons == [mv.mv_exit_reason_t_hlt]
+
+
+def test_ti_04_an_inhibition_is_on_or_off(guest: Guest) -> None:
+    status, _ = hypercall(_INHIBIT, process_handle(), guest.vsid, 2)
+    assert status == mv.MV_STATUS_INVALID_INPUT_REG2
+
+
 def test_a_vs_that_is_none_is_refused(bad_vsid: int) -> None:
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         vs.hyperv_enforce(bad_vsid, enforce=True)
@@ -63,3 +131,5 @@ def test_a_vs_that_is_none_is_refused(bad_vsid: int) -> None:
         vs.hyperv_cpuid_get_supported_list(bad_vsid)
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         vs.hyperv_synic_activate(bad_vsid, keeps_pages=False)
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vs.hyperv_flush_inhibit(bad_vsid, inhibit=True)

@@ -12,6 +12,7 @@ from typing import Final
 from kvmshim.abi import constants_gen as kvm
 from tests.kvm import System, Vcpu
 from tests.machine import MMIO, Machine, Mode
+from tests.suspension import FORMS, Partition, inhibit
 
 LOOP: Final = "mov eax, 0x1234\n out 0x10, al\n again: inc ecx\n jmp again"
 """It counts for ever, behind one port write."""
@@ -97,7 +98,22 @@ def _churn(system: System) -> None:
     threading.Thread(target=come_and_go, daemon=True).start()
 
 
-KINDS: Final = {"loop": _loop, "halt": _halt, "read": _read, "exits": _exits, "churn": _churn}
+def _suspended(system: System) -> None:
+    """vCPU 0 waits for vCPU 2, which may not be flushed."""
+    partition = Partition(system)
+    inhibit(partition.vcpus[1])
+    partition.begin(0, FORMS["space_fast"])
+    partition.wait_suspended(0, on=1)
+
+
+KINDS: Final = {
+    "loop": _loop,
+    "halt": _halt,
+    "read": _read,
+    "exits": _exits,
+    "churn": _churn,
+    "suspended": _suspended,
+}
 
 
 def main() -> None:

@@ -18,12 +18,13 @@ from tests.server import ROOT, Server, public_directory
 pytestmark = [pytest.mark.usefixtures("guarded"), pytest.mark.slow]
 
 of = pytest.mark.parametrize
+NOTHING = {"pending": None, "suspended": None}
 
 
 @of("client", ["loop"], indirect=True)
 def test_a_guest_that_loops_runs_and_makes_no_exit(client: Client) -> None:
     (vcpu,) = vcpus_of(client)
-    assert vcpu["state"] == {"is": "running", "pending": None, "last_exit": "io"}
+    assert vcpu["state"] == {"is": "running", **NOTHING, "last_exit": "io"}
     assert vcpu["instructions_per_second"] > 100_000
     assert (vcpu["exits"]["total"], vcpu["exits"]["io"]) == (1, 1)
 
@@ -36,10 +37,30 @@ def test_who_sleeps_says_what_for(client: Client) -> None:
     )
 
 
+@of("client", ["suspended"], indirect=True)
+def test_ti_17_who_is_suspended_says_on_whom(client: Client) -> None:
+    state = vcpus_of(client)[0]["state"]
+    assert state == {
+        "is": "suspended",
+        "pending": None,
+        "last_exit": "io",
+        "suspended": {"on": 2, "hypercall": "0x2"},
+    }
+    assert "suspended on vCPU 2 in hypercall 0x2" in said("ps")
+
+
+@of("client", ["suspended"], indirect=True)
+def test_ti_14_one_that_is_killed_leaves_nothing_suspended(client: Client) -> None:
+    client.kill()
+    while str(client.pid) in said("ps", "--json", "--interval", "0.05"):
+        pass
+
+
 @of("client", ["read"], indirect=True)
 def test_what_user_space_owes_is_shown(client: Client) -> None:
     (vcpu,) = vcpus_of(client)
-    assert vcpu["state"] == {"is": "user-space", "pending": "io-read", "last_exit": "io"}
+    expected = {**NOTHING, "is": "user-space", "pending": "io-read", "last_exit": "io"}
+    assert vcpu["state"] == expected
     assert vcpu["instructions_per_second"] == 0
 
 

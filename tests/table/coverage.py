@@ -3,7 +3,7 @@
 from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
-from kvmshim.abi import limits
+from kvmshim.abi import limits, profiles
 
 PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_HLT: "ioctl/test_run_hlt.py",
@@ -76,6 +76,7 @@ PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_HYPERV_CPUID: "ioctl/test_hyperv_cpuid.py",
     kvm.KVM_CAP_SYS_HYPERV_CPUID: "ioctl/test_hyperv_cpuid.py",
     kvm.KVM_CAP_HYPERV_ENFORCE_CPUID: "ioctl/test_hyperv_msrs.py",
+    profiles.KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: "ioctl/test_hyperv_tlb_flush_inhibit.py",
     kvm.KVM_CAP_IRQCHIP: "ioctl/test_irqchip.py",
     kvm.KVM_CAP_PIT: "ioctl/test_old_pit.py",
     kvm.KVM_CAP_PIT2: "ioctl/test_irqchip.py",

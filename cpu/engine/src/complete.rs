@@ -171,7 +171,7 @@ impl Vcpu {
     }
 
     /// The guest runs on without completion: queued writes and recorded reads are void.
-    pub(crate) fn abandon_unfinished(&mut self) {
+    pub fn abandon_unfinished(&mut self) {
         if let Some(unfinished) = self.unfinished.take() {
             if let Unfinished::PortOut { .. } = unfinished {
                 self.unfinished = Some(unfinished);

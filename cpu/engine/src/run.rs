@@ -125,6 +125,19 @@ impl Vcpu {
         if self.wakes_from_halt(controllers) { Halted::Woken } else { Halted::Asleep }
     }
 
+    /// Looks whether a processor that executes nothing and takes no event is to leave. What has come is
+    /// looked at when it runs again.
+    pub fn poll_suspended(&mut self) -> Halted {
+        let kick = self.kick.clone();
+        self.forget_if_asked();
+        // The next run looks in any case.
+        kick.take_look();
+        if kick.take_exit() {
+            return Halted::Left;
+        }
+        if kick.take_pause() { Halted::Paused } else { Halted::Asleep }
+    }
+
     /// Takes what has come; whether the caller has to act on something first.
     pub fn look_at(&mut self, controllers: &mut dyn Controllers) -> bool {
         let arrived = controllers.look(self.cpu().tsc(), self.in_smm());

@@ -58,6 +58,11 @@ pub enum Event {
     Init = 5,
     /// Start-up, with its vector.
     StartUp = 6,
+    /// No event: the processor is suspended in a hypercall of Hyper-V's. The vector is its code, the
+    /// error code the number of the processor that may not be flushed.
+    Suspended = 7,
+    /// It goes on and makes the hypercall again.
+    Resumed = 8,
 }
 
 /// One record.

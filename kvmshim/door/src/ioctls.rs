@@ -6,6 +6,8 @@
 
 use kvm_bindings as kvm;
 
+use crate::series;
+
 const KVMIO: u32 = 0xAE;
 /// The type of the ioctls that only kvmshim has ("k").
 const KVMSHIMIO: u32 = 0x6B;
@@ -137,6 +139,7 @@ ioctls! {
         KVM_SET_SREGS2 = KVMIO 0xcd, WRITE, kvm::kvm_sregs2;
         KVM_PRE_FAULT_MEMORY = KVMIO 0xd5, READ | WRITE, kvm::kvm_pre_fault_memory;
         KVM_GET_XSAVE2 = KVMIO 0xcf, READ, kvm::kvm_xsave;
+        KVM_HYPERV_SET_TLB_FLUSH_INHIBIT = KVMIO 0xd6, WRITE, series::kvm_hyperv_tlb_flush_inhibit;
     }
     "vcpu, only in kvmshim: answered at once, the floor that KVM_RUN is measured against" {
         KVMSHIM_ECHO = KVMSHIMIO 0x00, NONE;

@@ -29,6 +29,7 @@ mod regs;
 mod root_page;
 mod run;
 mod run_area;
+pub mod series;
 mod shared_pages;
 mod signals;
 mod vcpu;

@@ -3,6 +3,7 @@
 from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
+from kvmshim.abi import profiles
 from kvmshim.abi.caps import CAPABILITIES
 from kvmshim.objects.system import System
 from kvmshim.objects.vm import Vm
@@ -13,6 +14,8 @@ _OF_PRIVATE_MEMORY: Final = (kvm.KVM_CAP_GUEST_MEMFD, kvm.KVM_CAP_MEMORY_ATTRIBU
 
 def handle_check_extension(target: System | Vm, capability: int, _: Caller) -> int:
     """The value of a capability; 0 for one that is not there, or not for this VM. Never fails."""
+    if not profiles.has_capability(capability):
+        return 0
     if isinstance(target, Vm):
         if capability in _OF_PRIVATE_MEMORY and not target.has_private_memory:
             return 0

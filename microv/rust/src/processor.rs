@@ -81,6 +81,9 @@ impl Processor<'_> {
             if let Some(wish) = self.take_wish() {
                 return Stopped::Hyperv(wish);
             }
+            if let Some(exit) = self.paravirt.hyperv.sit_out_suspension(self.vcpu) {
+                return Stopped::Exit(exit);
+            }
             if let Some(exit) = self.wait(window) {
                 return Stopped::Exit(exit);
             }

@@ -1,4 +1,5 @@
-//! Layouts of KVM's structures as `ctypes.Structure` classes, offsets taken from `kvm-bindings`.
+//! Layouts of KVM's structures as `ctypes.Structure` classes, offsets taken from `kvm-bindings`, and
+//! of those of patch series from `kvmshim_door::series`.
 //!
 //! A structure that ends in an array of entries (`kvm_msrs`, `kvm_cpuid2`, `kvm_msr_list`) has
 //! only its head here; the array follows it in memory.
@@ -6,6 +7,7 @@
 use std::mem::offset_of;
 
 use kvm_bindings as kvm;
+use kvmshim_door::series;
 
 use crate::python;
 
@@ -158,6 +160,9 @@ layouts! {
     "kvm_sync_regs" = kvm::kvm_sync_regs { regs sregs events }
     "kvm_clock_data" = kvm::kvm_clock_data { clock flags pad0 realtime host_tsc pad }
     "kvm_tpr_access_ctl" = kvm::kvm_tpr_access_ctl { enabled flags reserved }
+    "kvm_hyperv_tlb_flush_inhibit" = series::kvm_hyperv_tlb_flush_inhibit {
+        flags inhibit reserved
+    }
     "kvm_enable_cap" = kvm::kvm_enable_cap { cap flags args pad }
     "kvm_dirty_log" = kvm::kvm_dirty_log { slot padding1 __bindgen_anon_1: dirty_bitmap }
     "kvm_clear_dirty_log" = kvm::kvm_clear_dirty_log {
@@ -251,7 +256,7 @@ const KVM_RUN_SYNC_OFFSET: usize = offset_of!(kvm::kvm_run, s);
 /// The text of `kvmshim/abi/structs_gen.py`.
 pub fn python() -> String {
     let mut text = python::head(
-        "Layouts of the structures of `linux/kvm.h`.",
+        "Layouts of the structures of `linux/kvm.h`, and of patch series.",
         "`kvm-bindings` by `tools/gen/src/structs.rs`",
     );
     text.push_str(

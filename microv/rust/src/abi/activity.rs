@@ -12,6 +12,8 @@ super::define::constants! {
     MV_ACTIVITY_WAIT_FOR_INIT = 3;
     /// Sleeps in run until a start-up comes.
     MV_ACTIVITY_WAIT_FOR_SIPI = 4;
+    /// Sleeps in run until a VS that its guest wants to flush may be flushed.
+    MV_ACTIVITY_SUSPENDED = 5;
 
     MV_PENDING_NONE = 0;
     MV_PENDING_IO_IN = 1;
@@ -23,10 +25,12 @@ super::define::constants! {
 
     /// In `last_exit`: run has not come back yet.
     MV_ACTIVITY_NO_EXIT = 0xFFFF_FFFF_FFFF_FFFF;
+    /// In `suspended_on`: the VS is not suspended.
+    MV_ACTIVITY_NOT_SUSPENDED = 0xFFFF_FFFF_FFFF_FFFF;
 }
 
 super::define::layouts! {
-    mv_activity_t, size 0x20 {
+    mv_activity_t, size 0x30 {
         /// MV_ACTIVITY_*
         0x00 activity: u64,
         /// MV_PENDING_*: the instruction that the next run finishes. Only with MV_ACTIVITY_ROOT.
@@ -35,5 +39,9 @@ super::define::layouts! {
         0x10 last_exit: u64,
         /// mv_mp_state_t. Only with MV_ACTIVITY_ROOT.
         0x18 mp_state: u64,
+        /// The VS that may not be flushed, or MV_ACTIVITY_NOT_SUSPENDED. Whether the VS is in run or not.
+        0x20 suspended_on: u64,
+        /// Code of the hypercall that the guest makes again then. Only where it is suspended.
+        0x28 hypercall: u64,
     }
 }

@@ -217,4 +217,7 @@ super::define::constants! {
     /// Extension. R11 VS with a local APIC, which gets a synthetic interrupt controller. R12 1 where the
     /// guest's pages stay as they are when it names them, 0 where they are cleared.
     MV_VS_OP_HYPERV_SYNIC_ACTIVATE_IDX_VAL = 0x102;
+    /// Extension. R11 VS, R12 1 where no hypercall of Hyper-V may flush it, else 0. On return the flushes
+    /// that were asked for before are done. Legal from any PP, also while the VS runs.
+    MV_VS_OP_HYPERV_FLUSH_INHIBIT_IDX_VAL = 0x103;
 }

@@ -29,6 +29,25 @@ pub enum Answer {
     Undefined,
     /// The root answers.
     Root,
+    /// None yet: the processor is suspended, and makes the hypercall again.
+    Suspended,
+}
+
+/// How far a hypercall has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It has ended.
+    With(Status),
+    /// The root is to go on.
+    ByRoot,
+    /// Nothing is done, and the processor is suspended.
+    Suspended,
+}
+
+impl From<Status> for Done {
+    fn from(status: Status) -> Done {
+        Done::With(status)
+    }
 }
 
 /// A hypercall that the root answers.
@@ -101,8 +120,9 @@ impl Hyperv {
             caller.read_xmm(vcpu);
         }
         match self.carry_out(vcpu, &caller) {
-            Some(status) => Answer::Result(input.result(status)),
-            None => {
+            Done::With(status) => Answer::Result(input.result(status)),
+            Done::Suspended => Answer::Suspended,
+            Done::ByRoot => {
                 let params = caller.in_words;
                 self.call = Some(CallToRoot { input: input.0, params, long: exit.long });
                 Answer::Root
@@ -110,32 +130,27 @@ impl Hyperv {
         }
     }
 
-    /// None: the root answers.
-    fn carry_out(&mut self, vcpu: &mut Vcpu, caller: &Caller) -> Option<Status> {
+    fn carry_out(&mut self, vcpu: &mut Vcpu, caller: &Caller) -> Done {
         let input = caller.input;
         let plain = !input.has_reps() && input.header_words() == 0;
-        let refused = Some(Status::InvalidHypercallInput);
+        let refused = Done::With(Status::InvalidHypercallInput);
         match input.code() {
             hc::NOTIFY_LONG_SPIN_WAIT if plain => {
                 std::thread::yield_now();
-                Some(Status::Success)
+                Status::Success.into()
             }
-            hc::FLUSH_VIRTUAL_ADDRESS_SPACE if plain => Some(self.flush(vcpu, caller)),
-            hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX if !input.has_reps() => {
-                Some(self.flush_set(vcpu, caller))
-            }
+            hc::FLUSH_VIRTUAL_ADDRESS_SPACE if plain => self.flush(vcpu, caller),
+            hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX if !input.has_reps() => self.flush_set(vcpu, caller),
             hc::FLUSH_VIRTUAL_ADDRESS_LIST if is_list(input) && input.header_words() == 0 => {
-                Some(self.flush(vcpu, caller))
+                self.flush(vcpu, caller)
             }
-            hc::FLUSH_VIRTUAL_ADDRESS_LIST_EX if is_list(input) => {
-                Some(self.flush_set(vcpu, caller))
-            }
-            hc::SEND_IPI if plain => Some(self.send_ipi(caller)),
-            hc::SEND_IPI_EX if !input.has_reps() => Some(self.send_ipi_to_set(caller)),
+            hc::FLUSH_VIRTUAL_ADDRESS_LIST_EX if is_list(input) => self.flush_set(vcpu, caller),
+            hc::SEND_IPI if plain => self.send_ipi(caller).into(),
+            hc::SEND_IPI_EX if !input.has_reps() => self.send_ipi_to_set(caller).into(),
             hc::SIGNAL_EVENT if plain => self.signal_event(caller),
             hc::POST_MESSAGE if plain => self.leave_to_root(),
             hc::POST_DEBUG_DATA | hc::RETRIEVE_DEBUG_DATA if input.is_fast() => {
-                Some(Status::InvalidParameter)
+                Status::InvalidParameter.into()
             }
             hc::POST_DEBUG_DATA | hc::RETRIEVE_DEBUG_DATA | hc::RESET_DEBUG_SESSION => {
                 self.check_debugging()
@@ -145,41 +160,45 @@ impl Hyperv {
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX..=hc::SEND_IPI_EX
             | hc::SEND_IPI
             | hc::POST_MESSAGE..=hc::SIGNAL_EVENT => refused,
-            _ => Some(Status::InvalidHypercallCode),
+            _ => Status::InvalidHypercallCode.into(),
         }
     }
 
     /// The root has messages and events for guests that have a synthetic interrupt controller.
-    fn leave_to_root(&self) -> Option<Status> {
-        let has_synic = self.presence.synic.is_active();
-        (!has_synic).then_some(Status::InvalidHypercallInput)
+    fn leave_to_root(&self) -> Done {
+        match self.presence.synic.is_active() {
+            true => Done::ByRoot,
+            false => Status::InvalidHypercallInput.into(),
+        }
     }
 
     /// HvCallSignalEvent: a connection, 24 bits, and in bits 47:32 the number of a flag.
-    fn signal_event(&self, caller: &Caller) -> Option<Status> {
+    fn signal_event(&self, caller: &Caller) -> Done {
         let address = caller.in_words[0];
         let connection = match caller.input.is_fast() {
             true => address,
-            false if !address.is_multiple_of(8) => return Some(Status::InvalidAlignment),
+            false if !address.is_multiple_of(8) => return Status::InvalidAlignment.into(),
             false => match self.input_words(caller) {
                 Some([connection]) => connection,
-                None => return Some(Status::InvalidAlignment),
+                None => return Status::InvalidAlignment.into(),
             },
         };
         let has_flag = connection & EVENT_FLAG != 0;
         if !has_flag && connection & !CONNECTION != 0 {
-            return Some(Status::InvalidHypercallInput);
+            return Status::InvalidHypercallInput.into();
         }
         self.leave_to_root()
     }
 
-    /// None: the root talks to the debugger.
-    fn check_debugging(&self) -> Option<Status> {
+    /// The root talks to the debugger.
+    fn check_debugging(&self) -> Done {
         if !self.announced.has_debugging() {
-            return Some(Status::InvalidHypercallCode);
+            return Status::InvalidHypercallCode.into();
         }
-        let options = self.vm.hyperv.shared().debug.options;
-        (options & DEBUG_BY_HYPERCALLS == 0).then_some(Status::OperationDenied)
+        match self.vm.hyperv.shared().debug.options & DEBUG_BY_HYPERCALLS {
+            0 => Status::OperationDenied.into(),
+            _ => Done::ByRoot,
+        }
     }
 
     /// Words of the input in memory; None where they are not there.

@@ -7,6 +7,7 @@
 
 mod flush;
 mod hypercall;
+pub mod inhibition;
 mod ipi;
 mod msr;
 mod partition;

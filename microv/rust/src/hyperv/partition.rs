@@ -3,11 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::inhibition::FlushOrder;
 use super::reference_page::ReferencePage;
 
 /// The part of a VM that is Hyper-V's.
 #[derive(Debug, Default)]
 pub struct Partition {
+    /// Of flushes that hypercalls ask for.
+    pub flush_order: FlushOrder,
     processors: AtomicU32,
     shared: Mutex<Shared>,
 }

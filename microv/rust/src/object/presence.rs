@@ -10,12 +10,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use cpu_engine::Kick;
 
 use super::sleep_counts::SleepCounts;
+use crate::hyperv::inhibition::Inhibition;
 use crate::hyperv::synic_port::SynicPort;
 use crate::irqchip::port::LapicPort;
 
 /// What other threads see and ask of a vCPU.
 #[derive(Debug, Default)]
 pub struct Presence {
+    /// The number of the VS.
+    pub vsid: u16,
     /// Makes it leave, flush and acknowledge.
     pub kick: Arc<Kick>,
     /// Its local APIC, where the VM has interrupt controllers.
@@ -30,6 +33,8 @@ pub struct Presence {
     pub synic: SynicPort,
     /// Its number in Hyper-V's sets of processors.
     pub vp_index: AtomicU32,
+    /// Whether hypercalls may flush it, and whom it waits for to flush.
+    pub inhibition: Inhibition,
     /// MV_ACTIVITY_* of a vCPU in run.
     pub activity: AtomicU64,
     /// How often and how long it has slept.
@@ -43,6 +48,11 @@ pub struct Presence {
 }
 
 impl Presence {
+    /// That of the VS with this number.
+    pub fn of(vsid: u16) -> Presence {
+        Presence { vsid, ..Presence::default() }
+    }
+
     /// The calling thread uses the vCPU for as long as the result lives.
     pub fn enter(&self) -> Present<'_> {
         self.present.store(true, Ordering::Relaxed);

@@ -25,7 +25,7 @@ use crate::abi::quirk::{MV_QUIRK_APIC_HOLE, MV_QUIRK_LINT0_OPEN};
 use crate::alarm::now_ns;
 use crate::beside::Beside;
 use crate::clock::Clock;
-use crate::hyperv::{Origin, Synic};
+use crate::hyperv::{Origin, Synic, inhibition};
 use crate::irqchip::local::Local;
 use crate::mp_state::MpState;
 use crate::paravirt::eoi::SparedEnd;
@@ -135,7 +135,7 @@ impl Vs {
     /// counts for the first VS of a VM, others share its time-stamp counter.
     pub fn new(id: u16, vp: Arc<Vp>, tsc_khz: u32, personality: Personality) -> Vs {
         let tsc = vp.vm.tsc(tsc_khz);
-        let presence = Arc::new(Presence::default());
+        let presence = Arc::new(Presence::of(id));
         let mut vcpu = Vcpu::new(
             Arc::clone(&vp.vm.memory.normal),
             Arc::clone(&presence.kick),
@@ -279,6 +279,7 @@ impl Vs {
             Err(refusal) => return Err(refusal),
         }
         self.vp.vm.remove_vcpu(&self.presence);
+        inhibition::forget(&self.vp.vm, &self.presence);
         self.vp.members.leave();
         Ok(())
     }

@@ -119,6 +119,9 @@ impl Paravirt {
             if let Some(wish) = self.hyperv.take_wish() {
                 return Stopped::Hyperv(wish);
             }
+            if let Some(exit) = self.hyperv.sit_out_suspension(vcpu) {
+                return Stopped::Exit(exit);
+            }
             let mut exit = vcpu.run(window);
             loop {
                 match self.handle(vcpu, exit) {
@@ -154,6 +157,10 @@ impl Paravirt {
                     }
                     Answer::Undefined => Ok(vcpu.complete_hypercall(HypercallAnswer::Undefined)),
                     Answer::Root => Err(exit),
+                    Answer::Suspended => {
+                        vcpu.abandon_unfinished();
+                        Ok(None)
+                    }
                 }
             }
             Exit::Hypercall(call) => {

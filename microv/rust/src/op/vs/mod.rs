@@ -85,6 +85,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_HYPERV_ENFORCE_IDX_VAL => hyperv::enforce(call),
         idx::MV_VS_OP_HYPERV_CPUID_GET_SUPPORTED_LIST_IDX_VAL => hyperv::supported_cpuid(call),
         idx::MV_VS_OP_HYPERV_SYNIC_ACTIVATE_IDX_VAL => hyperv::activate_synic(call),
+        idx::MV_VS_OP_HYPERV_FLUSH_INHIBIT_IDX_VAL => hyperv::inhibit_flushes(call),
         _ => Err(Failure::Unsupported),
     }
 }

@@ -58,18 +58,25 @@ pub fn activity(call: &Call) -> OpResult {
     let vs = ids::vs(call)?;
     let page = call.pp.page()?;
     let last_exit = vs.last_exit.reason();
+    let suspended = vs.presence.inhibition.suspended();
+    let suspended_on = suspended.map_or(abi::MV_ACTIVITY_NOT_SUSPENDED, |wait| wait.on.into());
+    let hypercall = suspended.map_or(0, |wait| wait.code.into());
     let found = match vs.lock() {
         Ok(state) => mv_activity_t {
             activity: abi::MV_ACTIVITY_ROOT,
             pending: pending(&state),
             last_exit,
             mp_state: state.activity().number(),
+            suspended_on,
+            hypercall,
         },
         Err(Refusal::Running) => mv_activity_t {
             activity: vs.presence.activity.load(Ordering::Relaxed).max(abi::MV_ACTIVITY_RUNNING),
             pending: abi::MV_PENDING_NONE,
             last_exit,
             mp_state: 0,
+            suspended_on,
+            hypercall,
         },
         Err(refusal) => return Err(refusal.into()),
     };

@@ -1,0 +1,79 @@
+"""Which ABIs that patch series propose are there beside that of Linux: `--profile`.
+
+Series that never were in Linux claim numbers that others claim too: not all can be there at once.
+The ioctls of the series below differ in their numbers from all others. The number of their
+capability is in Linux that of another architecture, for which x86 answers 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from kvmshim.abi import ioctls_gen as nr
+
+KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: Final = 239
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What a patch series adds."""
+
+    ioctls: frozenset[int]
+    capabilities: Mapping[int, int]
+
+
+TLB_INHIBIT: Final = Series(
+    frozenset({nr.KVM_HYPERV_SET_TLB_FLUSH_INHIBIT}), {KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: 1}
+)
+
+_SERIES: Final = (TLB_INHIBIT,)
+
+PROFILES: Final[Mapping[str, tuple[Series, ...]]] = {
+    "default": _SERIES,
+    "mainline": (),
+    "tlb-inhibit": (TLB_INHIBIT,),
+}
+"""By what `--profile` says."""
+
+RESERVED: Final = ("vsm-rfc-v1", "vsm-v1", "vsm-next", "planes-2025", "planes-2026")
+"""Names that will mean something."""
+
+
+@dataclass(slots=True)
+class _Choice:
+    hidden_ioctls: frozenset[int] = frozenset()
+    hidden_capabilities: frozenset[int] = frozenset()
+    strict: bool = False
+
+
+_CHOICE: Final = _Choice()
+
+
+def choose(name: str = "default", *, strict: bool = False) -> None:
+    """Takes effect for what is asked from now on; said once, before the first client. KeyError.
+
+    `strict`: what a series' documentation demands is demanded even where its code does not.
+    """
+    shown = PROFILES[name]
+    hidden = [series for series in _SERIES if series not in shown]
+    numbers = {number for series in hidden for number in series.capabilities}
+    _CHOICE.hidden_ioctls = frozenset().union(*(series.ioctls for series in hidden))
+    _CHOICE.hidden_capabilities = frozenset(
+        numbers.difference(*(series.capabilities for series in shown))
+    )
+    _CHOICE.strict = strict
+
+
+def has_ioctl(number: int) -> bool:
+    """Whether the profile has an ioctl that the tables have."""
+    return number not in _CHOICE.hidden_ioctls
+
+
+def has_capability(number: int) -> bool:
+    """The same of a capability."""
+    return number not in _CHOICE.hidden_capabilities
+
+
+def is_strict() -> bool:
+    """What was chosen."""
+    return _CHOICE.strict
