@@ -92,7 +92,9 @@ impl Vcpu {
         let kick = self.kick.clone();
         let _running = kick.enter();
         self.prepare();
-        let exit = finish(self, unfinished)?;
+        let exit = finish(self, unfinished);
+        self.cpu_mut().memory.shared_code.end();
+        let exit = exit?;
         self.counters.add_exit(&exit);
         self.trace_exit(&exit);
         Some(exit)

@@ -10,6 +10,7 @@ const FLUSH: u32 = 2;
 const LOOK: u32 = 4;
 const PROTECT: u32 = 8;
 const PAUSE: u32 = 16;
+const CATCH_UP: u32 = 32;
 
 /// Shared between one vCPU and the threads that interrupt it or take memory from it.
 #[derive(Debug, Default)]
@@ -48,6 +49,11 @@ impl Kick {
     /// Ask the vCPU to come back with [`crate::Exit::Paused`] at the next block end.
     pub fn pause(&self) {
         self.requests.fetch_or(PAUSE, Ordering::SeqCst);
+    }
+
+    /// Ask the vCPU to hear which pages hold code that others keep, at the next block end.
+    pub(crate) fn catch_up(&self) {
+        self.requests.fetch_or(CATCH_UP, Ordering::SeqCst);
     }
 
     /// Whether any request waits.
@@ -104,6 +110,11 @@ impl Kick {
     /// Takes the request to pause if there is one.
     pub(crate) fn take_pause(&self) -> bool {
         self.requests.fetch_and(!PAUSE, Ordering::SeqCst) & PAUSE != 0
+    }
+
+    /// Takes the request to catch up.
+    pub(crate) fn take_catch_up(&self) {
+        self.requests.fetch_and(!CATCH_UP, Ordering::SeqCst);
     }
 
     /// Takes the exit request if there is one.

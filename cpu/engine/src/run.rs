@@ -44,6 +44,7 @@ impl Vcpu {
     /// [`Self::queue_interrupt`].
     pub fn run_with(&mut self, window: bool, controllers: &mut dyn Controllers) -> Exit {
         let exit = self.run_until_exit(window, controllers);
+        self.cpu_mut().memory.shared_code.end();
         if exit != Exit::Paused {
             self.counters.add_exit(&exit);
             self.trace_exit(&exit);
@@ -65,6 +66,7 @@ impl Vcpu {
         kick.look();
         loop {
             if kick.any() {
+                kick.take_catch_up();
                 self.forget_if_asked();
                 if kick.take_look() && self.look_at(controllers) {
                     return Exit::Arrived;
@@ -76,6 +78,7 @@ impl Vcpu {
                     return Exit::Paused;
                 }
             }
+            self.cpu_mut().memory.catch_up();
             if cpu_mem::noted() >= MANY_NOTED {
                 return Exit::Noted;
             }
@@ -111,6 +114,7 @@ impl Vcpu {
     pub fn poll_halted(&mut self, controllers: &mut dyn Controllers) -> Halted {
         let kick = self.kick.clone();
         if kick.any() {
+            kick.take_catch_up();
             self.forget_if_asked();
             if kick.take_look() && self.look_at(controllers) {
                 return Halted::Arrived;
@@ -164,14 +168,32 @@ impl Vcpu {
         let _running = kick.enter();
         self.abandon_unfinished();
         self.prepare();
-        match self.interp.step() {
+        let outcome = self.interp.step();
+        self.cpu_mut().memory.shared_code.end();
+        match outcome {
             Outcome::Boundary => None,
             outcome => Some(self.exit_for(outcome)),
         }
     }
 
+    /// The caller's client has had its turn, and has none until [`Self::end_turn`]: in between code is
+    /// not compared with memory because of the client's stores. Without a turn each call of
+    /// [`Self::run`] compares it.
+    pub fn begin_turn(&mut self) {
+        self.interp.distrust_code();
+        self.in_turn = true;
+    }
+
+    /// Undoes [`Self::begin_turn`].
+    pub fn end_turn(&mut self) {
+        self.in_turn = false;
+    }
+
     /// Makes cached state right again after the host had its turn.
     pub(crate) fn prepare(&mut self) {
+        let memory = &mut self.cpu_mut().memory;
+        memory.shared_code.begin();
+        memory.catch_up();
         self.forget_if_asked();
         if std::mem::take(&mut self.paging_changed) {
             if !std::mem::take(&mut self.pdptes_given) {
@@ -179,7 +201,9 @@ impl Vcpu {
             }
             self.cpu_mut().refresh_paging();
         }
-        self.interp.distrust_code();
+        if !self.in_turn {
+            self.interp.distrust_code();
+        }
     }
 
     /// Drops what [`crate::Kick::flush`] and [`crate::Kick::protect`] ask to be dropped, if they do.

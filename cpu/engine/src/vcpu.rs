@@ -27,6 +27,8 @@ pub struct Vcpu {
     pub(crate) pdptes_given: bool,
     /// What [`crate::Exit::Lost`] says.
     pub(crate) lost: bool,
+    /// See [`Self::begin_turn`].
+    pub(crate) in_turn: bool,
 }
 
 impl Vcpu {
@@ -37,6 +39,8 @@ impl Vcpu {
     #[must_use]
     pub fn new(mem: Arc<PhysMap>, kick: Arc<Kick>, cpuid: Vec<CpuidEntry>, tsc: TscClock) -> Vcpu {
         let interp = Interp::new(Cpu::new(mem, cpuid, tsc));
+        let asked = Arc::clone(&kick);
+        interp.cpu.memory.shared_code.on_call(move || asked.catch_up());
         Vcpu {
             trace: Arc::default(),
             counters: Arc::new(Counters::new(&interp)),
@@ -48,6 +52,7 @@ impl Vcpu {
             paging_changed: false,
             pdptes_given: false,
             lost: false,
+            in_turn: false,
         }
     }
 

@@ -2,9 +2,9 @@
 
 mod guest;
 
-use cpu_defs::{Gpr, Reg};
+use cpu_defs::{Gpr, Reg, TableField};
 use cpu_engine::Exit;
-use guest::{Guest, START, assemble};
+use guest::{Guest, START, assemble, descriptor};
 use iced_x86::code_asm::*;
 
 #[test]
@@ -82,6 +82,101 @@ fn code_changed_by_the_host_between_runs_is_noticed() {
     guest.set(Reg::Rip, START);
     guest.run_to_hlt();
     assert_eq!((guest.gpr(Gpr::Rbx), guest.gpr(Gpr::Rcx)), (1, 1));
+}
+
+/// How often one processor rewrites what the other executes.
+const REWRITES: u32 = 3000;
+const ROUTINE: u64 = 0x9000;
+const WRITER: u64 = 0x3000;
+const GDT: u64 = 0x5000;
+/// The number of the last version that is there, and of the last that was executed.
+const WRITTEN: u64 = 0xA000;
+const EXECUTED: u64 = 0xB000;
+
+/// Waits until the number at `address` is that in ESI.
+fn wait_for(a: &mut CodeAssembler, address: u64) {
+    let mut head = a.create_label();
+    a.set_label(&mut head).unwrap();
+    a.pause().unwrap();
+    a.cmp(dword_ptr(address), esi).unwrap();
+    a.jne(head).unwrap();
+}
+
+/// One processor rewrites a routine and says so, the other calls it after `serialize`; how often that
+/// one has executed something else.
+fn old_versions(translated: bool, serialize: impl FnOnce(&mut CodeAssembler)) -> u64 {
+    let mut reader = Guest::long_mode(|a| {
+        let (mut head, mut right) = (a.create_label(), a.create_label());
+        a.mov(esi, 1).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.nop().unwrap();
+        wait_for(a, WRITTEN);
+        serialize(a);
+        a.call(ROUTINE).unwrap();
+        a.cmp(edi, esi).unwrap();
+        a.je(right).unwrap();
+        a.inc(r12d).unwrap();
+        a.set_label(&mut right).unwrap();
+        a.mov(dword_ptr(EXECUTED), esi).unwrap();
+        a.inc(esi).unwrap();
+        a.cmp(esi, REWRITES as i32).unwrap();
+        a.jbe(head).unwrap();
+        a.hlt().unwrap();
+    });
+    let routine = assemble(64, ROUTINE, |a| {
+        a.mov(edi, 0).unwrap();
+        a.ret().unwrap();
+    });
+    reader.load(ROUTINE, &routine);
+    reader.write_u64(GDT + 8, descriptor(0, 0xF_FFFF, 0x9B, 0xA));
+    reader.set(Reg::Gdtr(TableField::Base), GDT);
+    reader.set(Reg::Gdtr(TableField::Limit), 0xF);
+    let writer = assemble(64, WRITER, |a| {
+        let mut head = a.create_label();
+        a.mov(esi, 1).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.mov(dword_ptr(ROUTINE + 1), esi).unwrap();
+        a.mov(dword_ptr(WRITTEN), esi).unwrap();
+        wait_for(a, EXECUTED);
+        a.inc(esi).unwrap();
+        a.cmp(esi, REWRITES as i32).unwrap();
+        a.jbe(head).unwrap();
+        a.hlt().unwrap();
+    });
+    reader.load(WRITER, &writer);
+    let mut writer = reader.second_in_long_mode(WRITER);
+    reader.vcpu.set_translated(translated);
+    writer.vcpu.set_translated(translated);
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.run_to_hlt());
+        reader.run_to_hlt();
+    });
+    reader.gpr(Gpr::R12)
+}
+
+fn return_from_interrupt(a: &mut CodeAssembler) {
+    let mut behind = a.create_label();
+    a.mov(rax, rsp).unwrap();
+    a.push(0).unwrap();
+    a.push(rax).unwrap();
+    a.pushfq().unwrap();
+    a.push(8).unwrap();
+    a.lea(rax, ptr(behind)).unwrap();
+    a.push(rax).unwrap();
+    a.iretq().unwrap();
+    a.set_label(&mut behind).unwrap();
+}
+
+#[test]
+fn code_that_another_processor_writes_takes_effect_behind_a_serializing_instruction() {
+    for translated in [false, true] {
+        assert_eq!(old_versions(translated, return_from_interrupt), 0);
+        let by_cpuid = |a: &mut CodeAssembler| {
+            a.xor(eax, eax).unwrap();
+            a.cpuid().unwrap();
+        };
+        assert_eq!(old_versions(translated, by_cpuid), 0);
+    }
 }
 
 #[test]

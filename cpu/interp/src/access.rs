@@ -7,7 +7,7 @@
 //! that cannot complete stores nothing; a load inside a page is one machine load.
 
 use cpu_defs::{Exception, SegReg, attrib, vector};
-use cpu_mem::{HostPage, PAGE_SIZE, PageFlags, Word, split_lock};
+use cpu_mem::{HostPage, PAGE_SIZE, PageFlags, Word, granules, split_lock};
 use cpu_mmu::{Access, AccessKind, PageFault, Privilege, Target, resolve};
 
 use crate::cpu::{Cpu, Request};
@@ -216,7 +216,7 @@ impl Cpu {
         let span = self.span(seg, gla, T::SIZE, access)?;
         if let Span { first: Site::Ram { gpa, page }, second: None } = span {
             modify_page(page, (gla & OFFSET_MASK) as usize, lock, f);
-            self.note_store(gpa, T::SIZE);
+            self.note_store(gpa, page, T::SIZE);
             return Ok(());
         }
         let _split = lock.then(split_lock);
@@ -332,7 +332,15 @@ impl Cpu {
             }
             self.keep_watched_out_of_tlb(gla, access);
             let target = target.map_err(page_fault)?;
-            let Target::NotBacked { gpa } = target else { return Ok(target) };
+            let gpa = match target {
+                Target::Memory { gpa, page } => {
+                    if access.kind == AccessKind::Write && self.memory.holds_code(gpa, page) {
+                        self.memory.tlb.forget_write(access.privilege, gla);
+                    }
+                    return Ok(target);
+                }
+                Target::NotBacked { gpa } => gpa,
+            };
             let map = &self.memory.map;
             if map.is_refused(gpa) {
                 self.request = Some(Request::Refused { gpa });
@@ -364,7 +372,7 @@ impl Cpu {
     fn write_span<T: Word>(&mut self, span: Span, gla: u64, value: T) {
         if let Span { first: Site::Ram { gpa, page }, second: None } = span {
             page.store((gla & OFFSET_MASK) as usize, value);
-            self.note_store(gpa, T::SIZE);
+            self.note_store(gpa, page, T::SIZE);
             return;
         }
         self.write_parts(span, &value.widen().to_le_bytes()[..T::SIZE]);
@@ -420,7 +428,7 @@ impl Cpu {
         match site {
             Site::Ram { gpa, page } => {
                 page.copy_in((gpa & OFFSET_MASK) as usize, bytes);
-                self.note_store(gpa, bytes.len());
+                self.note_store(gpa, page, bytes.len());
             }
             Site::Device { gpa } => {
                 for (number, chunk) in bytes.chunks(CHUNK).enumerate() {
@@ -433,15 +441,14 @@ impl Cpu {
     }
 
     /// After a store the TLB did not serve: was it to decoded code?
-    pub(crate) fn note_store(&mut self, gpa: u64, len: usize) {
-        if !self.memory.code.has_page(gpa) {
-            return;
-        }
-        if self.memory.code.store(gpa, len) {
+    pub(crate) fn note_store(&mut self, gpa: u64, page: HostPage, len: usize) {
+        let memory = &mut self.memory;
+        let own = memory.code.has_page(gpa);
+        let hit = memory.shared_code.stored(page, granules(gpa, len), own);
+        if own && (hit || memory.code.hits(gpa, len)) {
+            memory.code.overwrite(gpa);
             self.attention = true;
             self.epoch = self.epoch.wrapping_add(1);
-        } else {
-            self.memory.tlb.trap_writes(gpa);
         }
     }
 }

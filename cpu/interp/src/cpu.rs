@@ -119,6 +119,8 @@ pub struct Cpu {
     /// Moves on when cached code positions may be wrong: a change of translation, another
     /// processor's stores, overwritten code.
     pub epoch: u32,
+    /// Moves on, with `epoch`, when cached code may differ from memory and nobody has told which.
+    pub code_epoch: u32,
     /// Decoded code is that of another address space; set with `attention` or by a shutdown.
     pub(crate) code_is_void: bool,
     /// The instruction suppresses a pending single-step trap.
@@ -166,6 +168,7 @@ impl Cpu {
             watch_interrupt_flag: false,
             page_faults: Arc::default(),
             epoch: 0,
+            code_epoch: 0,
             code_is_void: false,
             inhibit_trap: false,
             watch: Watch::default(),
@@ -206,7 +209,7 @@ impl Cpu {
             self.memory.tlb.activate(paging.pcid);
             self.memory.tlb.flush_all();
         }
-        self.serialize();
+        self.serialize_fully();
     }
 
     /// After a write of CR3. Global pages stay; with `keep` all translations of the new
@@ -220,11 +223,33 @@ impl Cpu {
         self.serialize();
     }
 
-    /// What serializing instructions do (SDM volume 3, "Serializing Instructions"): earlier stores are
-    /// visible to all before what follows, and code that others have written is looked at anew.
+    /// What frequent serializing instructions do (SDM volume 3, "Serializing Instructions"): earlier
+    /// stores are visible to all before what follows, and code that others have written takes effect.
     pub(crate) fn serialize(&mut self) {
         fence(Ordering::SeqCst);
+        self.hear_of_code();
+    }
+
+    /// As [`Self::serialize`], for instructions that a guest executes for no other reason, or seldom:
+    /// whatever threads of the host have written takes effect, too.
+    pub(crate) fn serialize_fully(&mut self) {
+        fence(Ordering::SeqCst);
+        self.memory.shared_code.changed();
+        self.distrust_code();
+    }
+
+    /// Code that other processors have written takes effect, and what the host has, if it has said so.
+    pub(crate) fn hear_of_code(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
+        if self.memory.shared_code.changed() {
+            self.distrust_code();
+        }
+    }
+
+    /// All code that is cached is marked and compared with memory before it is used again.
+    pub(crate) fn distrust_code(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.code_epoch = self.code_epoch.wrapping_add(1);
     }
 
     /// Writes PKRU. Translations that allow more than it does go.

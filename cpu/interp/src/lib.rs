@@ -42,7 +42,6 @@ pub use clock::TscClock;
 pub use cpu::{Cpu, Request};
 pub use cpu_host::{FpuState, host_tsc, host_tsc_khz};
 pub use debug::HostDebug;
-pub use decode::PositionHasher;
 pub use exec::{
     HypercallAnswer, MsrRefusal, MsrStore, Origin, VectorClass, VectorUse, feature_msrs, saved_msrs,
 };
@@ -50,5 +49,5 @@ pub use executed::Executed;
 pub use features::{Features, Vendor};
 pub use msr_rules::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs};
 pub use quirks::Quirks;
-pub use run::{Dropped, Interp, Outcome};
+pub use run::{Dropped, Fetched, Interp, Outcome};
 pub use stop::{Done, Stop};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cpu_defs::{Exception, SegReg, dr6, rflags};
-use cpu_mem::PAGE_SIZE;
+use cpu_mem::{HostPage, PAGE_SIZE, granules};
 use cpu_mmu::{Access, AccessKind, Target};
 
 use crate::cpu::{Cpu, Request};
@@ -49,6 +49,18 @@ pub struct Interp {
     executed: Arc<Executed>,
     /// What another tier has to hear of, see [`Self::take_dropped`].
     dropped: Dropped,
+}
+
+/// Where an instruction is.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched {
+    /// Guest-physical address, offset included.
+    pub gpa: u64,
+    /// The page of RAM.
+    pub page: HostPage,
+    /// The translation is a new one. So may the page's contents be: the guest may have had a device
+    /// write them, and asked it whether that is done. Code of the page has to be compared.
+    pub new: bool,
 }
 
 /// Cached code that was dropped.
@@ -103,9 +115,11 @@ impl Interp {
         self.cpu.refresh_paging();
     }
 
-    /// Others may have written memory: code is compared with it before it is used again.
+    /// Others who know of no code may have written memory: every processor compares its code with it
+    /// before it uses it again, this one now, the others when they serialize.
     pub fn distrust_code(&mut self) {
-        self.cpu.epoch = self.cpu.epoch.wrapping_add(1);
+        self.cpu.memory.shared_code.distrust();
+        self.cpu.distrust_code();
     }
 
     /// Executes until something needs the caller; `kicked` is asked at every block end.
@@ -140,21 +154,13 @@ impl Interp {
         true
     }
 
-    /// The page of RAM that holds the instruction at RIP, with its guest-physical address (offset
-    /// included).
+    /// Where the instruction at RIP is.
     ///
     /// # Errors
     /// What fetching raises.
-    pub fn fetch(&mut self) -> Result<(u64, cpu_mem::HostPage), Stop> {
+    pub fn fetch(&mut self) -> Result<Fetched, Stop> {
         let gla = self.cpu.linear_rip();
         fetch_page(&mut self.cpu, gla)
-    }
-
-    /// Has stores to these bytes, which are in one page, noticed: they are cached code.
-    pub fn mark_code(&mut self, gpa: u64, len: usize) {
-        if self.cpu.memory.code.mark(gpa, len) {
-            self.cpu.memory.tlb.trap_writes(gpa);
-        }
     }
 
     /// Decodes the instruction at the start of `bytes` as 64-bit code. None if they end before it
@@ -349,31 +355,39 @@ fn find_block(
     if !cpu.mode.code64 && cpu.arch.rip() > limit {
         return Err(Stop::Fault(Exception::gp(0)));
     }
-    let (gpa, page) = fetch_page(cpu, gla)?;
+    let Fetched { gpa, page, new } = fetch_page(cpu, gla)?;
     let key = cpu.mode.key;
     if cpu.native.is_full() {
         blocks.clear();
         cpu.native.clear();
         dropped.all = true;
     }
-    let found = match blocks.lookup(gpa, bits, page, cpu.epoch) {
+    if new && blocks.check_page(gpa, page) {
+        cpu.epoch = cpu.epoch.wrapping_add(1);
+    }
+    let found = match blocks.lookup(gpa, bits) {
         Some(number) => Some(number),
-        None => blocks.decode(gpa, bits, page, cpu.epoch, &cpu.features, &mut cpu.native),
+        None => blocks.decode(gpa, bits, page, &cpu.features, &mut cpu.native),
     };
     if let Some(number) = found {
-        let len = blocks.block(number).len_bytes() as usize;
-        if cpu.memory.code.mark(gpa, len) {
-            cpu.memory.tlb.trap_writes(gpa);
+        if blocks.is_checked(number, cpu.code_epoch) {
+            blocks.remember(gla, key, cpu.epoch, number);
+            return Ok(number);
         }
-        blocks.remember(gla, key, cpu.epoch, number);
-        return Ok(number);
+        let len = blocks.block(number).len_bytes() as usize;
+        cpu.memory.mark_code(gpa, page, granules(gpa, len));
+        if blocks.check(number, gpa, page, cpu.code_epoch) {
+            blocks.remember(gla, key, cpu.epoch, number);
+            return Ok(number);
+        }
+        cpu.epoch = cpu.epoch.wrapping_add(1);
     }
     let op = decode_across_pages(cpu, gla)?;
     Ok(blocks.set_scratch(op))
 }
 
 /// The RAM page to fetch from at a linear address.
-fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop> {
+fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<Fetched, Stop> {
     if cpu.mode.long && !cpu.mode.is_canonical(gla) {
         return Err(Stop::Fault(Exception::gp(0)));
     }
@@ -382,11 +396,11 @@ fn fetch_page(cpu: &mut Cpu, gla: u64) -> Result<(u64, cpu_mem::HostPage), Stop>
     if let Some(page) = memory.tlb.execute(privilege, gla)
         && let Some(gpa) = memory.tlb.gpa(privilege, gla)
     {
-        return Ok((gpa, page));
+        return Ok(Fetched { gpa, page, new: false });
     }
     let access = Access { kind: AccessKind::Execute, privilege };
     match cpu.target(gla, access)? {
-        Target::Memory { gpa, page } => Ok((gpa, page)),
+        Target::Memory { gpa, page } => Ok(Fetched { gpa, page, new: true }),
         Target::NotBacked { .. } => Err(Stop::Unsupported),
     }
 }
@@ -409,7 +423,7 @@ fn decode_across_pages(cpu: &mut Cpu, gla: u64) -> Result<Op, Stop> {
     while len < end {
         let at = gla.wrapping_add(len as u64);
         let at = if cpu.mode.code64 { at } else { at & 0xFFFF_FFFF };
-        let (gpa, page) = fetch_page(cpu, at)?;
+        let Fetched { gpa, page, .. } = fetch_page(cpu, at)?;
         let offset = (gpa & OFFSET_MASK) as usize;
         let part = (PAGE_SIZE - offset).min(end - len);
         page.copy_out(offset, &mut bytes[len..len + part]);

@@ -153,6 +153,22 @@ impl HostPage {
         groups.iter().enumerate().map(differ).fold(0, |all, one| all | one) == 0
     }
 
+    /// As [`holds`](Self::holds), of any bytes.
+    ///
+    /// # Panics
+    /// When the bytes reach beyond the page.
+    #[must_use]
+    pub fn has(self, offset: usize, bytes: &[u8]) -> bool {
+        let mut at = offset;
+        bytes.chunks(64).all(|chunk| {
+            let mut now = [0; 64];
+            let now = &mut now[..chunk.len()];
+            self.copy_out(at, now);
+            at += chunk.len();
+            now == chunk
+        })
+    }
+
     /// Copies `from` into guest memory from `offset` on, in ascending order.
     ///
     /// Others may read and write meanwhile; aligned groups of eight bytes are each written in one

@@ -16,6 +16,8 @@
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("guest memory ordering is that of the host, which must be x86-64");
 
+mod address_hasher;
+mod code_marks;
 mod dirty_log;
 mod fetch;
 mod host_page;
@@ -32,6 +34,8 @@ mod guarded_ranges;
 #[cfg(not(miri))]
 mod sigbus;
 
+pub use address_hasher::AddressHasher;
+pub use code_marks::{CodeMarks, CodeWatch, Marked, granules};
 pub use host_page::HostPage;
 pub use journal::{noted, take_noted};
 pub use locked::{LINE, SplitLock, split_lock};

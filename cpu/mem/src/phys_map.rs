@@ -7,8 +7,10 @@
 
 use std::fmt;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use crate::code_marks::CodeMarks;
 use crate::journal::Journal;
 use crate::refused::Refused;
 use crate::{HostPage, PAGE_SIZE, PageFlags};
@@ -65,12 +67,23 @@ pub struct PhysMap {
     root: Box<Node<Node<Leaf>>>,
     refused: Refused,
     pub(crate) journal: Journal,
+    code_marks: Arc<CodeMarks>,
 }
 
 impl PhysMap {
     /// An empty map.
     pub fn new() -> Self {
-        Self { root: Box::default(), refused: Refused::default(), journal: Journal::default() }
+        Self {
+            root: Box::default(),
+            refused: Refused::default(),
+            journal: Journal::default(),
+            code_marks: Arc::new(CodeMarks::new()),
+        }
+    }
+
+    /// What processors keep as code of this memory.
+    pub fn code_marks(&self) -> &Arc<CodeMarks> {
+        &self.code_marks
     }
 
     /// Lets the guest use the host page at `hva` as its page at `gpa`.

@@ -250,10 +250,16 @@ impl Tlb {
         self.sets().filter(|set| set.pcid == pcid).for_each(|set| set.flush_page(gla, false));
     }
 
-    /// Makes the next write to a guest-physical page (any address in it) miss, whatever linear
-    /// address it uses: the page holds decoded instructions now.
-    pub fn trap_writes(&mut self, gpa: u64) {
-        self.sets().for_each(|set| set.trap_writes(gpa));
+    /// Makes the next write to a page miss, whatever linear address it uses: the page at this address
+    /// of the process holds decoded instructions now.
+    pub fn trap_writes(&mut self, page: u64) {
+        self.sets().for_each(|set| set.trap_writes(page));
+    }
+
+    /// Makes the next write to a linear page miss.
+    pub fn forget_write(&mut self, privilege: Privilege, gla: u64) {
+        let index = index(privilege, gla);
+        self.active.entries[index].write = no_page(index);
     }
 
     /// Makes the next write to every page miss.
@@ -272,6 +278,13 @@ impl Tlb {
     #[inline]
     pub fn take_flushed(&mut self) -> Option<Flushed> {
         self.flushed.any().then(|| std::mem::take(&mut self.flushed))
+    }
+
+    /// Whether [`Self::take_flushed`] has something.
+    #[inline]
+    #[must_use]
+    pub fn has_flushed(&self) -> bool {
+        self.flushed.any()
     }
 
     /// Whether the page around `gla` is known to be a global one.
@@ -378,10 +391,11 @@ impl Set {
         self.large.is_some_and(|(first, last)| (first..=last).contains(&gla))
     }
 
-    fn trap_writes(&mut self, gpa: u64) {
+    fn trap_writes(&mut self, page: u64) {
         for &index in &self.filled {
-            if self.origins[usize::from(index)].gpa == gpa & PAGE_MASK {
-                self.entries[usize::from(index)].write = no_page(usize::from(index));
+            let index = usize::from(index);
+            if self.entries[index].host == page {
+                self.entries[index].write = no_page(index);
             }
         }
     }

@@ -81,6 +81,11 @@ fn around(known: &Known, page: u64, flushed: u64) -> bool {
     page / pages == flushed / pages
 }
 
+/// Where the page of an address is in this process.
+fn host(ram: &Ram, gpa: u64) -> u64 {
+    ram.map.page(gpa).expect("memory").address()
+}
+
 /// A translation as a walk gives it: page directory at 0x1000, page table at 0x2000.
 fn walked(ram: &Ram, page: u64, access: Access, entry: u32) -> Option<Translation> {
     let leaf = (entry & 0x15e) | 1 | ((0x1_0000 + u64::from(entry >> 30) * 0x1000) as u32);
@@ -148,7 +153,7 @@ fn apply(tlb: &mut Tlb, reference: &mut Reference, ram: &Ram, step: &Step) {
                 .retain(|&(pcid, _, page), known| !(pcid == of && around(known, page, flushed)));
         }
         Step::TrapWrites(gpa_page) => {
-            tlb.trap_writes(0x1_0000 + gpa_page * 0x1000 + 0x10);
+            tlb.trap_writes(host(ram, 0x1_0000 + gpa_page * 0x1000));
             for known in reference.known.values_mut() {
                 known.write &= known.translation.gpa >> 12 != 0x10 + gpa_page;
             }
@@ -274,7 +279,7 @@ fn trapped_writes_come_back_with_the_next_write_only() {
     let write = |tlb: &Tlb, page: u64| tlb.write(Privilege::Supervisor, page << 12).is_some();
     insert(&mut tlb, &ram, 3, WRITABLE);
     insert(&mut tlb, &ram, 4, WRITABLE);
-    tlb.trap_writes(0x1_0000);
+    tlb.trap_writes(host(&ram, 0x1_0000));
     assert!(!write(&tlb, 3) && !write(&tlb, 4), "both lead to the same page");
     assert!(hit(&tlb, 3));
     insert(&mut tlb, &ram, 3, WRITABLE);

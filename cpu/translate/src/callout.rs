@@ -135,7 +135,10 @@ impl Context {
             self.executed.take_back(site.rest as usize);
             return Next::Leave;
         }
-        let here = cpu.arch.rip() == next && !site.last && u64::from(cpu.epoch) == frame.epoch;
+        let here = cpu.arch.rip() == next
+            && !site.last
+            && u64::from(cpu.code_epoch) == frame.epoch
+            && !cpu.memory.tlb.has_flushed();
         if here {
             let jumps = self.jumps(cpu).entries();
             frame.refresh(cpu, jumps);

@@ -51,7 +51,7 @@ pub(crate) struct Frame {
     /// The branch through which translated code was left, if it can be linked; 0: none.
     pub link: u64,
     pub context: *mut Context,
-    /// [`Cpu::epoch`].
+    /// [`Cpu::code_epoch`].
     pub epoch: u64,
     /// Which vector registers of the host are the guest's, see [`crate::vectors`].
     pub vectors: u64,
@@ -114,7 +114,7 @@ impl Frame {
         self.fs_base = cpu.arch.segment(SegReg::Fs).base;
         self.gs_base = cpu.arch.segment(SegReg::Gs).base;
         self.jumps = jumps;
-        self.epoch = cpu.epoch.into();
+        self.epoch = cpu.code_epoch.into();
     }
 
     /// Takes the status flags from RFLAGS.

@@ -2,16 +2,15 @@
 //!
 //! A page is a guest-physical one at a linear address, since translated code has linear addresses in
 //! it. Its blocks are used only while the bytes that they were made from are in memory; they are
-//! compared once in each epoch ([`cpu_interp::Cpu::epoch`]), and stores of this processor are noticed
-//! by `cpu_interp`'s code map. Branches inside of a page lead from block to block without a look,
+//! compared once in each epoch ([`cpu_interp::Cpu::code_epoch`]) and whenever the page is translated
+//! anew, and stores of processors are noticed by marks ([`cpu_mem::CodeMarks`]). Branches inside of a page lead from block to block without a look,
 //! which is why the page is compared as a whole; who enters it from elsewhere looks at its epoch.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cpu_interp::PositionHasher;
-use cpu_mem::{HostPage, PAGE_SIZE};
+use cpu_mem::{AddressHasher, HostPage, PAGE_SIZE};
 
 use crate::emit::FlagState;
 
@@ -66,7 +65,7 @@ pub(crate) fn key(gpa: u64, rip: u64) -> PageKey {
     (gpa & PAGE_MASK, rip & PAGE_MASK)
 }
 
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<PositionHasher>>;
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 /// What was made from a page.
 struct Page {
@@ -122,22 +121,39 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The block at these addresses, unless the page has changed.
-    pub(crate) fn find(&mut self, gpa: u64, rip: u64, page: HostPage, epoch: u32) -> Option<Block> {
+    /// The block at these addresses, if there is one that was [compared](Self::compare) in this epoch.
+    pub(crate) fn find(&self, gpa: u64, rip: u64, epoch: u32) -> Option<Block> {
         let known = self.pages.get(&key(gpa, rip))?;
-        if known.seen.load(Ordering::Relaxed) != u64::from(epoch) {
-            if !known.is_unchanged(page) {
-                self.drop_page(gpa);
-                return None;
-            }
-            known.see(epoch);
+        let seen = known.seen.load(Ordering::Relaxed) == u64::from(epoch);
+        if seen { known.blocks.get(&offset(rip)).copied() } else { None }
+    }
+
+    /// The granules that something was made from at these addresses and that were not compared with
+    /// memory in this epoch; all or none.
+    pub(crate) fn unseen(&self, gpa: u64, rip: u64, epoch: u32) -> Option<u64> {
+        let known = self.pages.get(&key(gpa, rip))?;
+        let seen = known.seen.load(Ordering::Relaxed) == u64::from(epoch);
+        (!seen).then_some(known.granules)
+    }
+
+    /// Forgets what was made at these addresses if it differs from memory.
+    pub(crate) fn compare(&mut self, gpa: u64, rip: u64, page: HostPage, epoch: u32) {
+        match self.pages.get(&key(gpa, rip)) {
+            Some(known) if known.is_unchanged(page) => known.see(epoch),
+            _ => self.drop_page(gpa),
         }
-        known.blocks.get(&offset(rip)).copied()
+    }
+
+    /// Has the page at these addresses compared before it is entered again.
+    pub(crate) fn distrust(&self, gpa: u64, rip: u64) {
+        if let Some(known) = self.pages.get(&key(gpa, rip)) {
+            known.seen.store(NEVER, Ordering::Relaxed);
+        }
     }
 
     /// The address of the epoch in which the page at these addresses was compared with memory, which is
     /// the present one. It is valid, and the epoch the right one, until [`Self::clear`]. Nothing of the
-    /// page is known that differs from memory: [`Self::find`] was asked before.
+    /// page is known that was not compared in it.
     pub(crate) fn seen(&mut self, gpa: u64, rip: u64, epoch: u32) -> u64 {
         let key = key(gpa, rip);
         let page = self.pages.entry(key).or_insert_with(|| {

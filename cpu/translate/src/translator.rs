@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cpu_host::CodeMemory;
-use cpu_interp::{Dropped, Executed, Interp, Outcome};
-use cpu_mem::{HostPage, PAGE_SIZE};
+use cpu_interp::{Dropped, Executed, Fetched, Interp, Outcome};
+use cpu_mem::{HostPage, PAGE_SIZE, granules};
 use iced_x86::{Decoder, Mnemonic};
 
 use crate::block::BlockMaker;
@@ -198,9 +198,16 @@ impl Translator {
     }
 
     fn find_block(&mut self, interp: &mut Interp, rip: u64) -> Option<(PageKey, Block)> {
-        let (gpa, page) = interp.fetch().ok()?;
-        let epoch = interp.cpu.epoch;
-        if let Some(block) = self.pages.find(gpa, rip, page, epoch) {
+        let Fetched { gpa, page, new } = interp.fetch().ok()?;
+        let epoch = interp.cpu.code_epoch;
+        if new {
+            self.pages.distrust(gpa, rip);
+        }
+        if let Some(granules) = self.pages.unseen(gpa, rip, epoch) {
+            interp.cpu.memory.mark_code(gpa, page, granules);
+            self.pages.compare(gpa, rip, page, epoch);
+        }
+        if let Some(block) = self.pages.find(gpa, rip, epoch) {
             return Some((key(gpa, rip), block));
         }
         if self.is_cold(gpa) {
@@ -239,7 +246,11 @@ impl Translator {
         page.copy_out(start, bytes);
         let len = self.decode(interp, rip, bytes)?;
         let bytes = &bytes[..len];
-        let seen = self.pages.seen(gpa, rip, interp.cpu.epoch);
+        interp.cpu.memory.mark_code(gpa, page, granules(gpa, len));
+        if !page.has(start, bytes) {
+            return None;
+        }
+        let seen = self.pages.seen(gpa, rip, interp.cpu.code_epoch);
         self.maker.first_link = self.links.len() as u32 + 1;
         let Translator { maker, sites, items, .. } = self;
         let made = maker.make(rip, bytes, items, seen, &mut |site| {
@@ -267,7 +278,6 @@ impl Translator {
             guarded: at + made.guarded as At,
         };
         self.pages.insert(gpa, rip, bytes, block, page);
-        interp.mark_code(gpa, len);
         Some(block)
     }
 

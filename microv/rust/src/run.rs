@@ -63,7 +63,9 @@ pub fn run(call: &Call) -> OpResult {
     drop(cpu_mem::take_noted());
     vcpu.set_quirks(quirks(&vs.vp.vm));
     state.paravirt.hyperv.begin_run();
+    state.vcpu.begin_turn();
     let stopped = execute(&vs, &mut state, &input);
+    state.vcpu.end_turn();
     state.paravirt.hyperv.end_run();
     if let Some(Stopped::Exit(Exit::Interrupted)) = stopped
         && state.vcpu.pending().is_none()
@@ -115,6 +117,7 @@ fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
             return Some(stopped);
         }
         vs.questions.answer(state);
+        state.vcpu.begin_turn();
     }
 }
 

@@ -86,14 +86,28 @@ impl Guest {
         let mut guest = Self::new();
         guest.load(START, &assemble(64, START, program));
         guest.build_page_tables();
-        guest.set(Reg::Cr4, 0x20);
-        guest.set(Reg::Cr3, PML4);
-        guest.set(Reg::Cr0, 0x8001_0011);
-        guest.vcpu.set_msr(cpu_defs::msr::EFER, 0xD01).expect("EFER is legal");
-        guest.flat_segments(0xA09B);
-        guest.set(Reg::Rip, START);
-        guest.set(Reg::Gpr(Gpr::Rsp), START);
+        guest.enter_long_mode(START);
         guest
+    }
+
+    /// Another processor of a machine in 64-bit mode, with the stack below where it starts.
+    pub fn second_in_long_mode(&self, start: u64) -> Self {
+        let kick = Arc::new(Kick::new());
+        let clock = TscClock::new(1_000_000);
+        let vcpu = Vcpu::new(self.map.clone(), kick.clone(), everything(), clock);
+        let mut second = Guest { vcpu, kick, map: self.map.clone() };
+        second.enter_long_mode(start);
+        second
+    }
+
+    fn enter_long_mode(&mut self, start: u64) {
+        self.set(Reg::Cr4, 0x20);
+        self.set(Reg::Cr3, PML4);
+        self.set(Reg::Cr0, 0x8001_0011);
+        self.vcpu.set_msr(cpu_defs::msr::EFER, 0xD01).expect("EFER is legal");
+        self.flat_segments(0xA09B);
+        self.set(Reg::Rip, start);
+        self.set(Reg::Gpr(Gpr::Rsp), start);
     }
 
     fn build_page_tables(&mut self) {

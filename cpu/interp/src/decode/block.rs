@@ -2,12 +2,12 @@
 //!
 //! Laws: a block stays inside a page; it is used only while the bytes it was decoded from are in
 //! memory. This processor's stores are noticed through [`crate::code_map::CodeMap`]; those of
-//! others by comparing the bytes again when the epoch has moved on.
+//! others by comparing the bytes again when the epoch of code has moved on.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
-use cpu_mem::{HostPage, PAGE_SIZE};
+use cpu_mem::{AddressHasher, HostPage, PAGE_SIZE};
 
 use super::digest::{Decoded, MAX_LEN, decode_one};
 use crate::features::Features;
@@ -30,7 +30,8 @@ pub struct Block {
     pub ops: Vec<Op>,
     bytes: Vec<u8>,
     position: u64,
-    checked: u32,
+    /// The epoch of code in which its bytes were compared.
+    checked: Option<u32>,
 }
 
 impl Block {
@@ -57,8 +58,8 @@ const NOWHERE: Recent = Recent { gla: 0, key: 0, epoch: 0, block: SCRATCH };
 pub struct BlockCache {
     blocks: Vec<Block>,
     free: Vec<u32>,
-    by_position: HashMap<u64, u32, BuildHasherDefault<PositionHasher>>,
-    by_page: HashMap<u64, Vec<u32>, BuildHasherDefault<PositionHasher>>,
+    by_position: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
+    by_page: HashMap<u64, Vec<u32>, BuildHasherDefault<AddressHasher>>,
     recent: Box<[Recent; RECENT]>,
 }
 
@@ -98,32 +99,55 @@ impl BlockCache {
         self.recent[gla as usize % RECENT] = Recent { gla, key, epoch, block };
     }
 
-    /// The block at a guest-physical position, unless its bytes have changed.
-    pub fn lookup(&mut self, gpa: u64, bits: u8, page: HostPage, epoch: u32) -> Option<u32> {
-        let number = *self.by_position.get(&position(gpa, bits))?;
+    /// The block at a guest-physical position, if there is one.
+    #[must_use]
+    pub fn lookup(&self, gpa: u64, bits: u8) -> Option<u32> {
+        self.by_position.get(&position(gpa, bits)).copied()
+    }
+
+    /// Whether the bytes of a block are known to be those in memory, in this epoch of code.
+    #[must_use]
+    pub fn is_checked(&self, number: u32, epoch: u32) -> bool {
+        self.blocks[number as usize].checked == Some(epoch)
+    }
+
+    /// Compares the bytes of a block with those in `page`, at the offset of `gpa`. If they differ it is
+    /// dropped, and the caller moves the epoch on.
+    pub fn check(&mut self, number: u32, gpa: u64, page: HostPage, epoch: u32) -> bool {
         let block = &mut self.blocks[number as usize];
-        if block.checked != epoch {
-            let mut now = [0; MAX_BYTES];
-            let now = &mut now[..block.bytes.len()];
-            page.copy_out(gpa as usize % PAGE_SIZE, now);
-            if now != block.bytes {
-                // Nothing of this epoch in `recent` leads here, since nothing checked it yet.
-                self.drop_block(number);
-                return None;
-            }
-            block.checked = epoch;
+        if page.has(gpa as usize % PAGE_SIZE, &block.bytes) {
+            block.checked = Some(epoch);
+            return true;
         }
-        Some(number)
+        self.drop_block(number);
+        false
+    }
+
+    /// Compares all blocks of the page around `gpa` again, and drops those that differ. True if there
+    /// are any: the caller moves the epoch on.
+    pub fn check_page(&mut self, gpa: u64, page: HostPage) -> bool {
+        let numbers = self.by_page.get(&page_of(gpa)).into_iter().flatten();
+        let stale: Vec<u32> = numbers
+            .copied()
+            .filter(|&number| {
+                let block = &self.blocks[number as usize];
+                let at = (block.position >> POSITION_SHIFT) as usize % PAGE_SIZE;
+                !page.has(at, &block.bytes)
+            })
+            .collect();
+        for &number in &stale {
+            self.drop_block(number);
+        }
+        !stale.is_empty()
     }
 
     /// Decodes the block at a guest-physical position. None if its first instruction crosses the
-    /// page end or raises an exception.
+    /// page end or raises an exception. It is yet to be [checked](Self::check).
     pub fn decode(
         &mut self,
         gpa: u64,
         bits: u8,
         page: HostPage,
-        epoch: u32,
         features: &Features,
         native: &mut Native,
     ) -> Option<u32> {
@@ -139,7 +163,7 @@ impl BlockCache {
             self.clear();
         }
         let position = position(gpa, bits);
-        let block = Block { ops, bytes: bytes[..len].to_vec(), position, checked: epoch };
+        let block = Block { ops, bytes: bytes[..len].to_vec(), position, checked: None };
         let number = self.insert(block);
         self.by_position.insert(position, number);
         self.by_page.entry(page_of(gpa)).or_default().push(number);
@@ -237,29 +261,4 @@ const POSITION_SHIFT: u32 = 8;
 /// Key of a block: code size in the bits that a 45-bit address leaves free.
 fn position(gpa: u64, bits: u8) -> u64 {
     gpa << POSITION_SHIFT | u64::from(bits)
-}
-
-/// Positions and addresses are spread well enough by a multiplication each.
-#[derive(Default)]
-pub struct PositionHasher(u64);
-
-impl Hasher for PositionHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u16(&mut self, value: u16) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0 ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ mixed >> 32;
-    }
 }

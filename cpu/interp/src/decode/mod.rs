@@ -6,5 +6,4 @@ mod digest;
 mod length;
 
 pub(crate) use block::BlockCache;
-pub use block::PositionHasher;
 pub(crate) use digest::{Decoded, MAX_LEN, decode_one, operand_size};

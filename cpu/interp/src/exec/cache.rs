@@ -54,14 +54,14 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
             clzero
         }
         Mnemonic::Serialize => |cpu, _| {
-            cpu.serialize();
+            cpu.serialize_fully();
             Ok(())
         },
         Mnemonic::Invd | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd => |cpu, _| {
             if cpu.arch.cpl != 0 {
                 return gp(0);
             }
-            cpu.serialize();
+            cpu.serialize_fully();
             Ok(())
         },
         _ => return None,

@@ -106,7 +106,7 @@ impl Cpu {
     /// [`Stop::Shutdown`] and [`Stop::Unsupported`]; the state is that before the delivery.
     pub fn deliver_interrupt(&mut self, vector: u8) -> Done {
         // Another processor may have written code before it sent the interrupt.
-        self.epoch = self.epoch.wrapping_add(1);
+        self.hear_of_code();
         match self.deliver(Exception::plain(vector), EventKind::External) {
             Err(Stop::Fault(exception)) => self.deliver_fault(exception),
             other => self.without_devices(other),

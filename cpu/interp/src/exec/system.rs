@@ -95,7 +95,7 @@ fn mov_to_dr(cpu: &mut Cpu, op: &Op) -> Done {
         _ => cpu.arch.dr[usize::from(number & 3)] = value,
     }
     cpu.refresh_breakpoints();
-    cpu.serialize();
+    cpu.serialize_fully();
     Ok(())
 }
 
@@ -128,13 +128,13 @@ fn load_table(cpu: &mut Cpu, op: &Op) -> Result<Table, Stop> {
 
 fn lgdt(cpu: &mut Cpu, op: &Op) -> Done {
     cpu.arch.gdtr = load_table(cpu, op)?;
-    cpu.serialize();
+    cpu.serialize_fully();
     Ok(())
 }
 
 fn lidt(cpu: &mut Cpu, op: &Op) -> Done {
     cpu.arch.idtr = load_table(cpu, op)?;
-    cpu.serialize();
+    cpu.serialize_fully();
     Ok(())
 }
 
@@ -174,6 +174,6 @@ fn cpuid(cpu: &mut Cpu, _: &Op) -> Done {
     for (gpr, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(leaf) {
         cpu.set(gpr as u8, value);
     }
-    cpu.serialize();
+    cpu.serialize_fully();
     Ok(())
 }

@@ -32,7 +32,8 @@ pub fn create(call: &Call) -> OpResult {
     Ok(Outcome::Done)
 }
 
-/// R12 is the line, R13 MV_IRQ_*. R10 becomes the number of interrupts raised.
+/// R12 is the line, R13 MV_IRQ_*. R10 becomes the number of interrupts raised. As with each interrupt of
+/// the root, code that the root has written before takes effect when the guest takes it.
 pub fn irq_line(call: &Call) -> OpResult {
     let vm = ids::vm(call)?;
     let irqchip = vm.irqchip.get().ok_or(Failure::Unknown)?;
@@ -40,6 +41,7 @@ pub fn irq_line(call: &Call) -> OpResult {
     if call.regs.r13 & !(abi::MV_IRQ_LEVEL | abi::MV_IRQ_RESAMPLED) != 0 {
         return Err(Failure::Reg3);
     }
+    vm.memory.normal.code_marks().distrust();
     let high = call.regs.r13 & abi::MV_IRQ_LEVEL != 0;
     let resampled = call.regs.r13 & abi::MV_IRQ_RESAMPLED != 0;
     let source = if resampled { Source::Resampled } else { Source::Root };
@@ -51,6 +53,7 @@ pub fn signal_msi(call: &Call) -> OpResult {
     let vm = ids::vm(call)?;
     let irqchip = vm.irqchip.get().ok_or(Failure::Unknown)?;
     let data = u32::try_from(call.regs.r13).map_err(|_| Failure::Reg3)?;
+    vm.memory.normal.code_marks().distrust();
     let message = irqchip.message(call.regs.r12, data);
     Ok(answer(irqchip.send(&vm.vcpus(), &message).into()))
 }
