@@ -11,7 +11,7 @@ _FENCED: Final = (
     "cpu/host/",
     "cpu/mem/",
     "cpu/translate/src/enter.rs",
-    "cpu/translate/src/vector_state.rs",
+    "cpu/translate/src/register_state.rs",
     "kvmshim/door/src/ffi.rs",
     "kvmshim/door/src/fuse.rs",
     "kvmshim/door/src/root_page.rs",

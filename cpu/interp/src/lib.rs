@@ -43,7 +43,7 @@ pub use cpu::{Cpu, Request};
 pub use cpu_host::{FpuState, host_tsc, host_tsc_khz};
 pub use debug::HostDebug;
 pub use exec::{
-    HypercallAnswer, MsrRefusal, MsrStore, Origin, VectorClass, VectorUse, feature_msrs, saved_msrs,
+    HostUse, HypercallAnswer, MsrRefusal, MsrStore, Origin, VectorClass, feature_msrs, saved_msrs,
 };
 pub use executed::Executed;
 pub use features::{Features, Vendor};

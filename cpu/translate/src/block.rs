@@ -10,7 +10,8 @@ use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
 use crate::emit::{Emitter, FlagState, Tail};
 use crate::pages::STALE;
-use crate::vectors::{self, Checked};
+use crate::registers::{self, Checked, Registers};
+use crate::x87;
 
 /// A branch that was made and can be linked to its target.
 pub(crate) struct LinkPlace {
@@ -46,10 +47,10 @@ pub(crate) struct Made {
     pub guarded: usize,
     /// Entries with a look at what is loaded, if that counts.
     pub checked: Checked,
-    /// What has to be loaded, see [`crate::vectors`].
-    pub wanted: u8,
+    /// What has to be loaded, see [`crate::registers`].
+    pub wanted: Registers,
     /// What is loaded at the end.
-    pub loaded: u8,
+    pub loaded: Registers,
 }
 
 impl BlockMaker {
@@ -82,7 +83,8 @@ impl BlockMaker {
         self.emitter.tails.clear();
         self.links.clear();
         self.page = rip & !0xFFF;
-        let (wanted, loaded) = vectors::plan(items);
+        let (wanted, loaded) = registers::plan(items);
+        x87::plan(items);
         let mut made = Made { wanted, loaded, ..self.entries(items) };
         self.emitter.count(items.len());
         let mut next = rip;
@@ -90,8 +92,8 @@ impl BlockMaker {
             let at = next;
             next = at.wrapping_add(item.instruction.len() as u64);
             let rest = (items.len() - 1 - number) as u64;
-            let Item { op, last, shadowed, vectors, .. } = *item;
-            let site = site(Site { op, rip: at, last, rest, shadowed, vectors });
+            let Item { op, last, shadowed, loaded, .. } = *item;
+            let site = site(Site { op, rip: at, last, rest, shadowed, loaded });
             let raw = &bytes[item.at..item.at + item.instruction.len()];
             self.item(item, site, raw, at, next);
         }
@@ -101,10 +103,10 @@ impl BlockMaker {
         self.tails();
         made.guarded = self.emitter.code.position();
         self.emitter.guard(seen, rip);
-        if wanted == 0 {
+        if wanted == Registers::NONE {
             self.emitter.code.jump_to(made.frame_entry);
         } else {
-            made.checked = self.emitter.check_vectors(wanted, made.frame_entry, rip);
+            made.checked = self.emitter.check_loaded(wanted, made.frame_entry, rip);
         }
         self.tails();
         made
@@ -152,6 +154,7 @@ impl BlockMaker {
                 }
             }
             Kind::Copied => self.copied(item, site, raw),
+            Kind::LoadControl => self.load_control(item, site),
             Kind::Look => self.look(item, site),
             Kind::Lea => self.lea(item),
             Kind::Push => self.push(item, site),

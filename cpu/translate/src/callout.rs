@@ -13,8 +13,9 @@ use cpu_mmu::Privilege;
 
 use crate::frame::Frame;
 use crate::jump_cache::JumpCache;
-use crate::pages::NO_VECTORS;
-use crate::vectors::grant;
+use crate::pages::NO_REGISTERS;
+use crate::registers::{Registers, grant};
+use crate::x87::Noted;
 
 /// An instruction of translated code.
 pub(crate) struct Site {
@@ -28,8 +29,8 @@ pub(crate) struct Site {
     pub rest: u64,
     /// The one before is STI: it is in its shadow.
     pub shadowed: bool,
-    /// What is to be loaded behind it, see [`crate::vectors`].
-    pub vectors: u8,
+    /// What is to be loaded behind it.
+    pub loaded: Registers,
 }
 
 /// Where a [`Site`] is in memory, as translated code has it.
@@ -58,6 +59,8 @@ pub(crate) struct Context {
     pub stop: Option<Stop>,
     /// What it panicked with.
     pub panic: Option<Box<dyn Any + Send>>,
+    /// What x87 has executed.
+    pub noted: Noted,
 }
 
 /// Whether translated code may execute the next instruction.
@@ -74,6 +77,7 @@ impl Context {
             cpu: std::ptr::null_mut(),
             stop: None,
             panic: None,
+            noted: Noted::default(),
         }
     }
 
@@ -142,15 +146,15 @@ impl Context {
         if here {
             let jumps = self.jumps(cpu).entries();
             frame.refresh(cpu, jumps);
-            if site.vectors == 0 {
+            if site.loaded == Registers::NONE {
                 return Next::Continue;
             }
-            let Some(loaded) = grant(cpu, site.vectors) else {
+            let Some(loaded) = grant(cpu, site.loaded) else {
                 self.executed.take_back(site.rest as usize);
-                frame.link = NO_VECTORS.into();
+                frame.link = NO_REGISTERS.into();
                 return Next::Leave;
             };
-            frame.vectors = loaded.into();
+            frame.set_loaded(loaded);
             return Next::Continue;
         }
         self.executed.take_back(site.rest as usize);

@@ -1,14 +1,14 @@
 //! What an instruction does to the status flags, and how it is translated.
 
 use cpu_interp::op::Op;
-use cpu_interp::{Features, VectorUse};
+use cpu_interp::{Features, HostUse};
 use cpu_mmu::is_canonical;
 use iced_x86::{
     Code, CpuidFeature, FlowControl, Instruction, InstructionInfoFactory, InstructionInfoOptions,
     Mnemonic, OpAccess, OpKind, RflagsBits,
 };
 
-use crate::vectors;
+use crate::registers::Registers;
 
 /// The status flags, as iced names them.
 const STATUS: u32 = RflagsBits::OF
@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Nothing,
     /// It is copied, with other registers and another address.
     Copied,
+    /// FLDCW.
+    LoadControl,
     /// It may load from memory, and does nothing.
     Look,
     Lea,
@@ -67,10 +69,12 @@ pub(crate) struct Item {
     pub shadowed: bool,
     /// Its memory operand is stored to.
     pub writes_memory: bool,
-    /// Vector registers that it uses; later those to be loaded behind it, see [`crate::vectors`].
-    pub vectors: u8,
-    /// Its memory operand's address is a multiple of this, or tier 0 executes it.
-    pub alignment: u8,
+    /// The registers of vectors or x87 that it uses.
+    pub used: Option<HostUse>,
+    /// What is to be loaded behind it, see [`crate::registers`].
+    pub loaded: Registers,
+    /// What it does to x87 is noted after the next instruction, too.
+    pub noted_later: bool,
 }
 
 impl Item {
@@ -117,8 +121,9 @@ pub(crate) fn item(
         flags: flags(&instruction),
         shadowed: false,
         writes_memory: false,
-        vectors: 0,
-        alignment: 1,
+        used: None,
+        loaded: Registers::NONE,
+        noted_later: false,
         instruction,
         op,
         at,
@@ -126,11 +131,11 @@ pub(crate) fn item(
     };
     if item.kind == Kind::Callout
         && op.address_mask == u64::MAX
-        && let Some(used) = VectorUse::of(&item.instruction, &op)
+        && let Some(used) = HostUse::of(&item.instruction, &op)
     {
-        item.kind = Kind::Copied;
-        item.vectors = vectors::wanted(&used);
-        item.alignment = used.alignment;
+        let control = item.instruction.mnemonic() == Mnemonic::Fldcw;
+        item.kind = if control { Kind::LoadControl } else { Kind::Copied };
+        item.used = Some(used);
     }
     if !features.have(&item.instruction) {
         item.kind = Kind::Callout;

@@ -124,6 +124,12 @@ impl Emitter {
 
     /// The linear address of the memory operand, into R10. Flags stay.
     pub(crate) fn address(&mut self, op: &Op, instruction: &Instruction) {
+        self.offset(op, instruction);
+        self.segment(instruction);
+    }
+
+    /// The offset of the memory operand in its segment, into R10. Flags stay.
+    pub(crate) fn offset(&mut self, op: &Op, instruction: &Instruction) {
         let code = &mut self.code;
         let number = |register: Register| match register {
             Register::None => None,
@@ -145,13 +151,17 @@ impl Emitter {
                 (None, None) => code.mov_value(R10, instruction.memory_displacement64()),
             }
         }
+    }
+
+    /// From the offset in R10 to the linear address.
+    pub(crate) fn segment(&mut self, instruction: &Instruction) {
         let segment_base = match instruction.memory_segment() {
             Register::FS => FS_BASE,
             Register::GS => GS_BASE,
             _ => return,
         };
-        code.load(R11, RSP, segment_base);
-        code.lea(R10, R10, Some((R11, 0)), 0);
+        self.code.load(R11, RSP, segment_base);
+        self.code.lea(R10, R10, Some((R11, 0)), 0);
     }
 
     /// From the linear address in R10 to that of `len` bytes in this process. Where the page is not

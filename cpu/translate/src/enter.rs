@@ -12,9 +12,9 @@ use cpu_host::MXCSR_INIT;
 use cpu_interp::Cpu;
 use cpu_interp::int::{RIP, SLOTS};
 
-use crate::callout::{Context, Next, Site};
+use crate::callout::{Context, Next, Site, SiteAddress};
 use crate::frame::{FRAME_LEN, Frame, SPILLED};
-use crate::vector_state::{load_vectors, save_vectors, vectors_thunk};
+use crate::register_state::{load_registers, registers_thunk, save_registers};
 
 const _: () = assert!(FRAME_LEN == 176, "`enter` copies eleven times 16 bytes");
 const _: () = assert!(SLOTS > RIP as usize);
@@ -42,6 +42,7 @@ pub(crate) fn enter(context: &mut Context, cpu: &mut Cpu, kick: &AtomicU32, code
     unsafe {
         enter_code(&raw mut frame, code);
         frame.give_flags(&mut *cpu);
+        (*context).noted.give(&mut *cpu);
     }
     frame.link
 }
@@ -68,7 +69,8 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
             context,
             epoch: 0,
             vectors: 0,
-            load_vectors: vectors_thunk as *const () as usize,
+            x87: 0,
+            load_registers: registers_thunk as *const () as usize,
             fpu: &raw mut (*cpu).fpu,
             host_mxcsr: MXCSR_INIT.into(),
         };
@@ -77,6 +79,13 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
         frame.refresh(&*cpu, jumps);
         frame
     }
+}
+
+/// The site at an address; none at 0.
+pub(crate) fn site<'a>(address: SiteAddress) -> Option<&'a Site> {
+    // SAFETY: translated code has noted it since it was entered, and sites live until the translator is
+    // cleared, which it is not before whoever entered has asked.
+    unsafe { ptr::with_exposed_provenance::<Site>(address as usize).as_ref() }
 }
 
 /// The word that says whether others want something.
@@ -94,6 +103,7 @@ extern "sysv64" fn callout(frame: *mut Frame, site: *const Site) -> u64 {
         let (frame, site) = (&mut *frame, &*site);
         let context = &mut *frame.context;
         let cpu = &mut *context.cpu;
+        context.noted.give(cpu);
         let next = context.execute(cpu, frame, site);
         if let Next::Jump(host) = next {
             frame.scratch = host;
@@ -255,7 +265,7 @@ unsafe extern "sysv64" fn leave_thunk() {
         "mov rax, [rsp + {spilled} + 24]",
         "mov [r11 + 120], rax",
         "mov r11, rsp",
-        "call {save_vectors}",
+        "call {save_registers}",
         "mov rax, [rsp + {flags}]",
         "mov rcx, [rsp + {link}]",
         go_back!(),
@@ -265,7 +275,7 @@ unsafe extern "sysv64" fn leave_thunk() {
         flags = const offset_of!(Frame, flags),
         link = const offset_of!(Frame, link),
         rip = const 8 * RIP as usize,
-        save_vectors = sym save_vectors,
+        save_registers = sym save_registers,
     )
 }
 
@@ -284,14 +294,14 @@ unsafe extern "sysv64" fn callout_thunk() {
         "mov rax, [rsp + 8 + {spilled} + 24]",
         "mov [r11 + 120], rax",
         "lea r11, [rsp + 8]",
-        "call {save_vectors}",
+        "call {save_registers}",
         "lea rdi, [rsp + 8]",
         "mov rsi, r10",
         "call {callout}",
         "cmp eax, 1",
         "je 3f",
         "lea r11, [rsp + 8]",
-        "call {load_vectors}",
+        "call {load_registers}",
         "mov r15, [rsp + 8 + {tlb}]",
         "mov r11, [rsp + 8 + {slots}]",
         "mov rcx, [r11 + 72]",
@@ -315,8 +325,8 @@ unsafe extern "sysv64" fn callout_thunk() {
         "mov rax, [rsp + {flags}]",
         go_back!(),
         callout = sym callout,
-        save_vectors = sym save_vectors,
-        load_vectors = sym load_vectors,
+        save_registers = sym save_registers,
+        load_registers = sym load_registers,
         below = const FRAME_LEN + PAD,
         slots = const offset_of!(Frame, slots),
         spilled = const offset_of!(Frame, spilled),

@@ -5,8 +5,8 @@
 //! points to the TLB's table for the present privilege; R10 and R11 are free. The direction flag of
 //! the host is clear.
 //!
-//! Vector registers and MXCSR are the guest's while [`Frame::vectors`] says so, which it never does in
-//! Rust.
+//! Vector registers and MXCSR are the guest's while [`Frame::vectors`] says so, those of x87 while
+//! [`Frame::x87`] does, which neither does in Rust.
 //!
 //! Status flags are in the host's RFLAGS or in [`Frame::flags`]; the translator knows at each
 //! instruction where. Translated code is entered and left with them in the frame.
@@ -20,6 +20,7 @@ use cpu_interp::Cpu;
 
 use crate::callout::Context;
 use crate::jump_cache::JumpEntry;
+use crate::registers::Registers;
 
 /// The words on the stack, in order. The code that enters copies them.
 #[derive(Clone, Copy)]
@@ -53,10 +54,12 @@ pub(crate) struct Frame {
     pub context: *mut Context,
     /// [`Cpu::code_epoch`].
     pub epoch: u64,
-    /// Which vector registers of the host are the guest's, see [`crate::vectors`].
-    pub vectors: u64,
-    /// Has them be that, see [`crate::vector_state`].
-    pub load_vectors: usize,
+    /// Which vector registers of the host are the guest's, see [`crate::registers`].
+    pub vectors: u8,
+    /// Not 0: those of x87 are.
+    pub x87: u8,
+    /// Has them be that, see [`crate::register_state`].
+    pub load_registers: usize,
     /// Where they are otherwise.
     pub fpu: *mut FpuState,
     /// MXCSR of Rust.
@@ -77,7 +80,9 @@ pub(crate) const CALLOUT: i32 = offset_of!(Frame, callout) as i32;
 pub(crate) const LEAVE: i32 = offset_of!(Frame, leave) as i32;
 pub(crate) const SCRATCH: i32 = offset_of!(Frame, scratch) as i32;
 pub(crate) const VECTORS: i32 = offset_of!(Frame, vectors) as i32;
-pub(crate) const LOAD_VECTORS: i32 = offset_of!(Frame, load_vectors) as i32;
+pub(crate) const X87: i32 = offset_of!(Frame, x87) as i32;
+pub(crate) const CONTEXT: i32 = offset_of!(Frame, context) as i32;
+pub(crate) const LOAD_REGISTERS: i32 = offset_of!(Frame, load_registers) as i32;
 pub(crate) const LINK: i32 = offset_of!(Frame, link) as i32;
 
 /// Guest registers in the frame, in the order of [`Frame::spilled`].
@@ -115,6 +120,12 @@ impl Frame {
         self.gs_base = cpu.arch.segment(SegReg::Gs).base;
         self.jumps = jumps;
         self.epoch = cpu.code_epoch.into();
+    }
+
+    /// What the thunks are to load.
+    #[inline]
+    pub(crate) fn set_loaded(&mut self, registers: Registers) {
+        (self.vectors, self.x87) = (registers.vectors, registers.x87.into());
     }
 
     /// Takes the status flags from RFLAGS.

@@ -36,9 +36,13 @@ impl BlockMaker {
         let mut from = None;
         let mut split = None;
         let memory = item.has_memory().then(|| {
-            self.emitter.address(&item.op, &item.instruction);
-            if item.vectors != 0 {
-                split = self.emitter.check_alignment(item.alignment);
+            self.emitter.offset(&item.op, &item.instruction);
+            if item.used.is_some_and(|used| used.noted) {
+                self.emitter.stash();
+            }
+            self.emitter.segment(&item.instruction);
+            if let Some(used) = &item.used {
+                split = self.emitter.check_alignment(used.alignment);
             } else if item.is_locked() {
                 split = self.emitter.check_line(item.instruction.memory_size().size());
             }
@@ -72,6 +76,7 @@ impl BlockMaker {
         }
         self.flags_behind(item.flags);
         self.emitter.store_spills(&plan);
+        self.note(item, site);
         for from in from.into_iter().chain(split) {
             self.slow(from, site, item.last);
         }

@@ -1,6 +1,6 @@
 //! Tier 1: 64-bit guest code copied to host code, block by block.
 //!
-//! Guest registers, status flags (`frame`) and vector registers (`vectors`) are in the host's; an
+//! Guest registers, status flags (`frame`) and the registers of vectors and x87 (`registers`) are in the host's; an
 //! instruction is copied with its memory operand behind a look into the TLB (`emit`), or tier 0
 //! executes it ([`cpu_interp`], `callout`), which is also what happens where a page is not in the TLB,
 //! or an access faults or goes to a device. Single steps, breakpoints and interrupt shadows are left to tier 0 as a whole.
@@ -23,8 +23,9 @@ mod instruction;
 mod jump_cache;
 mod pages;
 mod plan;
+mod register_state;
+mod registers;
 mod translator;
-mod vector_state;
-mod vectors;
+mod x87;
 
 pub use translator::{PATIENCE, Translator};

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cpu_mem::{AddressHasher, HostPage, PAGE_SIZE};
 
 use crate::emit::FlagState;
+use crate::registers::Registers;
 
 const PAGE_MASK: u64 = !(PAGE_SIZE as u64 - 1);
 const GRANULE: usize = 64;
@@ -29,10 +30,10 @@ pub(crate) struct Block {
     pub frame: At,
     /// For flags in both.
     pub both: At,
-    /// As `host` and `frame`, for who has less loaded than `vectors`.
+    /// As `host` and `frame`, for who has less loaded than `wanted`.
     pub checked: (At, At),
-    /// What has to be loaded at the other entries, see [`crate::vectors`].
-    pub vectors: u8,
+    /// What has to be loaded at the other entries, see [`crate::registers`].
+    pub wanted: Registers,
     /// For who comes from another page, flags in the frame: leaves with [`STALE`] if the page was not yet
     /// compared in this epoch.
     pub guarded: At,
@@ -40,13 +41,13 @@ pub(crate) struct Block {
 
 /// What translated code leaves through instead of a link: the page has to be compared.
 pub(crate) const STALE: u32 = u32::MAX;
-/// Likewise: tier 0 has to execute a block, since the vector registers cannot be loaded.
-pub(crate) const NO_VECTORS: u32 = u32::MAX - 1;
+/// Likewise: tier 0 has to execute a block, since what it uses cannot be loaded.
+pub(crate) const NO_REGISTERS: u32 = u32::MAX - 1;
 
 impl Block {
     /// The entry for a branch that comes with the flags there and has that loaded.
-    pub(crate) fn entry(&self, state: FlagState, vectors: u8) -> At {
-        if vectors < self.vectors {
+    pub(crate) fn entry(&self, state: FlagState, loaded: Registers) -> At {
+        if !loaded.cover(self.wanted) {
             return if state.frame { self.checked.1 } else { self.checked.0 };
         }
         match state {

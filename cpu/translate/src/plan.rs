@@ -52,7 +52,7 @@ impl Plan {
         // Prefixes that mean nothing to an older instruction mean another one to the host.
         let prefixed =
             matches!(item.instruction.mnemonic(), Mnemonic::Bsf | Mnemonic::Bsr | Mnemonic::Mfence);
-        let mut changed = prefixed || item.vectors != 0;
+        let mut changed = prefixed || item.used.is_some();
         let mut instruction = item.instruction;
         instruction.set_code(plain(instruction.code()));
         for operand in 0..instruction.op_count() {
@@ -69,7 +69,7 @@ impl Plan {
             instruction.set_op_register(operand, sized(register, host));
             changed = true;
         }
-        if item.vectors != 0 {
+        if item.used.is_some() {
             instruction.set_has_repne_prefix(false);
             instruction.set_has_rep_prefix(false);
             instruction.set_segment_prefix(Register::None);
@@ -103,6 +103,7 @@ fn plain(code: Code) -> Code {
         Code::Mov_moffs16_AX => Code::Mov_rm16_r16,
         Code::Mov_moffs32_EAX | Code::Movnti_m32_r32 => Code::Mov_rm32_r32,
         Code::Mov_moffs64_RAX | Code::Movnti_m64_r64 => Code::Mov_rm64_r64,
+        Code::Movntq_m64_mm => Code::Movq_mmm64_mm,
         Code::Movntps_m128_xmm => Code::Movaps_xmmm128_xmm,
         Code::Movntpd_m128_xmm => Code::Movapd_xmmm128_xmm,
         Code::Movntdq_m128_xmm => Code::Movdqa_xmmm128_xmm,

@@ -14,7 +14,8 @@ use crate::callout::{Context, Site, is_translatable};
 use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
-use crate::pages::{At, Block, NO_VECTORS, PageKey, Pages, STALE, key};
+use crate::pages::{At, Block, NO_REGISTERS, PageKey, Pages, STALE, key};
+use crate::registers::Registers;
 
 /// Most instructions in a block.
 const MAX_ITEMS: usize = 64;
@@ -35,7 +36,7 @@ struct Link {
     place: At,
     target: u64,
     state: FlagState,
-    vectors: u8,
+    loaded: Registers,
 }
 
 /// The translated code of one processor.
@@ -140,7 +141,7 @@ impl Translator {
         }
         if link == u64::from(STALE) {
             self.compare = true;
-        } else if link == u64::from(NO_VECTORS) {
+        } else if link == u64::from(NO_REGISTERS) {
             self.interpret = true;
         } else if link != 0 {
             self.link(interp, link);
@@ -161,9 +162,9 @@ impl Translator {
         if self.clears != before {
             return;
         }
-        let Link { page: from, place, state, vectors, .. } = self.links[number as usize - 1];
+        let Link { page: from, place, state, loaded, .. } = self.links[number as usize - 1];
         if from == page {
-            self.arena.link(place as usize, block.entry(state, vectors) as usize);
+            self.arena.link(place as usize, block.entry(state, loaded) as usize);
             self.stale = true;
         }
     }
@@ -267,14 +268,14 @@ impl Translator {
             place: at + link.place as At,
             target: link.target,
             state: link.state,
-            vectors: made.loaded,
+            loaded: made.loaded,
         }));
         let block = Block {
             host: at + made.host_entry as At,
             frame: at + made.frame_entry as At,
             both: at + made.entry as At,
             checked: (at + made.checked.host as At, at + made.checked.frame as At),
-            vectors: made.wanted,
+            wanted: made.wanted,
             guarded: at + made.guarded as At,
         };
         self.pages.insert(gpa, rip, bytes, block, page);

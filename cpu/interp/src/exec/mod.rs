@@ -52,7 +52,7 @@ use crate::native::Native;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop};
 
-pub use vector::{VectorClass, VectorUse};
+pub use vector::{HostUse, VectorClass};
 pub(crate) use x87::opcode as x87_opcode;
 
 pub use hypercall::HypercallAnswer;

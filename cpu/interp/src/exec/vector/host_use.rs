@@ -1,11 +1,12 @@
 //! For another tier: which instructions the host can execute on registers that are the guest's own,
 //! with a memory operand of whole bytes.
 
-use iced_x86::{CpuidFeature, Instruction, Mnemonic, Register};
+use iced_x86::{CpuidFeature, Instruction, Mnemonic, OpKind};
 
 use super::classify::{active, alignment};
 use super::{Class, available, class, gather, masked_move, special, uses_vectors};
 use crate::cpu::Cpu;
+use crate::exec::x87;
 use crate::native::Active;
 use crate::op::Op;
 
@@ -25,17 +26,20 @@ pub enum VectorClass {
 
 /// What an instruction asks for, beyond the pages of its memory operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VectorUse {
-    /// Its registers.
-    pub class: VectorClass,
+pub struct HostUse {
+    /// Its vector registers.
+    pub class: Option<VectorClass>,
+    /// It uses the registers of x87, or MMX, which are the same.
+    pub x87: bool,
+    /// It is to be noted: [`Cpu::note_x87`].
+    pub noted: bool,
     /// The host may execute it while its memory operand's address is a multiple of this; otherwise it
     /// may be #GP(0).
     pub alignment: u8,
 }
 
-impl VectorUse {
-    /// None: it is not one that the host may execute so, given the right registers, or it uses those
-    /// of x87.
+impl HostUse {
+    /// None: it is not one that the host may execute so, given the right registers.
     #[must_use]
     pub fn of(instruction: &Instruction, op: &Op) -> Option<Self> {
         use Mnemonic as M;
@@ -43,13 +47,16 @@ impl VectorUse {
             M::Vzeroupper | M::Vzeroall => Some(VectorClass::Avx),
             M::Stmxcsr => Some(VectorClass::Sse),
             M::Vstmxcsr => Some(VectorClass::Avx),
-            // They make registers of MMX valid, even with a memory operand.
-            M::Cvtpi2ps | M::Cvtpi2pd => return None,
             _ => None,
         };
+        let plain = HostUse { class: known, x87: false, noted: false, alignment: 1 };
         if let Some(class) = known {
             let here = class == VectorClass::Sse || is_x86_feature_detected!("avx");
-            return here.then_some(VectorUse { class, alignment: 1 });
+            return here.then_some(plain);
+        }
+        if let Some(used) = x87::host_use(instruction) {
+            let noted = used == x87::HostUse::Noted;
+            return Some(HostUse { x87: true, noted, ..plain });
         }
         let mut op = *op;
         let ours = special::select(instruction, &mut op).is_some()
@@ -59,18 +66,27 @@ impl VectorUse {
             return None;
         }
         let class = match class(instruction) {
-            Class::Mmx => return None,
-            Class::Sse => VectorClass::Sse,
-            Class::Avx => VectorClass::Avx,
-            Class::Avx512 => VectorClass::Avx512,
+            Class::Mmx => None,
+            Class::Sse => Some(VectorClass::Sse),
+            Class::Avx => Some(VectorClass::Avx),
+            Class::Avx512 => Some(VectorClass::Avx512),
         };
-        let mmx = (0..instruction.op_count())
-            .any(|number| Register::is_mm(instruction.op_register(number)));
-        let executable = !mmx && cpu_host::is_executable(instruction);
+        // With a memory operand they still use MXCSR and those of MMX.
+        let converts = matches!(
+            instruction.mnemonic(),
+            M::Cvtpi2ps | M::Cvtpi2pd | M::Cvtps2pi | M::Cvttps2pi | M::Cvtpd2pi | M::Cvttpd2pi
+        );
+        let class = if converts { Some(VectorClass::Sse) } else { class };
+        let mmx = (0..instruction.op_count()).any(|number| {
+            instruction.op_kind(number) == OpKind::Register
+                && instruction.op_register(number).is_mm()
+        });
+        let x87 = class.is_none() || mmx || converts;
+        let executable = cpu_host::is_executable(instruction);
         // Intel's processors want it, and the guest is to see what AMD's do.
         let sha = instruction.cpuid_features().contains(&CpuidFeature::SHA);
         let alignment = if sha { SHA_ALIGNMENT } else { alignment(instruction) };
-        executable.then_some(VectorUse { class, alignment })
+        executable.then_some(HostUse { class, x87, noted: false, alignment })
     }
 }
 

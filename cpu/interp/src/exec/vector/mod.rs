@@ -24,7 +24,7 @@ use iced_x86::{EncodingKind, Instruction, Mnemonic, OpKind, Register};
 use crate::native::Native;
 use crate::op::{Handler, Op};
 
-pub use host_use::{VectorClass, VectorUse};
+pub use host_use::{HostUse, VectorClass};
 
 /// Registers decide: general, x87 and control registers alone belong to other families.
 pub(super) fn select(

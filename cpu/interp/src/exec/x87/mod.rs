@@ -12,8 +12,9 @@ mod control;
 mod environment;
 
 use cpu_defs::{Exception, SegReg, cpuid_bit as bit, cr0, vector};
+use cpu_host::FCW;
 use cpu_mmu::{Access, AccessKind};
-use iced_x86::{CpuidFeature, Instruction};
+use iced_x86::{CpuidFeature, Instruction, Mnemonic};
 
 use crate::access::Span;
 use crate::cpu::Cpu;
@@ -21,6 +22,9 @@ use crate::mode::Rights;
 use crate::native::Native;
 use crate::op::{Handler, Op};
 use crate::stop::{Done, Stop, nm};
+
+/// Exception masks of FCW.
+const EXCEPTIONS: u16 = 0x3F;
 
 pub(super) fn select(
     instruction: &Instruction,
@@ -75,25 +79,68 @@ fn operand(cpu: &mut Cpu, op: &Op, len: usize, kind: AccessKind) -> Result<Span,
     cpu.span(op.seg, gla, len, Access { kind, privilege: cpu.mode.privilege })
 }
 
+/// How another tier executes an x87 instruction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum HostUse {
+    /// As it is; it is noted.
+    Noted,
+    /// As it is; control instructions are not noted.
+    Control,
+}
+
+/// None: not at all.
+pub(super) fn host_use(instruction: &Instruction) -> Option<HostUse> {
+    use Mnemonic as M;
+    match instruction.mnemonic() {
+        M::Fnclex | M::Fldcw | M::Fnstcw | M::Fnstsw | M::Wait => return Some(HostUse::Control),
+        _ => {}
+    }
+    let ours = control::select(instruction).is_some() || environment::select(instruction).is_some();
+    let copied = !ours && is_x87(instruction) && cpu_host::is_executable(instruction);
+    copied.then_some(HostUse::Noted)
+}
+
 /// Notes the instruction that has just been executed, and its memory operand.
 fn note(cpu: &mut Cpu, op: &Op, has_memory: bool) {
-    let features = &cpu.features;
-    let error = cpu.fpu.x87_error();
-    let always = features.amd;
-    let data_always = always || !features.has(bit::FDP_EXCPTN_ONLY);
-    let selectors = always || !features.has(bit::ZERO_FCS_FDS);
-    let selector = |number: u8| {
-        if selectors { cpu.arch.seg[usize::from(number & 7)].selector } else { 0 }
-    };
-    let mut pointers = cpu.fpu.pointers;
-    pointers.ip = cpu.arch.rip().wrapping_sub(u64::from(op.len));
-    pointers.cs = selector(SegReg::Cs as u8);
-    if always || error {
-        pointers.opcode = op.fop;
+    cpu.note_x87(op, cpu.arch.rip().wrapping_sub(u64::from(op.len)));
+    if has_memory {
+        cpu.note_x87_operand(op, cpu.offset(op));
     }
-    if has_memory && (data_always || error) {
-        pointers.dp = cpu.offset(op);
-        pointers.ds = selector(op.seg);
+}
+
+impl Cpu {
+    /// Notes an instruction at `ip` that has been executed, and is no control instruction, as the last
+    /// one.
+    pub fn note_x87(&mut self, op: &Op, ip: u64) {
+        let always = self.features.amd;
+        let cs = self.noted_selector(SegReg::Cs as u8);
+        let error = self.fpu.x87_error();
+        let pointers = &mut self.fpu.pointers;
+        (pointers.ip, pointers.cs) = (ip, cs);
+        if always || error {
+            pointers.opcode = op.fop;
+        }
     }
-    cpu.fpu.pointers = pointers;
+
+    /// Notes the memory operand of such an instruction, which was at `offset`.
+    pub fn note_x87_operand(&mut self, op: &Op, offset: u64) {
+        let always = self.features.amd || !self.features.has(bit::FDP_EXCPTN_ONLY);
+        if always || self.fpu.x87_error() {
+            let ds = self.noted_selector(op.seg);
+            (self.fpu.pointers.dp, self.fpu.pointers.ds) = (offset, ds);
+        }
+    }
+
+    fn noted_selector(&self, number: u8) -> u16 {
+        let noted = self.features.amd || !self.features.has(bit::ZERO_FCS_FDS);
+        if noted { self.arch.seg[usize::from(number & 7)].selector } else { 0 }
+    }
+
+    /// Whether the host may execute x87 and MMX instructions on the guest's registers: the operating
+    /// system lets them be used, and no exception waits or is unmasked.
+    #[must_use]
+    pub fn may_use_x87(&self) -> bool {
+        let masked = self.fpu.u16(FCW) & EXCEPTIONS == EXCEPTIONS;
+        masked && !self.fpu.x87_error() && check_available(self).is_ok()
+    }
 }

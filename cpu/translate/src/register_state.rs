@@ -1,4 +1,4 @@
-//! Vector registers between the processor and memory.
+//! Registers of vectors and x87 between the processor and memory.
 //!
 //! `unsafe`: assembly, called from translated code and from around it.
 #![allow(unsafe_code)]
@@ -9,21 +9,21 @@ use std::mem::offset_of;
 use cpu_host::{FpuState, MXCSR};
 
 use crate::frame::Frame;
-use crate::vectors::{YMM, grant};
+use crate::registers::{Registers, YMM, grant};
 
 /// Offset of MXCSR in [`FpuState`].
 const GUEST_MXCSR: usize = offset_of!(FpuState, legacy) + MXCSR;
 const _: () = assert!(align_of::<FpuState>() == 64, "registers are moved by aligned moves");
 
-/// Stores the registers that are the guest's, if any, and gives Rust its own MXCSR back. R11 points to
-/// the frame; RAX and RCX are overwritten, no other general register is.
+/// Stores the registers that are the guest's, if any, and gives Rust its own MXCSR and x87 state back. R11
+/// points to the frame; RAX and RCX are overwritten, no other general register is.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn save_vectors() {
+pub(crate) unsafe extern "sysv64" fn save_registers() {
     naked_asm!(
         "mov al, [r11 + {vectors}]",
         "test al, al",
-        "je 9f",
         "mov rcx, [r11 + {fpu}]",
+        "je 8f",
         "mov byte ptr [r11 + {vectors}], 0",
         "stmxcsr [rcx + {mxcsr}]",
         "ldmxcsr [r11 + {host_mxcsr}]",
@@ -33,6 +33,15 @@ pub(crate) unsafe extern "sysv64" fn save_vectors() {
         ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
         "movaps [rcx + {zmm} + 64 * \\i], xmm\\i",
         ".endr",
+        "8:",
+        "cmp byte ptr [r11 + {x87}], 0",
+        "je 9f",
+        "mov byte ptr [r11 + {x87}], 0",
+        // MXCSR and its mask are none of x87, but FXSAVE stores them, too.
+        "mov rax, [rcx + {mxcsr}]",
+        "fxsave64 [rcx + {legacy}]",
+        "mov [rcx + {mxcsr}], rax",
+        "fninit",
         "9:",
         "ret",
         "2:",
@@ -40,7 +49,7 @@ pub(crate) unsafe extern "sysv64" fn save_vectors() {
         "vmovaps [rcx + {zmm} + 64 * \\i], ymm\\i",
         ".endr",
         "vzeroupper",
-        "ret",
+        "jmp 8b",
         "3:",
         ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
         "vmovaps [rcx + {zmm} + 64 * \\i], zmm\\i",
@@ -52,10 +61,12 @@ pub(crate) unsafe extern "sysv64" fn save_vectors() {
         "kmovq [rcx + {opmask} + 8 * \\i], k\\i",
         ".endr",
         "vzeroupper",
-        "ret",
+        "jmp 8b",
         vectors = const offset_of!(Frame, vectors),
         fpu = const offset_of!(Frame, fpu),
         host_mxcsr = const offset_of!(Frame, host_mxcsr),
+        x87 = const offset_of!(Frame, x87),
+        legacy = const offset_of!(FpuState, legacy),
         mxcsr = const GUEST_MXCSR,
         zmm = const offset_of!(FpuState, zmm),
         opmask = const offset_of!(FpuState, opmask),
@@ -66,10 +77,16 @@ pub(crate) unsafe extern "sysv64" fn save_vectors() {
 /// Loads the registers that are to be the guest's, if any. R11 points to the frame; RCX is
 /// overwritten, no other general register is.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn load_vectors() {
+pub(crate) unsafe extern "sysv64" fn load_registers() {
     naked_asm!(
-        "cmp byte ptr [r11 + {vectors}], {ymm}",
         "mov rcx, [r11 + {fpu}]",
+        "cmp byte ptr [r11 + {x87}], 0",
+        "je 7f",
+        // Overwrites MXCSR and vector registers.
+        "fxrstor64 [rcx + {legacy}]",
+        "ldmxcsr [r11 + {host_mxcsr}]",
+        "7:",
+        "cmp byte ptr [r11 + {vectors}], {ymm}",
         "je 2f",
         "ja 3f",
         "cmp byte ptr [r11 + {vectors}], 0",
@@ -100,6 +117,9 @@ pub(crate) unsafe extern "sysv64" fn load_vectors() {
         "ret",
         vectors = const offset_of!(Frame, vectors),
         fpu = const offset_of!(Frame, fpu),
+        host_mxcsr = const offset_of!(Frame, host_mxcsr),
+        x87 = const offset_of!(Frame, x87),
+        legacy = const offset_of!(FpuState, legacy),
         mxcsr = const GUEST_MXCSR,
         zmm = const offset_of!(FpuState, zmm),
         opmask = const offset_of!(FpuState, opmask),
@@ -107,10 +127,10 @@ pub(crate) unsafe extern "sysv64" fn load_vectors() {
     )
 }
 
-/// Called by translated code with what it wants in R10, see [`crate::vectors`]: it is loaded, or
-/// [`Frame::vectors`] is 0 afterwards. R10 and R11 are overwritten, no other general register is.
+/// Called by translated code with what it wants in R10, see [`Registers::word`]: it is
+/// loaded beside what was, or nothing is. R10 and R11 are overwritten, no other general register is.
 #[unsafe(naked)]
-pub(crate) unsafe extern "sysv64" fn vectors_thunk() {
+pub(crate) unsafe extern "sysv64" fn registers_thunk() {
     naked_asm!(
         "push rax",
         "push rcx",
@@ -121,7 +141,10 @@ pub(crate) unsafe extern "sysv64" fn vectors_thunk() {
         "push r9",
         "push r10",
         "lea r11, [rsp + 72]",
+        "movzx eax, word ptr [r11 + {vectors}]",
+        "push rax",
         "call {save}",
+        "pop rdx",
         "lea rdi, [rsp + 72]",
         "mov rsi, [rsp]",
         "call {grant}",
@@ -136,19 +159,21 @@ pub(crate) unsafe extern "sysv64" fn vectors_thunk() {
         "pop rcx",
         "pop rax",
         "ret",
-        save = sym save_vectors,
+        save = sym save_registers,
         grant = sym decide,
-        load = sym load_vectors,
+        load = sym load_registers,
+        vectors = const offset_of!(Frame, vectors),
     )
 }
 
-/// Called by [`vectors_thunk`]: says what is to be loaded.
-extern "sysv64" fn decide(frame: *mut Frame, wanted: u64) {
+/// Called by [`registers_thunk`]: says what is to be loaded.
+extern "sysv64" fn decide(frame: *mut Frame, wanted: u64, before: u64) {
     // SAFETY: the frame is on the stack below us and the thunk does not touch it meanwhile; context
     // and processor are those of `enter`, which does not use them meanwhile.
     unsafe {
         let frame = &mut *frame;
         let cpu = &*(*frame.context).cpu;
-        frame.vectors = grant(cpu, wanted as u8).unwrap_or(0).into();
+        let wanted = Registers::from_word(wanted).with(Registers::from_word(before));
+        frame.set_loaded(grant(cpu, wanted).unwrap_or_default());
     }
 }
