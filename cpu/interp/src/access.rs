@@ -334,8 +334,10 @@ impl Cpu {
             let target = target.map_err(page_fault)?;
             let gpa = match target {
                 Target::Memory { gpa, page } => {
-                    if access.kind == AccessKind::Write && self.memory.holds_code(gpa, page) {
-                        self.memory.tlb.forget_write(access.privilege, gla);
+                    let memory = &mut self.memory;
+                    let writes = memory.tlb.write(access.privilege, gla).is_some();
+                    if writes && memory.holds_code(gpa, page) {
+                        memory.tlb.forget_write(access.privilege, gla);
                     }
                     return Ok(target);
                 }

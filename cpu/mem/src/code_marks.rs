@@ -15,7 +15,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use crate::address_hasher::AddressHasher;
@@ -24,6 +24,7 @@ use crate::{HostPage, PAGE_SIZE};
 /// Bytes of a granule: a page has as many as a word has bits.
 const GRANULE: usize = PAGE_SIZE / 64;
 const SHARDS: usize = 64;
+const PLACES: usize = 1 << 14;
 /// Marked pages that are remembered one by one.
 const LOG_LEN: usize = 64;
 /// A processor does not run: it catches up before it does.
@@ -44,6 +45,8 @@ type Pages = HashMap<u64, u64, BuildHasherDefault<AddressHasher>>;
 pub struct CodeMarks {
     /// Granules with code, by the address of the page.
     shards: [Mutex<Pages>; SHARDS],
+    /// How many pages with marks share a place.
+    places: Box<[AtomicU32]>,
     /// How often marked code was written.
     changes: AtomicU64,
     /// How often a page got its first mark.
@@ -65,6 +68,7 @@ impl CodeMarks {
     pub(crate) fn new() -> Self {
         CodeMarks {
             shards: std::array::from_fn(|_| Mutex::default()),
+            places: (0..PLACES).map(|_| AtomicU32::new(0)).collect(),
             changes: AtomicU64::new(0),
             marked: AtomicU64::new(0),
             log: Mutex::new([0; LOG_LEN]),
@@ -81,6 +85,10 @@ impl CodeMarks {
         lock(&self.shards[page as usize / PAGE_SIZE % SHARDS])
     }
 
+    fn place(&self, page: u64) -> &AtomicU32 {
+        &self.places[page as usize / PAGE_SIZE % PLACES]
+    }
+
     /// Marks granules; what all have to have caught up with before the marks can be relied on.
     fn mark(&self, page: u64, granules: u64) -> u64 {
         let mut shard = self.shard(page);
@@ -88,6 +96,7 @@ impl CodeMarks {
         if std::mem::replace(marks, *marks | granules) != 0 {
             return self.marked.load(Ordering::SeqCst);
         }
+        self.place(page).fetch_add(1, Ordering::SeqCst);
         let mut log = lock(&self.log);
         let number = self.marked.load(Ordering::SeqCst);
         log[number as usize % LOG_LEN] = page;
@@ -178,7 +187,8 @@ impl CodeWatch {
     #[must_use]
     pub fn holds_code(&self, page: HostPage) -> bool {
         let page = page.address();
-        self.marks.shard(page).contains_key(&page)
+        self.marks.place(page).load(Ordering::SeqCst) != 0
+            && self.marks.shard(page).contains_key(&page)
     }
 
     /// Marks granules of a page: they are code, and not yet compared with what is kept of them.
@@ -218,10 +228,15 @@ impl CodeWatch {
     /// `keeps` of the page.
     pub fn stored(&mut self, page: HostPage, granules: u64, keeps: bool) -> bool {
         let page = page.address();
+        // A first mark that is made meanwhile has to be caught up with.
+        if self.marks.place(page).load(Ordering::SeqCst) == 0 {
+            return false;
+        }
         let mut shard = self.marks.shard(page);
         let hit = shard.get(&page).is_some_and(|marks| marks & granules != 0);
         if hit {
             shard.remove(&page);
+            self.marks.place(page).fetch_sub(1, Ordering::SeqCst);
             let before = self.marks.changes.fetch_add(1, Ordering::SeqCst);
             if keeps && before == self.heard {
                 self.heard = before + 1;
@@ -272,8 +287,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
-
     use super::*;
     use crate::PageFlags;
     use crate::phys_map::tests::page_of;

@@ -43,6 +43,14 @@ impl PhysMap {
         HostPage::from_entry(seen)
     }
 
+    /// Whether a store to the page would be noted nowhere, or has been. As with
+    /// [`page_to_write`](Self::page_to_write) this may be relied on until the next flush.
+    #[inline]
+    pub fn notes_no_write(&self, gpa: u64) -> bool {
+        let entry = self.entry_of(gpa).map_or(0, |entry| entry.load(Ordering::Acquire));
+        entry & (LOGGED | WRITTEN) != LOGGED
+    }
+
     /// Switches the logging of a page on, with its bit as `written` says, or off. False if there is
     /// no page.
     pub fn log_writes(&self, gpa: u64, on: bool, written: bool) -> bool {

@@ -8,7 +8,7 @@
 //! Safe code cannot dereference an address that came from `mmap`, nor install a signal handler,
 //! so this crate is the fence: [`PhysMap::map_page`] is the one unsafe promise ("this page stays
 //! mapped"), and everything built on it is safe to call. The modules with unsafe blocks are
-//! `phys_map`, `host_page`, `racy`, `locked`, `fetch` and `sigbus`.
+//! `phys_map`, `host_page`, `racy`, `runs`, `locked`, `fetch` and `sigbus`.
 //!
 //! Ordering: x86 hosts only. A volatile load or store compiles to one `mov` and has the ordering
 //! that the guest expects of x86 (total store order); locked accesses are sequentially consistent.
@@ -27,6 +27,7 @@ mod page_flags;
 mod phys_map;
 mod racy;
 mod refused;
+mod runs;
 mod word;
 
 #[cfg(not(miri))]

@@ -13,6 +13,7 @@ mod entry;
 mod paging;
 mod pdpte;
 mod resolve;
+mod table_cache;
 mod tlb;
 mod translation;
 mod walk;

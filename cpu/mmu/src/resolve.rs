@@ -2,7 +2,8 @@
 
 use cpu_mem::{HostPage, PageFlags, PhysMap};
 
-use crate::{Access, AccessKind, PageFault, Paging, Tlb, walk};
+use crate::walk::walk_by;
+use crate::{Access, AccessKind, PageFault, Paging, Tlb};
 
 /// Where a translated access goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +36,21 @@ pub fn resolve(
     gla: u64,
     access: Access,
 ) -> Result<Target, PageFault> {
-    let translation = walk(paging, mem, gla, access)?;
+    let translation = walk_by(&mut tlb.tables, paging, mem, gla, access)?;
     let gpa = translation.gpa;
     let needed = match access.kind {
         AccessKind::Read => PageFlags::READ,
         AccessKind::Write => PageFlags::WRITE,
         AccessKind::Execute => PageFlags::EXECUTE,
     };
-    let page =
-        if access.kind == AccessKind::Write { mem.page_to_write(gpa) } else { mem.page(gpa) };
+    let (page, writes) = match access.kind {
+        AccessKind::Write => (mem.page_to_write(gpa), true),
+        AccessKind::Read => (mem.page(gpa), mem.notes_no_write(gpa)),
+        AccessKind::Execute => (mem.page(gpa), false),
+    };
     match page.filter(|page| page.flags().contains(needed)) {
         Some(page) => {
-            tlb.insert(access, gla, &translation, page);
+            tlb.insert(access, gla, &translation, page, writes);
             Ok(Target::Memory { gpa, page })
         }
         None => Ok(Target::NotBacked { gpa }),

@@ -1,6 +1,6 @@
 //! The translation cache of one vCPU ("Caching Translation Information").
 //!
-//! Direct-mapped, 1024 pages of 4 KiB for each [`Privilege`]; larger pages enter in pieces. An
+//! Direct-mapped, 4096 pages of 4 KiB for each [`Privilege`]; larger pages enter in pieces. An
 //! entry has one tag for each kind of access, equal to the page's linear address if that access
 //! is allowed, so a hit is one compare and gives the host page.
 //!
@@ -9,8 +9,8 @@
 //! sets together.
 //!
 //! Laws:
-//! - The write tag is set only by a write, once the dirty bit is set and where the guest-physical
-//!   page is writable. [`Tlb::trap_writes`] takes it away again, and then the next write is seen.
+//! - The write tag is set only where the dirty bit is set, the guest-physical page is writable, and
+//!   nobody waits for the next write. [`Tlb::trap_writes`] takes it away again.
 //! - Entries hold decoded rights: a change of CR0.PG or WP, CR4.PSE, PAE, PGE, LA57, SMEP, SMAP
 //!   or PKE, or EFER.LMA or NXE calls for [`Tlb::flush_all`]. A change of PKRU is told to
 //!   [`Tlb::set_pkru`]; a parked set hears of it when it becomes active.
@@ -19,13 +19,14 @@
 
 use cpu_mem::{HostPage, PageFlags};
 
+use crate::table_cache::TableCache;
 use crate::{Access, AccessKind, PageSize, Privilege, Translation};
 
 /// Sets besides the active one. Linux uses six identifiers, twice as many with page-table isolation.
 const MAX_PARKED: usize = 7;
 /// Ranges that are remembered one by one.
 const MAX_RANGES: usize = 64;
-const PAGES_PER_PRIVILEGE: usize = 1024;
+const PAGES_PER_PRIVILEGE: usize = 4096;
 const ENTRIES: usize = PAGES_PER_PRIVILEGE * Privilege::ALL.len();
 const PAGE_MASK: u64 = !(cpu_mem::PAGE_SIZE as u64 - 1);
 
@@ -96,22 +97,37 @@ pub struct Tlb {
     /// Least recently used first.
     parked: Vec<Set>,
     flushed: Flushed,
+    /// Of the active identifier.
+    pub(crate) tables: TableCache,
 }
 
-/// What left the cache, or its active set, for whoever keeps what was fetched through it.
+/// What left the cache, for whoever keeps what was fetched through it.
 #[derive(Debug, Default)]
 pub struct Flushed {
     /// Everything.
     pub all: bool,
-    /// Everything but global pages.
+    /// First of all another identifier became the active one.
+    pub activated: Option<u16>,
+    /// Everything of the active identifier but global pages.
     pub non_global: bool,
-    /// What is between these linear addresses (first, last).
+    /// What is between these linear addresses (first, last), of any identifier.
     pub ranges: Vec<(u64, u64)>,
+    /// Something of other identifiers.
+    pub parked: bool,
 }
 
 impl Flushed {
     fn any(&self) -> bool {
-        self.all || self.non_global || !self.ranges.is_empty()
+        self.all
+            || self.activated.is_some()
+            || self.non_global
+            || self.parked
+            || !self.ranges.is_empty()
+    }
+
+    fn activate(&mut self, pcid: u16) {
+        self.all |= self.non_global || !self.ranges.is_empty();
+        self.activated = Some(pcid);
     }
 
     fn range(&mut self, first: u64, last: u64) {
@@ -126,7 +142,12 @@ impl Flushed {
 impl Tlb {
     /// An empty cache, identifier 0 active.
     pub fn new() -> Self {
-        Self { active: Set::new(0), parked: Vec::new(), flushed: Flushed::default() }
+        Self {
+            active: Set::new(0),
+            parked: Vec::new(),
+            flushed: Flushed::default(),
+            tables: TableCache::new(),
+        }
     }
 
     /// The page to load from, if the access is known to be allowed.
@@ -168,10 +189,18 @@ impl Tlb {
         cached.then_some(origin.gpa | (gla & !PAGE_MASK))
     }
 
-    /// Remembers what [`crate::walk`] returned for this access, and the page behind it.
-    pub fn insert(&mut self, access: Access, gla: u64, translation: &Translation, page: HostPage) {
+    /// Remembers what [`crate::walk`] returned for this access, and the page behind it. `writes`: nobody
+    /// wants to see the next write.
+    pub fn insert(
+        &mut self,
+        access: Access,
+        gla: u64,
+        translation: &Translation,
+        page: HostPage,
+        writes: bool,
+    ) {
         if access.privilege != Privilege::UserAligned {
-            self.active.insert(access, gla, translation, page);
+            self.active.insert(access.privilege, gla, translation, page, writes);
         }
     }
 
@@ -185,7 +214,8 @@ impl Tlb {
         if self.active.pcid == pcid {
             return;
         }
-        self.flushed.non_global = true;
+        self.tables.clear();
+        self.flushed.activate(pcid);
         let pkru = self.active.pkru;
         let found = self.parked.iter().position(|set| set.pcid == pcid);
         let mut set = match found {
@@ -209,26 +239,33 @@ impl Tlb {
 
     /// Forgets everything, global pages and other identifiers as well.
     pub fn flush_all(&mut self) {
+        self.tables.clear();
         self.flushed.all = true;
         self.sets().for_each(Set::flush_all);
     }
 
     /// Forgets everything of the active identifier but global pages: a write of CR3.
     pub fn flush_non_global(&mut self) {
+        self.tables.clear();
         self.flushed.non_global = true;
         self.active.retain(|origin| origin.global);
     }
 
     /// Forgets everything of all identifiers but global pages.
     pub fn flush_all_non_global(&mut self) {
+        self.tables.clear();
         self.flushed.non_global = true;
+        self.flushed.parked = true;
         self.sets().for_each(|set| set.retain(|origin| origin.global));
     }
 
     /// Forgets everything of one identifier but global pages.
     pub fn flush_pcid(&mut self, pcid: u16) {
+        self.tables.clear();
         if self.active.pcid == pcid {
             self.flushed.non_global = true;
+        } else {
+            self.flushed.parked = true;
         }
         let of_pcid = self.sets().filter(|set| set.pcid == pcid);
         of_pcid.for_each(|set| set.retain(|origin| origin.global));
@@ -237,6 +274,7 @@ impl Tlb {
     /// Forgets the page around `gla`, as INVLPG does: of the active identifier, and global pages of
     /// all; every piece of it if it is a large one.
     pub fn flush_page(&mut self, gla: u64) {
+        self.tables.clear();
         self.note_flush(gla);
         self.active.flush_page(gla, false);
         self.parked.iter_mut().for_each(|set| set.flush_page(gla, true));
@@ -244,8 +282,11 @@ impl Tlb {
 
     /// Forgets the page around `gla` of one identifier, as INVPCID does.
     pub fn flush_page_of(&mut self, pcid: u16, gla: u64) {
+        self.tables.clear();
         if self.active.pcid == pcid {
             self.note_flush(gla);
+        } else {
+            self.flushed.parked = true;
         }
         self.sets().filter(|set| set.pcid == pcid).for_each(|set| set.flush_page(gla, false));
     }
@@ -311,18 +352,24 @@ impl Set {
         }
     }
 
-    fn insert(&mut self, access: Access, gla: u64, translation: &Translation, page: HostPage) {
-        let index = index(access.privilege, gla);
+    fn insert(
+        &mut self,
+        privilege: Privilege,
+        gla: u64,
+        translation: &Translation,
+        page: HostPage,
+        writes: bool,
+    ) {
+        let index = index(privilege, gla);
         let gla = gla & PAGE_MASK;
-        let rights = translation.rights(access.privilege);
+        let rights = translation.rights(privilege);
         let tag = |kind, flag| {
             let allowed = rights.allows(kind) && page.flags().contains(flag);
             if allowed { gla } else { no_page(index) }
         };
-        let write_seen = access.kind == AccessKind::Write && translation.dirty;
         self.entries[index] = Entry {
             read: tag(AccessKind::Read, PageFlags::READ),
-            write: if write_seen {
+            write: if writes && translation.dirty {
                 tag(AccessKind::Write, PageFlags::WRITE)
             } else {
                 no_page(index)

@@ -14,6 +14,7 @@ use cpu_mem::{HostPage, PageFlags, PhysMap};
 
 use crate::entry::{self, ACCESSED, DIRTY, EXECUTE_DISABLE, GLOBAL, PRESENT, USER, WRITABLE};
 use crate::pdpte;
+use crate::table_cache::TableCache;
 use crate::translation::Rights;
 use crate::{
     Access, AccessKind, Mode, PageFault, PageSize, Paging, Pdptes, Privilege, Translation,
@@ -40,6 +41,36 @@ pub fn walk(
     gla: u64,
     access: Access,
 ) -> Result<Translation, PageFault> {
+    walk_whole(paging, mem, gla, access).map(|path| path.translation)
+}
+
+/// As [`walk`], by way of `tables`.
+///
+/// # Errors
+/// As [`walk`]: what it finds in memory, not what is cached, decides on a fault.
+pub(crate) fn walk_by(
+    tables: &mut TableCache,
+    paging: &Paging,
+    mem: &PhysMap,
+    gla: u64,
+    access: Access,
+) -> Result<Translation, PageFault> {
+    if let Some(start) = tables.find(gla)
+        && let Ok(mut path) = Path::descend_from(start, paging, mem, gla)
+        && path.translation.rights(access.privilege).allows(access.kind)
+        && path.mark(mem, access.kind == AccessKind::Write)
+    {
+        path.end.filter(|end| *end != start).inspect(|&end| tables.insert(gla, end));
+        return Ok(path.translation);
+    }
+    let path = walk_whole(paging, mem, gla, access)?;
+    if let Some(end) = path.end.filter(|_| matches!(paging.mode, Mode::Level4 | Mode::Level5)) {
+        tables.insert(gla, end);
+    }
+    Ok(path.translation)
+}
+
+fn walk_whole(paging: &Paging, mem: &PhysMap, gla: u64, access: Access) -> Result<Path, PageFault> {
     let fault = |cause: u32| PageFault { error_code: cause | access_bits(paging, access), gla };
     loop {
         let mut path = Path::descend(paging, mem, gla).map_err(|stop| fault(stop.cause()))?;
@@ -48,7 +79,7 @@ pub fn walk(
             return Err(fault(ERROR_PRESENT | if key { ERROR_KEY } else { 0 }));
         }
         if path.mark(mem, access.kind == AccessKind::Write) {
-            return Ok(path.translation);
+            return Ok(path);
         }
     }
 }
@@ -107,9 +138,30 @@ struct Step {
 struct Path {
     steps: [Option<Step>; 5],
     translation: Translation,
+    /// The table of the last entry.
+    end: Option<Start>,
+}
+
+/// A table on the way, and what is allowed below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    table: u64,
+    level: u32,
+    gathered: Gathered,
+}
+
+impl Start {
+    /// No table.
+    pub(crate) const NONE: Self = Start { table: 0, level: 0, gathered: Gathered::ALL };
+
+    /// 0: a page table.
+    pub(crate) fn level(&self) -> u32 {
+        self.level
+    }
 }
 
 /// Rights gathered on the way: each entry can only take away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Gathered {
     user: bool,
     writable: bool,
@@ -118,26 +170,31 @@ struct Gathered {
 
 impl Path {
     fn descend(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<Self, Stop> {
-        let mut steps = [None; 5];
-        let (mut table, top_level) = match paging.mode {
-            Mode::Off => return Ok(Self { steps, translation: untranslated(gla) }),
+        let (table, level) = match paging.mode {
+            Mode::Off => {
+                return Ok(Self { steps: [None; 5], translation: untranslated(gla), end: None });
+            }
             Mode::Legacy => (paging.cr3 & 0xffff_f000, 1),
             Mode::Pae => (entry::address(pdpte_of(paging, mem, gla)?, 4096), 1),
             Mode::Level4 => (entry::address(paging.cr3, 4096), 3),
             Mode::Level5 => (entry::address(paging.cr3, 4096), 4),
         };
-        let mut gathered = Gathered { user: true, writable: true, executable: true };
-        let mut level = top_level;
+        Self::descend_from(Start { table, level, gathered: Gathered::ALL }, paging, mem, gla)
+    }
+
+    fn descend_from(start: Start, paging: &Paging, mem: &PhysMap, gla: u64) -> Result<Self, Stop> {
+        let mut steps = [None; 5];
+        let mut end = start;
         loop {
+            let Start { table, level, mut gathered } = end;
             let step = Step::read(paging, mem, table, level, gla)?;
-            steps[(top_level - level) as usize] = Some(step);
+            steps[(start.level - level) as usize] = Some(step);
             gathered.narrow_by(paging, step.raw);
             if entry::is_leaf(paging, level, step.raw) {
                 let translation = leaf(paging, level, step.raw, gla, &gathered);
-                return Ok(Self { steps, translation });
+                return Ok(Self { steps, translation, end: Some(end) });
             }
-            table = entry::address(step.raw, 4096);
-            level -= 1;
+            end = Start { table: entry::address(step.raw, 4096), level: level - 1, gathered };
         }
     }
 
@@ -224,6 +281,8 @@ impl Step {
 }
 
 impl Gathered {
+    const ALL: Self = Gathered { user: true, writable: true, executable: true };
+
     fn narrow_by(&mut self, paging: &Paging, raw: u64) {
         self.user &= raw & USER != 0;
         self.writable &= raw & WRITABLE != 0;

@@ -13,8 +13,8 @@ use proptest::prelude::*;
 
 use ram::Ram;
 
-/// Linear page numbers: neighbours, and pages that share a place (1024 apart).
-const PAGES: [u64; 8] = [0, 1, 2, 1024, 1025, 512, 0xf_fc00, 0xf_fffe];
+/// Linear page numbers: neighbours, and pages that share a place (4096 apart).
+const PAGES: [u64; 8] = [0, 1, 2, 4096, 4097, 512, 0xf_f000, 0xf_fffe];
 
 const KINDS: [AccessKind; 3] = [AccessKind::Read, AccessKind::Write, AccessKind::Execute];
 
@@ -112,8 +112,9 @@ fn apply(tlb: &mut Tlb, reference: &mut Reference, ram: &Ram, step: &Step) {
         Step::Insert { page, access, entry } => {
             let Some(translation) = walked(ram, page, access, entry) else { return };
             let Some(host) = ram.map.page(translation.gpa) else { return };
-            tlb.insert(access, page << 12, &translation, host);
-            let write = access.kind == AccessKind::Write;
+            let write = access.kind == AccessKind::Write || entry & 1 << 28 != 0;
+            tlb.insert(access, page << 12, &translation, host, write);
+            let write = write && translation.dirty;
             let key = (reference.pcid, access.privilege, page);
             reference.known.insert(key, Known { translation, write });
         }
@@ -228,7 +229,7 @@ fn insert(tlb: &mut Tlb, ram: &Ram, page: u64, entry: u32) {
     let access = Access { kind: AccessKind::Write, privilege: Privilege::Supervisor };
     let translation = walked(ram, page, access, entry).expect("a writable page");
     let host = ram.page(translation.gpa);
-    tlb.insert(access, page << 12, &translation, host);
+    tlb.insert(access, page << 12, &translation, host, true);
 }
 
 const WRITABLE: u32 = 2;
@@ -257,7 +258,7 @@ fn flushing_a_page_takes_global_ones_and_no_neighbour() {
     insert(&mut tlb, &ram, 4, WRITABLE);
     tlb.flush_page(0x3fff);
     assert!(!hit(&tlb, 3) && hit(&tlb, 4));
-    tlb.flush_page((4 + 1024) << 12);
+    tlb.flush_page((4 + 4096) << 12);
     assert!(hit(&tlb, 4), "another page that shares the place");
 }
 

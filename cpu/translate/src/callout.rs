@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use cpu_interp::op::Op;
 use cpu_interp::state::Shadow;
 use cpu_interp::{Cpu, Executed, Stop};
-use cpu_mmu::Privilege;
+use cpu_mmu::{Flushed, Privilege};
 
 use crate::frame::Frame;
 use crate::jump_cache::JumpCache;
@@ -47,9 +47,16 @@ pub(crate) enum Next {
     Jump(u64),
 }
 
+/// Process-context identifiers whose jumps are kept besides the active one's, as by [`cpu_mmu::Tlb`].
+const MAX_PARKED: usize = 7;
+
 /// What translated code and the translator share.
 pub(crate) struct Context {
     user: JumpCache,
+    /// The identifier that `user` belongs to.
+    pcid: u16,
+    /// Those of other identifiers, least recently used first.
+    parked: Vec<(u16, JumpCache)>,
     supervisor: JumpCache,
     /// Where instructions are counted.
     pub executed: Arc<Executed>,
@@ -72,6 +79,8 @@ impl Context {
     pub(crate) fn new(executed: Arc<Executed>) -> Self {
         Context {
             user: JumpCache::new(),
+            pcid: 0,
+            parked: Vec::new(),
             supervisor: JumpCache::new(),
             executed,
             cpu: std::ptr::null_mut(),
@@ -94,14 +103,46 @@ impl Context {
     #[inline]
     pub(crate) fn follow_flushes(&mut self, cpu: &mut Cpu) {
         if let Some(flushed) = cpu.memory.tlb.take_flushed() {
-            self.user.flush(&flushed);
-            self.supervisor.flush(&flushed);
+            self.flush(&flushed);
         }
+    }
+
+    fn flush(&mut self, flushed: &Flushed) {
+        if flushed.all || flushed.parked {
+            self.parked.clear();
+        }
+        if let Some(pcid) = flushed.activated.filter(|&pcid| pcid != self.pcid) {
+            self.activate(pcid);
+        }
+        self.user.flush(flushed);
+        self.supervisor.flush(flushed);
+        if !flushed.ranges.is_empty() {
+            // Global pages are those of all identifiers.
+            let ranges = Flushed { ranges: flushed.ranges.clone(), ..Flushed::default() };
+            self.parked.iter_mut().for_each(|(_, jumps)| jumps.flush(&ranges));
+        }
+    }
+
+    fn activate(&mut self, pcid: u16) {
+        self.supervisor.leave_address_space();
+        let found = self.parked.iter().position(|(parked, _)| *parked == pcid);
+        let jumps = match found {
+            Some(at) => self.parked.remove(at).1,
+            None if self.parked.len() < MAX_PARKED => JumpCache::new(),
+            None => {
+                let (_, mut oldest) = self.parked.remove(0);
+                oldest.clear();
+                oldest
+            }
+        };
+        self.parked.push((self.pcid, std::mem::replace(&mut self.user, jumps)));
+        self.pcid = pcid;
     }
 
     pub(crate) fn forget_jumps(&mut self) {
         self.user.clear();
         self.supervisor.clear();
+        self.parked.clear();
     }
 
     /// Has tier 0 execute an instruction. The registers are in `cpu`, the status flags in `frame`.

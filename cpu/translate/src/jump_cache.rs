@@ -1,8 +1,8 @@
 //! Where translated code goes on at a linear address, for branches whose target is not known or is
 //! in another page.
 //!
-//! One table for user and one for supervisor code. An entry is as good as the translation of its
-//! address: it goes when that is flushed. What it leads to looks itself whether its code is still what
+//! One table for supervisor code and one for user code of each process-context identifier. An entry is
+//! as good as the translation of its address: it goes when that is flushed. What it leads to looks itself whether its code is still what
 //! it was made from.
 
 use cpu_mmu::Flushed;
@@ -19,7 +19,7 @@ pub(crate) struct JumpEntry {
 pub(crate) const ENTRY_SHIFT: u8 = 4;
 /// Entries.
 pub(crate) const ENTRIES: usize = 4096;
-/// Pages of 64 bits that say which pages of linear addresses may have entries.
+/// Words of bits that say which pages of linear addresses may have entries.
 const PAGE_WORDS: usize = 64;
 /// Log2 of the bytes of a page.
 pub(crate) const PAGE_SHIFT: u8 = 12;
@@ -34,7 +34,8 @@ pub(crate) struct JumpCache {
     entries: Box<[JumpEntry]>,
     /// The entry, if it is one, is of a global page.
     global: Box<[bool]>,
-    filled: Vec<u16>,
+    /// Entries in use, first those that are not of global pages, then the others.
+    filled: [Vec<u16>; 2],
     pages: [u64; PAGE_WORDS],
 }
 
@@ -53,7 +54,7 @@ impl JumpCache {
         JumpCache {
             entries: (0..ENTRIES).map(empty).collect(),
             global: vec![false; ENTRIES].into(),
-            filled: Vec::new(),
+            filled: [const { Vec::new() }; 2],
             pages: [0; PAGE_WORDS],
         }
     }
@@ -72,8 +73,12 @@ impl JumpCache {
     /// Remembers where an address, maybe of a global page, leads.
     pub(crate) fn insert(&mut self, rip: u64, host: u64, global: bool) {
         let index = index(rip);
-        if self.entries[index].host == 0 {
-            self.filled.push(index as u16);
+        let known = self.entries[index].host != 0;
+        if known && self.global[index] != global {
+            self.filled[usize::from(!global)].retain(|&other| usize::from(other) != index);
+        }
+        if !known || self.global[index] != global {
+            self.filled[usize::from(global)].push(index as u16);
         }
         self.entries[index] = JumpEntry { rip, host };
         self.global[index] = global;
@@ -84,39 +89,47 @@ impl JumpCache {
     /// Forgets what can no longer be fetched as before.
     pub(crate) fn flush(&mut self, flushed: &Flushed) {
         if flushed.all {
-            self.retain(|_, _| false);
+            self.clear();
             return;
         }
         if flushed.non_global {
-            self.retain(|_, global| global);
+            self.retain(false, |_| false);
         }
         for &(first, last) in &flushed.ranges {
             let (word, bit) = page_bit(first);
             if first >> PAGE_SHIFT != last >> PAGE_SHIFT || self.pages[word] & bit != 0 {
-                self.retain(|rip, _| !(first..=last).contains(&rip));
+                for global in [false, true] {
+                    self.retain(global, |rip| !(first..=last).contains(&rip));
+                }
             }
         }
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.retain(|_, _| false);
+    /// Forgets what is not of global pages.
+    pub(crate) fn leave_address_space(&mut self) {
+        self.retain(false, |_| false);
     }
 
-    /// Keeps entries by their address and whether their page is global.
-    fn retain(&mut self, keep: impl Fn(u64, bool) -> bool) {
-        let Self { entries, global, filled, pages } = self;
-        *pages = [0; PAGE_WORDS];
-        filled.retain(|&index| {
+    pub(crate) fn clear(&mut self) {
+        for global in [false, true] {
+            self.retain(global, |_| false);
+        }
+    }
+
+    /// Keeps entries of global pages, or of the others, by their address.
+    fn retain(&mut self, global: bool, keep: impl Fn(u64) -> bool) {
+        let Self { entries, filled, .. } = self;
+        filled[usize::from(global)].retain(|&index| {
             let index = usize::from(index);
-            let kept = keep(entries[index].rip, global[index]);
-            if kept {
-                let (word, bit) = page_bit(entries[index].rip);
-                pages[word] |= bit;
-            } else {
+            let kept = keep(entries[index].rip);
+            if !kept {
                 entries[index] = empty(index);
             }
             kept
         });
+        if self.filled.iter().all(Vec::is_empty) {
+            self.pages = [0; PAGE_WORDS];
+        }
     }
 }
 
@@ -164,6 +177,17 @@ mod tests {
         assert_eq!(found(&jumps), [None; 3]);
         jumps.insert(0x1000, 5, false);
         assert_eq!(jumps.find(0x1000), Some(5));
+    }
+
+    #[test]
+    fn an_entry_may_take_the_place_of_a_global_one() {
+        let mut jumps = filled();
+        jumps.insert(0x2345, 6, false);
+        jumps.insert(0x1000, 7, true);
+        jumps.leave_address_space();
+        assert_eq!(found(&jumps), [Some(7), None, None]);
+        jumps.clear();
+        assert_eq!(found(&jumps), [None; 3]);
     }
 
     #[test]

@@ -225,9 +225,8 @@ fn copy_run<T: Int>(cpu: &mut Cpu, op: &Op, left: u64) -> Option<u64> {
     if overlap {
         return None;
     }
-    let mut buffer = [0; PAGE_SIZE];
-    source.page.copy_out(source.offset, &mut buffer[..bytes]);
-    target.page.copy_in(target.offset, &buffer[..bytes]);
+    let elements = target.elements as usize;
+    source.page.copy_run::<T>(source.offset, target.page, target.offset, elements);
     cpu.advance_string(Gpr::Rsi, op, bytes as u64);
     cpu.advance_string(Gpr::Rdi, op, bytes as u64);
     Some(target.elements)
@@ -244,11 +243,7 @@ fn fill_run<T: Int>(cpu: &mut Cpu, op: &Op, left: u64, value: T) -> Option<u64> 
     if wraps(di, bytes, op) {
         return None;
     }
-    let mut buffer = [0; PAGE_SIZE];
-    for element in buffer[..bytes].chunks_exact_mut(T::SIZE) {
-        element.copy_from_slice(&value.to_u64().to_le_bytes()[..T::SIZE]);
-    }
-    target.page.copy_in(target.offset, &buffer[..bytes]);
+    target.page.fill_run(target.offset, value, target.elements as usize);
     cpu.advance_string(Gpr::Rdi, op, bytes as u64);
     Some(target.elements)
 }
