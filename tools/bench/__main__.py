@@ -88,8 +88,9 @@ def _memory(guests: Guests) -> str:
     finally:
         booted.close()
     return (
-        f"server's memory beside the guest's, Linux booted on 1 vCPU: {above / (1 << 20):.0f} MiB"
-        f" (goal: at most {memory.GOAL_MIB})"
+        f"server's memory beside the guest's, Linux booted on 1 vCPU: {above.resident >> 20} MiB"
+        f" resident (goal: at most {memory.GOAL_MIB}), {above.share >> 20} MiB when what is mapped"
+        " twice counts once"
     )
 
 
