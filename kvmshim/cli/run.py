@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kvmshim.abi import profiles
-from kvmshim.cli.cpu import add_cpu_option
+from kvmshim.cli.processor import Processor, add_processor_options
 from kvmshim.cli.profile import add_profile_options
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device.command import exit_like
@@ -28,12 +28,12 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="run one command with a private /dev/kvm",
-        usage="kvmshim run [-h] [--cpu {intel,amd}] [--profile NAME] [--strict] [--host-cpuid] "
-        "[--] CMD [ARG ...]",
+        usage="kvmshim run [-h] [--cpu {intel,amd}] [--code-cache MIB] [--profile NAME] [--strict] "
+        "[--host-cpuid] [--] CMD [ARG ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    add_cpu_option(parser)
+    add_processor_options(parser)
     add_profile_options(parser)
     parser.add_argument(
         "--host-cpuid",
@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
     profiles.choose(arguments.profile, strict=arguments.strict)
 
     def make_service() -> Service:
-        return wiring.make_service(arguments.cpu)
+        return wiring.make_service(Processor.of(arguments))
 
     beside = wiring.beside(f"run {shlex.join(argv)}")
     exit_like(run(argv, make_service, wiring.prepare_command, accompany, beside))

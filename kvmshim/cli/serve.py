@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from kvmshim.abi import profiles
-from kvmshim.cli.cpu import add_cpu_option
+from kvmshim.cli.processor import Processor, add_processor_options
 from kvmshim.cli.profile import add_profile_options
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device.cuse import CuseDoor
@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
         help="permissions in octal (default: 600; with --group: 660)",
     )
     parser.add_argument("--group", type=_group, help="a group, by name or number, that may open it")
-    add_cpu_option(parser)
+    add_processor_options(parser)
     add_profile_options(parser)
     parser.set_defaults(run=_run)
 
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
     profiles.choose(arguments.profile, strict=arguments.strict)
 
     def make_service() -> Service:
-        return wiring.make_service(arguments.cpu)
+        return wiring.make_service(Processor.of(arguments))
 
     where = f"--cuse {arguments.name}" if arguments.cuse else f"--fuse {arguments.fuse}"
     serve(make_door, make_service, wiring.beside(f"serve {where}"))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from kvmshim.cli.processor import Processor
 from kvmshim.control.address import own_directory
 from kvmshim.device.door import DoorError
 from kvmshim.device.run import Accompany
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 class Wiring:
     """What stands behind the doors."""
 
-    make_service: Callable[[str | None], Service]
-    """Called once, after the last fork, with what `--cpu` says."""
+    make_service: Callable[[Processor], Service]
+    """Called once, after the last fork, with the options about processors."""
     prepare_command: Callable[[], None] = lambda: None
     """Called in the child of `kvmshim run`, last before exec."""
     accompany_command: Accompany = lambda _pid, _child_signals: nullcontext()
@@ -57,13 +58,16 @@ def _control_socket(label: str) -> Beside:
     return serve_control
 
 
-def _kvm_service(cpu: str | None) -> Service:
+def _kvm_service(processor: Processor) -> Service:
     try:
         # Not before it is needed: `check` and `--help` do without the engine.
         from kvmshim.device.service import KvmService
+        from kvmshim.handle.system.code_cache import limit_code_cache
         from kvmshim.handle.system.personality import choose_personality
     except ImportError as error:
         raise DoorError(f"the engine is not built: {error}") from error
-    if cpu is not None:
-        choose_personality(cpu)
+    if processor.cpu is not None:
+        choose_personality(processor.cpu)
+    if processor.code_cache_mib is not None:
+        limit_code_cache(processor.code_cache_mib)
     return KvmService()

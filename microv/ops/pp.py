@@ -51,6 +51,14 @@ def set_personality(personality: Personality) -> None:
     with_handle(_OP | mv.MV_PP_OP_SET_PERSONALITY_IDX_VAL, personality)
 
 
+def set_code_cache(mib: int) -> None:
+    """MiB that the translated code of a VM created from now on may take.
+
+    INVALID_INPUT_REG1: 0, or more than MV_MAX_CODE_CACHE_MIB.
+    """
+    with_handle(_OP | mv.MV_PP_OP_SET_CODE_CACHE_IDX_VAL, mib)
+
+
 def cpuid_get_supported(function: int, index: int = 0) -> CdlEntry:
     """What CPUID can answer to one leaf. FAILURE_UNKNOWN for a leaf that is not supported."""
     page = shared_page()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kvmshim.cli.main import main
+from kvmshim.cli.processor import Processor
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device import mount_ffi
 from kvmshim.device.door import DoorError
@@ -133,7 +134,7 @@ def _address(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-def make_service(_cpu: str | None) -> StandInService:
+def make_service(_processor: Processor) -> StandInService:
     if BROKEN in os.environ:
         raise DoorError(os.environ[BROKEN])
     return StandInService()

@@ -93,7 +93,7 @@ impl Vcpu {
             let smm = self.in_smm();
             let outcome = match self.trace.wants(TRACE_INSTRUCTIONS) {
                 true => self.step_traced(),
-                false => self.tier.run(&mut self.interp, &kick),
+                false => self.tier.run(&mut self.interp, &kick, &self.code_limit),
             };
             match outcome {
                 // An INIT may have waited for the end of the mode.

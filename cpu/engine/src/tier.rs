@@ -1,9 +1,9 @@
 //! Which tier executes: the translator (`cpu-translate`), or tier 0 (`cpu-interp`) alone.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use cpu_interp::{Interp, Outcome};
-use cpu_translate::{PATIENCE, Translator};
+use cpu_translate::{CodeLimit, PATIENCE, Translator};
 
 use crate::{Kick, Vcpu};
 
@@ -32,9 +32,14 @@ pub(crate) enum Tier {
 
 impl Tier {
     /// Executes until something needs the caller; the kick is looked at now and then.
-    pub(crate) fn run(&mut self, interp: &mut Interp, kick: &Kick) -> Outcome {
+    pub(crate) fn run(
+        &mut self,
+        interp: &mut Interp,
+        kick: &Kick,
+        limit: &Arc<CodeLimit>,
+    ) -> Outcome {
         if let Tier::Unknown = self {
-            *self = Self::choose(interp);
+            *self = Self::choose(interp, limit);
         }
         match self {
             Tier::Translated(translator) => translator.run(interp, kick.word()),
@@ -42,23 +47,23 @@ impl Tier {
         }
     }
 
-    fn choose(interp: &Interp) -> Self {
+    fn choose(interp: &Interp, limit: &Arc<CodeLimit>) -> Self {
         static WANTED: OnceLock<Wanted> = OnceLock::new();
         let wanted = WANTED.get_or_init(|| match std::env::var(VARIABLE).as_deref() {
             Ok("0") => Wanted::Interpreted,
             Ok("1") => Wanted::Translated,
             _ => Wanted::Mixed,
         });
-        Self::of(*wanted, interp)
+        Self::of(*wanted, interp, limit)
     }
 
-    fn of(wanted: Wanted, interp: &Interp) -> Self {
+    fn of(wanted: Wanted, interp: &Interp, limit: &Arc<CodeLimit>) -> Self {
         let patience = match wanted {
             Wanted::Interpreted => return Tier::Interpreted,
             Wanted::Translated => 0,
             Wanted::Mixed => PATIENCE,
         };
-        let translator = Translator::new(interp.executed(), patience);
+        let translator = Translator::new(interp.executed(), patience, limit);
         translator.map_or(Tier::Interpreted, |translator| Tier::Translated(Box::new(translator)))
     }
 }
@@ -68,6 +73,6 @@ impl Vcpu {
     /// Without a call the environment decides.
     pub fn set_translated(&mut self, translated: bool) {
         let wanted = if translated { Wanted::Translated } else { Wanted::Interpreted };
-        self.tier = Tier::of(wanted, &self.interp);
+        self.tier = Tier::of(wanted, &self.interp, &self.code_limit);
     }
 }

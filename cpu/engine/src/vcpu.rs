@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cpu_defs::CpuidBit;
 use cpu_interp::{Cpu, FpuState, Interp, TscClock};
 use cpu_mem::PhysMap;
+use cpu_translate::CodeLimit;
 
 use crate::complete::Unfinished;
 use crate::events::Queue;
@@ -16,6 +17,7 @@ use crate::{Counters, CpuidEntry, HostDebug, Kick, MsrRules, Quirks};
 pub struct Vcpu {
     pub(crate) interp: Interp,
     pub(crate) tier: Tier,
+    pub(crate) code_limit: Arc<CodeLimit>,
     pub(crate) kick: Arc<Kick>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) trace: Arc<Trace>,
@@ -46,6 +48,7 @@ impl Vcpu {
             counters: Arc::new(Counters::new(&interp)),
             interp,
             tier: Tier::default(),
+            code_limit: Arc::default(),
             kick,
             queue: Queue::default(),
             unfinished: None,
@@ -61,6 +64,14 @@ impl Vcpu {
     #[must_use]
     pub fn with_smm_memory(mut self, mem: Arc<PhysMap>) -> Vcpu {
         self.cpu_mut().memory.set_smm_map(mem);
+        self
+    }
+
+    /// Has translated code take no more memory than the processors of `limit` may have together; without,
+    /// it has a limit of its own.
+    #[must_use]
+    pub fn with_code_limit(mut self, limit: Arc<CodeLimit>) -> Vcpu {
+        self.code_limit = limit;
         self
     }
 

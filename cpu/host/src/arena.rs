@@ -22,7 +22,7 @@ impl Arena {
     /// # Errors
     /// As [`CodeMemory::new`].
     pub(crate) fn new(stub: &[u8]) -> Result<Self, Error> {
-        let mut code = CodeMemory::new(ARENA_LEN)?;
+        let mut code = CodeMemory::new(c"kvmshim-snippets", ARENA_LEN)?;
         let (start, len) = code.range();
         code.push(stub);
         let stub_len = code.used();

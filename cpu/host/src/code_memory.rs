@@ -6,13 +6,15 @@
 //! `unsafe`: mmap and writes through a raw pointer.
 #![allow(unsafe_code)]
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::io::Error;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 /// Pieces of code start at multiples of this.
 const ALIGNMENT: usize = 16;
+/// Bytes of a page.
+const PAGE: usize = 4096;
 
 /// Two views of the same memory.
 pub struct CodeMemory {
@@ -26,12 +28,12 @@ pub struct CodeMemory {
 unsafe impl Send for CodeMemory {}
 
 impl CodeMemory {
-    /// Maps `len` bytes, a multiple of the page size.
+    /// Maps `len` bytes, a multiple of the page size; /proc/PID/maps shows `name`.
     ///
     /// # Errors
     /// The error of memfd_create(2), ftruncate(2) or mmap(2).
-    pub fn new(len: usize) -> Result<Self, Error> {
-        let file = memory_file(len)?;
+    pub fn new(name: &CStr, len: usize) -> Result<Self, Error> {
+        let file = memory_file(name, len)?;
         let write = map(&file, len, libc::PROT_READ | libc::PROT_WRITE)?;
         match map(&file, len, libc::PROT_READ | libc::PROT_EXEC) {
             Ok(execute) => Ok(CodeMemory { write, execute, len, used: 0 }),
@@ -57,6 +59,19 @@ impl CodeMemory {
     /// Forgets the code from `used` on.
     pub fn truncate(&mut self, used: usize) {
         self.used = self.used.min(used);
+    }
+
+    /// Gives memory back that holds no code.
+    pub fn release(&mut self) {
+        let first = self.used.next_multiple_of(PAGE);
+        if first < self.len {
+            // SAFETY: the range is inside of the mapping and holds nothing that anybody executes; both
+            // views read zeros there afterwards. Where it is not possible the memory stays.
+            unsafe {
+                let at = self.write.as_ptr().add(first);
+                libc::madvise(at.cast(), self.len - first, libc::MADV_REMOVE);
+            }
+        }
     }
 
     /// Appends code; where it starts, or None if it does not fit.
@@ -108,10 +123,10 @@ impl Drop for CodeMemory {
     }
 }
 
-fn memory_file(len: usize) -> Result<OwnedFd, Error> {
+fn memory_file(name: &CStr, len: usize) -> Result<OwnedFd, Error> {
     let create = |flags: u32| {
-        // SAFETY: the name is a string literal with its end.
-        unsafe { libc::memfd_create(c"kvmshim-code".as_ptr(), flags) }
+        // SAFETY: the name is a string with its end.
+        unsafe { libc::memfd_create(name.as_ptr(), flags) }
     };
     // Kernels before 6.3 do not know the flag, later ones may insist on it.
     let mut fd = create(libc::MFD_CLOEXEC | libc::MFD_EXEC);

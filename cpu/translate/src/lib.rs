@@ -21,6 +21,7 @@ mod enter;
 mod frame;
 mod instruction;
 mod jump_cache;
+mod limit;
 mod pages;
 mod plan;
 mod register_state;
@@ -28,4 +29,5 @@ mod registers;
 mod translator;
 mod x87;
 
+pub use limit::CodeLimit;
 pub use translator::{PATIENCE, Translator};

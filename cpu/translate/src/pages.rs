@@ -201,6 +201,11 @@ impl Pages {
         }
     }
 
+    /// Bytes of memory, about: the blocks of a page are few.
+    pub(crate) fn footprint(&self) -> usize {
+        self.pages.len() * (size_of::<Page>() + PAGE_SIZE) + self.dropped.len() * size_of::<u64>()
+    }
+
     /// Forgets everything. The caller forgets code.
     pub(crate) fn clear(&mut self) {
         self.pages.clear();

@@ -14,6 +14,7 @@ use crate::callout::{Context, Site, is_translatable};
 use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
+use crate::limit::{CodeLimit, CodeShare};
 use crate::pages::{At, Block, NO_REGISTERS, PageKey, Pages, STALE, key};
 use crate::registers::Registers;
 
@@ -25,8 +26,6 @@ const MAX_LEN: usize = 15;
 pub const PATIENCE: u8 = 4;
 /// Counters of what runs.
 const COUNTERS: usize = 1 << 14;
-/// Bytes of the arena.
-const ARENA_LEN: usize = 64 << 20;
 /// Room in the arena that a block may take.
 const SPARE: usize = 1 << 16;
 
@@ -42,6 +41,7 @@ struct Link {
 /// The translated code of one processor.
 pub struct Translator {
     arena: CodeMemory,
+    share: CodeShare,
     /// Boxed: translated code knows where it is.
     context: Box<Context>,
     pages: Pages,
@@ -68,11 +68,13 @@ pub struct Translator {
 
 impl Translator {
     /// Without code; instructions are counted in `executed`, and tier 0 executes each block about
-    /// `patience` times, see [`PATIENCE`]. None: there is no memory for it.
+    /// `patience` times, see [`PATIENCE`]. Code takes as much memory as `limit` has for one of those
+    /// that share it. None: there is no memory for it.
     #[must_use]
-    pub fn new(executed: Arc<Executed>, patience: u8) -> Option<Self> {
+    pub fn new(executed: Arc<Executed>, patience: u8, limit: &Arc<CodeLimit>) -> Option<Self> {
         Some(Translator {
-            arena: CodeMemory::new(ARENA_LEN).ok()?,
+            arena: CodeMemory::new(c"kvmshim-translated", limit.bytes()).ok()?,
+            share: limit.join(),
             context: Box::new(Context::new(executed)),
             pages: Pages::default(),
             maker: BlockMaker::new(),
@@ -187,6 +189,14 @@ impl Translator {
         self.context.forget_jumps();
     }
 
+    /// Bytes that all code takes, with what is known about it.
+    fn footprint(&self) -> usize {
+        self.arena.used()
+            + self.sites.len() * (size_of::<Site>() + size_of::<Box<Site>>())
+            + self.links.len() * size_of::<Link>()
+            + self.pages.footprint()
+    }
+
     /// The code at RIP; None if tier 0 has to execute there.
     #[cold]
     fn find(&mut self, interp: &mut Interp, rip: u64) -> Option<u64> {
@@ -218,8 +228,9 @@ impl Translator {
         if interp.take_dropped(&mut self.dropped) {
             self.forget_dropped();
         }
-        if self.arena.room() < SPARE {
+        if self.arena.room() < SPARE || self.footprint() + SPARE > self.share.bytes() {
             self.clear();
+            self.arena.release();
         }
         let block = self.translate(interp, gpa, rip, page)?;
         Some((key(gpa, rip), block))

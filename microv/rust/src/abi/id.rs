@@ -16,6 +16,8 @@ super::define::constants! {
     MV_MAX_VMS = 1024;
     MV_MAX_VPS = 8192;
     MV_MAX_VSS = 8192;
+    /// Extension. MiB that the translated code of a VM may take.
+    MV_MAX_CODE_CACHE_MIB = 1024;
 
     MV_PAGE_SIZE = 0x1000;
     MV_PAGE_SHIFT = 12;

@@ -45,6 +45,9 @@ super::define::constants! {
     /// Extension. R11: the vendor that guests see in VSs created from now on and that the supported
     /// lists describe, 0 Intel, 1 AMD. Without the call it is the host's.
     MV_PP_OP_SET_PERSONALITY_IDX_VAL = 0x41;
+    /// Extension. R11: MiB that the translated code of a VM created from now on may take, 1 to
+    /// MV_MAX_CODE_CACHE_MIB; its VSs share them. Without the call they are 256.
+    MV_PP_OP_SET_CODE_CACHE_IDX_VAL = 0x42;
     /// Extension. mv_rdl_t on the page: MSRs that describe the processor, with their values.
     MV_PP_OP_MSR_GET_FEATURE_LIST_IDX_VAL = 0x60;
 

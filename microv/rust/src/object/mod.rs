@@ -22,6 +22,10 @@ pub use vm::Vm;
 pub use vp::Vp;
 pub use vs::Vs;
 
+use std::sync::atomic::AtomicU64;
+
+use cpu_engine::CodeLimit;
+
 use crate::abi::id::{MV_MAX_PPS, MV_MAX_VMS, MV_MAX_VPS, MV_MAX_VSS, MV_ROOT_VMID};
 use crate::handles::Handles;
 use pool::{Ids, Pool};
@@ -33,6 +37,8 @@ pub struct Machine {
     pub handles: Handles,
     /// Whose processor guests see.
     pub personality: personality::Chosen,
+    /// MiB of translated code that a VM may have.
+    pub code_cache_mib: AtomicU64,
     /// IDs of the threads that have made a hypercall and still live.
     pub pps: Ids,
     /// Guest VMs; the root VM is no object.
@@ -48,6 +54,7 @@ impl Default for Machine {
         Machine {
             handles: Handles::default(),
             personality: personality::Chosen::default(),
+            code_cache_mib: AtomicU64::new(CodeLimit::DEFAULT_MIB.into()),
             pps: Ids::new(0..MV_MAX_PPS as u16),
             vms: Pool::new(MV_ROOT_VMID as u16 + 1..MV_MAX_VMS as u16),
             vps: Pool::new(MV_MAX_PPS as u16..MV_MAX_VPS as u16),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use cpu_engine::{MsrFilter, MsrRules, TscClock};
+use cpu_engine::{CodeLimit, MsrFilter, MsrRules, TscClock};
 
 use super::members::Members;
 use super::memory::Memory;
@@ -35,6 +35,8 @@ pub struct Vm {
     pub x2apic_format: Arc<X2apicFormat>,
     /// Its timer, if it has one.
     pub pit: OnceLock<Arc<PitTimer>>,
+    /// What the translated code of its VSs may take.
+    pub code_limit: Arc<CodeLimit>,
     runs: Mutex<Runs>,
     /// Replaced as a whole, so that who goes through them holds no lock.
     vcpus: RwLock<Arc<[Arc<Presence>]>>,
@@ -73,6 +75,7 @@ impl Vm {
             irqchip: OnceLock::new(),
             x2apic_format: Arc::default(),
             pit: OnceLock::new(),
+            code_limit: Arc::default(),
             runs: Mutex::default(),
             vcpus: RwLock::default(),
             mapping: AtomicBool::new(false),
@@ -91,6 +94,13 @@ impl Vm {
             flushes: AtomicU64::new(0),
             msr_changes: AtomicU64::new(0),
         }
+    }
+
+    /// With another limit than the default.
+    #[must_use]
+    pub fn with_code_limit(mut self, limit: CodeLimit) -> Vm {
+        self.code_limit = Arc::new(limit);
+        self
     }
 
     /// vmid.

@@ -142,7 +142,8 @@ impl Vs {
             supported_cpuid_as(personality),
             tsc,
         )
-        .with_smm_memory(Arc::clone(&vp.vm.memory.smm));
+        .with_smm_memory(Arc::clone(&vp.vm.memory.smm))
+        .with_code_limit(Arc::clone(&vp.vm.code_limit));
         vcpu.set_platform_msrs(platform_msrs(vp.vm.irqchip.get().is_some()));
         let lapic = vp.vm.irqchip.get().map(|_| {
             let apic_base = vcpu.msr(IA32_APIC_BASE).unwrap_or(0);

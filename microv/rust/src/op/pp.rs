@@ -1,11 +1,13 @@
 //! mv_pp_op: the calling thread, its shared page, and what the processor can do.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
 
 use cpu_defs::CpuidEntry;
-use cpu_engine::{Personality, supported_cpuid_as, supported_msrs};
+use cpu_engine::{CodeLimit, Personality, supported_cpuid_as, supported_msrs};
 use zerocopy::FromZeros;
 
+use crate::abi::id::MV_MAX_CODE_CACHE_MIB;
 use crate::abi::index;
 use crate::abi::list::mv_rdl_t;
 use crate::call::Call;
@@ -29,6 +31,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
             Ok(Outcome::Value(call.pp.page().map_or(0, SharedPage::gpa)))
         }
         index::MV_PP_OP_SET_PERSONALITY_IDX_VAL => set_personality(call),
+        index::MV_PP_OP_SET_CODE_CACHE_IDX_VAL => set_code_cache(call),
         index::MV_PP_OP_CPUID_GET_SUPPORTED_IDX_VAL => cpuid_get_supported(call),
         index::MV_PP_OP_CPUID_GET_SUPPORTED_LIST_IDX_VAL => {
             cdl::answer(call.pp.page()?, &supported_cpuid(call))?;
@@ -73,6 +76,15 @@ fn set_personality(call: &Call) -> OpResult {
         _ => return Err(Failure::Reg1),
     };
     call.machine.personality.set(personality);
+    Ok(Outcome::Done)
+}
+
+const _: () = assert!(CodeLimit::MOST_MIB as u64 == MV_MAX_CODE_CACHE_MIB);
+
+/// R11 is in MiB; VMs that exist keep what they have.
+fn set_code_cache(call: &Call) -> OpResult {
+    CodeLimit::from_mib(call.regs.r11).ok_or(Failure::Reg1)?;
+    call.machine.code_cache_mib.store(call.regs.r11, Ordering::Relaxed);
     Ok(Outcome::Done)
 }
 

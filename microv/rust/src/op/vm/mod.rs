@@ -5,6 +5,8 @@ mod pit;
 
 use std::sync::atomic::Ordering;
 
+use cpu_engine::CodeLimit;
+
 use crate::abi::id::{MV_ROOT_VMID, MV_SELF_ID};
 use crate::abi::index;
 use crate::abi::map::mv_mdl_t;
@@ -60,7 +62,10 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
 
 fn create_vm(call: &Call) -> OpResult {
     cpu_mem::install_sigbus_guard().map_err(|_| Failure::Unknown)?;
-    let vm = call.machine.vms.create(Vm::new).ok_or(Failure::Unknown)?;
+    let mib = call.machine.code_cache_mib.load(Ordering::Relaxed);
+    let limit = || CodeLimit::from_mib(mib).unwrap_or_default();
+    let create = |id| Vm::new(id).with_code_limit(limit());
+    let vm = call.machine.vms.create(create).ok_or(Failure::Unknown)?;
     Ok(Outcome::Value(vm.id().into()))
 }
 

@@ -1,4 +1,4 @@
-"""`--cpu`: guests see the vendor that was asked for."""
+"""`--cpu` and `--code-cache`: guests get the processor that was asked for."""
 
 import sys
 
@@ -29,3 +29,15 @@ def test_supported_leaves_are_those_of_the_vendor(cpu: str, vendor: str) -> None
 def test_another_maker_is_a_usage_error() -> None:
     result = kvmshim("run", "--cpu", "via", "--", "true")
     assert (result.returncode, result.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("mib", ["0", "-1", "1025", "much"])
+def test_a_code_cache_of_no_possible_size_is_a_usage_error(mib: str) -> None:
+    result = kvmshim("run", f"--code-cache={mib}", "--", "true")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "MiB from 1 to 1024" in result.stderr
+
+
+def test_a_code_cache_of_some_size_is_served_with() -> None:
+    result = kvmshim("run", "--code-cache", "1", "--", sys.executable, "-c", PRINT_VENDOR)
+    assert result.returncode == 0, result.stderr
