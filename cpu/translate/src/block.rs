@@ -11,6 +11,7 @@ use crate::effects::{Flags, Item, Kind};
 use crate::emit::{Emitter, FlagState, Tail};
 use crate::pages::STALE;
 use crate::registers::{self, Checked, Registers};
+use crate::sites::Sites;
 use crate::x87;
 
 /// A branch that was made and can be linked to its target.
@@ -62,6 +63,7 @@ impl BlockMaker {
                 code: Assembler::default(),
                 state: FlagState::BOTH,
                 tails: Vec::new(),
+                needs_site: false,
             },
             links: Vec::new(),
             first_link: 1,
@@ -70,14 +72,14 @@ impl BlockMaker {
     }
 
     /// Makes a block of `items` from the linear address `rip`, whose code is `bytes`. `seen` is where
-    /// [`crate::pages::Pages::seen`] says; `site` keeps a site for as long as the code may run.
+    /// [`crate::pages::Pages::seen`] says; `sites` get those that the code may need.
     pub(crate) fn make(
         &mut self,
         rip: u64,
         bytes: &[u8],
         items: &mut [Item],
         seen: u64,
-        site: &mut dyn FnMut(Site) -> SiteAddress,
+        sites: &mut Sites,
     ) -> Made {
         self.emitter.code.clear();
         self.emitter.tails.clear();
@@ -93,9 +95,13 @@ impl BlockMaker {
             next = at.wrapping_add(item.instruction.len() as u64);
             let rest = (items.len() - 1 - number) as u64;
             let Item { op, last, shadowed, loaded, .. } = *item;
-            let site = site(Site { op, rip: at, last, rest, shadowed, loaded });
+            let site = sites.next();
+            self.emitter.needs_site = false;
             let raw = &bytes[item.at..item.at + item.instruction.len()];
             self.item(item, site, raw, at, next);
+            if self.emitter.needs_site {
+                sites.push(Site { op, rip: at, last, rest, shadowed, loaded });
+            }
         }
         if !items.last().is_some_and(|item| item.last) {
             self.go_to(next, false);

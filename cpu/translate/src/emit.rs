@@ -79,6 +79,8 @@ pub(crate) struct Emitter {
     pub code: Assembler,
     pub state: FlagState,
     pub tails: Vec<Tail>,
+    /// Something was made since it was last cleared that has the address of a site.
+    pub needs_site: bool,
 }
 
 impl Emitter {
@@ -228,8 +230,14 @@ impl Emitter {
         self.state = FlagState::FRAME;
     }
 
-    fn call_site(&mut self, site: SiteAddress) {
+    /// Puts the address of a site into R10.
+    pub(crate) fn load_site(&mut self, site: SiteAddress) {
+        self.needs_site = true;
         self.code.mov_value(R10, site);
+    }
+
+    fn call_site(&mut self, site: SiteAddress) {
+        self.load_site(site);
         self.code.call_frame(CALLOUT);
     }
 
@@ -370,6 +378,7 @@ impl Emitter {
     }
 
     fn last_slow(&mut self, from: Hole, site: SiteAddress) {
+        self.needs_site = true;
         self.tails.push(Tail::Slow { from, site, back: 0, state: FlagState::FRAME, last: true });
     }
 

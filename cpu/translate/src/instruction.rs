@@ -25,6 +25,7 @@ impl BlockMaker {
     /// The slow way of an instruction that is complete here.
     pub(crate) fn slow(&mut self, from: Hole, site: SiteAddress, last: bool) {
         let (back, state) = (self.emitter.code.position(), self.emitter.state);
+        self.emitter.needs_site = true;
         self.emitter.tails.push(Tail::Slow { from, site, back, state, last });
     }
 

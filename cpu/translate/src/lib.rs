@@ -26,6 +26,7 @@ mod pages;
 mod plan;
 mod register_state;
 mod registers;
+mod sites;
 mod translator;
 mod x87;
 

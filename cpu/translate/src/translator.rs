@@ -10,13 +10,14 @@ use cpu_mem::{HostPage, PAGE_SIZE, granules};
 use iced_x86::{Decoder, Mnemonic};
 
 use crate::block::BlockMaker;
-use crate::callout::{Context, Site, is_translatable};
+use crate::callout::{Context, is_translatable};
 use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
 use crate::limit::{CodeLimit, CodeShare};
 use crate::pages::{At, Block, NO_REGISTERS, PageKey, Pages, STALE, key};
 use crate::registers::Registers;
+use crate::sites::Sites;
 
 /// Most instructions in a block.
 const MAX_ITEMS: usize = 64;
@@ -47,9 +48,7 @@ pub struct Translator {
     pages: Pages,
     maker: BlockMaker,
     links: Vec<Link>,
-    /// Translated code has their addresses.
-    #[allow(clippy::vec_box, reason = "they stay where they are when more come")]
-    sites: Vec<Box<Site>>,
+    sites: Sites,
     dropped: Dropped,
     items: Vec<Item>,
     /// How often all code was forgotten.
@@ -79,7 +78,7 @@ impl Translator {
             pages: Pages::default(),
             maker: BlockMaker::new(),
             links: Vec::new(),
-            sites: Vec::new(),
+            sites: Sites::default(),
             dropped: Dropped::default(),
             items: Vec::new(),
             clears: 0,
@@ -192,7 +191,7 @@ impl Translator {
     /// Bytes that all code takes, with what is known about it.
     fn footprint(&self) -> usize {
         self.arena.used()
-            + self.sites.len() * (size_of::<Site>() + size_of::<Box<Site>>())
+            + self.sites.footprint()
             + self.links.len() * size_of::<Link>()
             + self.pages.footprint()
     }
@@ -265,12 +264,7 @@ impl Translator {
         let seen = self.pages.seen(gpa, rip, interp.cpu.code_epoch);
         self.maker.first_link = self.links.len() as u32 + 1;
         let Translator { maker, sites, items, .. } = self;
-        let made = maker.make(rip, bytes, items, seen, &mut |site| {
-            let site = Box::new(site);
-            let address = (&raw const *site).expose_provenance() as u64;
-            sites.push(site);
-            address
-        });
+        let made = maker.make(rip, bytes, items, seen, sites);
         let at = self.arena.push(self.maker.emitter.code.code())? as At;
         self.stale = true;
         let page_key = key(gpa, rip);

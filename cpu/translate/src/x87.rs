@@ -81,7 +81,8 @@ impl BlockMaker {
             code.load(R10, RSP, SCRATCH);
             code.store(R11, OPERAND, R10);
         }
-        code.mov_value(R10, site);
+        self.emitter.load_site(site);
+        let code = &mut self.emitter.code;
         code.store(R11, SITE, R10);
         if item.has_memory() {
             code.store(R11, OPERAND_SITE, R10);
