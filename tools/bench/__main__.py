@@ -4,6 +4,7 @@ Programs run natively, in a guest on kvmshim and in the same guest on QEMU's TCG
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console
 from tools import report
 from tools.bench import device, initramfs, memory, plot, rounds, rows, table
 from tools.bench.machines import Guests, Native
+from tools.bench.priority import favour
 from tools.bench.results import Figures
 from tools.guests import packages
 from tools.guests.vmm.qemu import QEMU
@@ -26,20 +28,28 @@ def main() -> int:
     """Measures, prints, writes the document; 1 if a row failed, 2 if something is not to be had."""
     arguments = _parser().parse_args()
     console = Console(soft_wrap=True, width=_WIDTH)
+    load = f"load average {os.getloadavg()[0]:.1f} before"
+    console.print(f"{report.machine()}, {load}")
+    os.nice(arguments.nice)
+    favour(os.getpid(), arguments.nice)
+    beside = []
     if not arguments.guests and not arguments.names:
-        for printed in device.tables(arguments.rounds):
+        for printed in device.tables(arguments.rounds, arguments.nice):
             console.print(printed)
+            beside.append(table.plain(printed))
     if arguments.device:
         return 0
     try:
-        figures = _guests(arguments, console)
+        figures, memory_said = _guests(arguments, console)
     except packages.Unavailable as unavailable:
         print(unavailable, file=sys.stderr)
         return 2
-    console.print(table.terminal(figures, f"programs: medians of {arguments.guest_rounds} rounds"))
+    title = f"programs: medians of {arguments.guest_rounds} rounds"
+    console.print(table.terminal(figures, title))
     summary = table.summary(figures)
     if arguments.document:
-        _document(arguments.document, figures, summary)
+        text = "\n".join([table.markdown(figures), f"{memory_said}\n", *beside])
+        _document(arguments.document, figures, f"{summary}; {load}", f"{title}\n\n{text}")
     print(summary)
     return 1 if any(row.failures for row in figures) else 0
 
@@ -54,20 +64,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--document",
         type=Path,
-        help="write the programs' table to the end of this file, and their plot beside it",
+        help="write the tables to the end of this file, and the programs' plot beside it",
+    )
+    parser.add_argument(
+        "--nice",
+        type=int,
+        default=0,
+        help="added to the niceness of all that is measured: -19, as root, on a machine at work",
     )
     return parser
 
 
-def _guests(arguments: argparse.Namespace, console: Console) -> list[Figures]:
-    """All rounds. packages.Unavailable."""
+def _guests(arguments: argparse.Namespace, console: Console) -> tuple[list[Figures], str]:
+    """All rounds, and what is to be said of memory. packages.Unavailable."""
     packages.install_programs()
     _BUILD.mkdir(parents=True, exist_ok=True)
     program = _BUILD / "programs"
     rows.build(program)
     initramfs.build(_BUILD / "initramfs.gz", program)
-    guests = Guests(packages.kernel(), _BUILD / "initramfs.gz", _BUILD)
-    console.print(_memory(guests))
+    guests = Guests(packages.kernel(), _BUILD / "initramfs.gz", _BUILD, arguments.nice)
+    memory_said = _memory(guests)
+    console.print(memory_said)
     chosen = [
         row
         for row in rows.listed(program)
@@ -77,7 +94,8 @@ def _guests(arguments: argparse.Namespace, console: Console) -> list[Figures]:
     where = _MEMORY_BACKED if _MEMORY_BACKED.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="kvmshim-bench-", dir=where) as scratch:
         native = Native(program, packages.busybox(), Path(scratch))
-        return rounds.run(chosen, native, guests, arguments.guest_rounds, console.print)
+        figures = rounds.run(chosen, native, guests, arguments.guest_rounds, console.print)
+    return figures, memory_said
 
 
 def _memory(guests: Guests) -> str:
@@ -88,24 +106,22 @@ def _memory(guests: Guests) -> str:
     finally:
         booted.close()
     return (
-        f"server's memory beside the guest's, Linux booted on 1 vCPU: {above.resident >> 20} MiB"
+        f"Server's memory beside the guest's, Linux booted on 1 vCPU: {above.resident >> 20} MiB"
         f" resident (goal: at most {memory.GOAL_MIB}), {above.share >> 20} MiB when what is mapped"
-        " twice counts once"
+        " twice counts once."
     )
 
 
-def _document(path: Path, figures: list[Figures], summary: str) -> None:
-    machine = report.machine()
+def _document(path: Path, figures: list[Figures], result: str, text: str) -> None:
     picture = path.with_suffix(".svg")
-    picture.write_text(
-        plot.svg(figures, "Times of the machine itself", f"{machine}, {packages.versions()}")
-    )
+    subtitle = f"{report.machine()}, {packages.versions()}"
+    picture.write_text(plot.svg(figures, "Times of the machine itself", subtitle))
     report.document(
         path,
         "tools.bench",
         versions=f"{packages.versions()} in the guests",
-        result=summary,
-        table=f"![Times by program]({picture.name})\n\n{table.markdown(figures)}",
+        result=result,
+        table=f"![Times by program]({picture.name})\n\n{text}",
     )
 
 

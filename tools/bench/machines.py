@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tools.bench import rows
+from tools.bench.priority import favour
 from tools.bench.rows import Sample
 from tools.guests.console import Deadline, Failed
 from tools.guests.vmm.qemu import QEMU, Arguments, QemuGuest
@@ -90,17 +91,21 @@ class Guests:
     kernel: Path
     initramfs: Path
     logs: Path
+    niceness: int = 0
+    """Of their sessions."""
 
     def start(self, accelerator: str) -> "Booted":
         """See `Starter`."""
         log = self.logs / f"{accelerator}.txt"
-        return Booted(accelerator, self.kernel, self.initramfs, log)
+        return Booted(accelerator, self.kernel, self.initramfs, log, self.niceness)
 
 
 class Booted:
     """A Linux guest with the programs in it; see `Up`."""
 
-    def __init__(self, accelerator: str, kernel: Path, initramfs: Path, log: Path) -> None:
+    def __init__(
+        self, accelerator: str, kernel: Path, initramfs: Path, log: Path, niceness: int = 0
+    ) -> None:
         """Failed. `accelerator` is one of GUESTS."""
         self._accelerator = accelerator
         self._folder = tempfile.TemporaryDirectory(prefix="kvmshim-bench-")
@@ -118,6 +123,7 @@ class Booted:
         except BaseException:
             self._folder.cleanup()
             raise
+        favour(self.guest.process.pid, niceness)
         try:
             self.boot_nanoseconds = self._wait_until_up()
         except BaseException:

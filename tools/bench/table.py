@@ -36,7 +36,16 @@ def markdown(figures: Iterable[Figures]) -> str:
     """The same table for a document."""
     rules = ["---" if heading in _LEFT else "---:" for heading in _HEADINGS]
     rows = [_HEADINGS, rules, *_rows(figures)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return _lines(rows)
+
+
+def plain(printed: Table) -> str:
+    """A table of the terminal for a document, with its title in front."""
+    columns = [(str(column.header), list(column.cells)) for column in printed.columns]
+    headings = tuple(heading for heading, _ in columns)
+    rows = zip(*(map(str, cells) for _, cells in columns), strict=True)
+    rules = ["---:" if column.justify == "right" else "---" for column in printed.columns]
+    return f"{printed.title}\n\n{_lines([headings, rules, *rows])}"
 
 
 def duration(nanoseconds: float | None) -> str:
@@ -84,6 +93,10 @@ def _rows(figures: Iterable[Figures]) -> Iterator[tuple[str, ...]]:
         )
     for mean in means(rows):
         yield _mean(mean)
+
+
+def _lines(rows: Iterable[Iterable[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _remark(row: Figures) -> str:

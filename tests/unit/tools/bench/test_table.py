@@ -1,6 +1,7 @@
 """The table, as it is written."""
 
 import pytest
+from rich.table import Table
 
 from tests.unit.tools.bench.figures import booted, measured
 from tools.bench import table
@@ -50,6 +51,14 @@ def test_the_summary_names_what_is_slower_than_tcg() -> None:
 )
 def test_durations_have_three_digits(nanoseconds: float | None, text: str) -> None:
     assert table.duration(nanoseconds) == text
+
+
+def test_a_table_of_the_terminal_becomes_one_of_a_document() -> None:
+    printed = Table(title="loops")
+    printed.add_column("loop")
+    printed.add_column("ratio", justify="right")
+    printed.add_row("flags", "1.5")
+    assert table.plain(printed) == "loops\n\n| loop | ratio |\n| --- | ---: |\n| flags | 1.5 |\n"
 
 
 def test_the_terminal_gets_the_same_rows() -> None:
