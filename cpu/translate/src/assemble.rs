@@ -214,6 +214,11 @@ impl Assembler {
         self.bytes(&[0xC0 | (other & 7) << 3 | (one & 7)]);
     }
 
+    /// `mov r11, [r11 + r10]`, of 64 or 32 bits
+    pub(crate) fn load_divisor(&mut self, wide: bool) {
+        self.bytes(&[0x47 | u8::from(wide) << 3, 0x8B, 0x1C, 0x13]);
+    }
+
     /// `div by`, of 64 or 32 bits
     pub(crate) fn divide(&mut self, wide: bool, by: u8) {
         let rex = 0x40 | u8::from(wide) << 3 | by >> 3;
@@ -338,6 +343,8 @@ mod tests {
             (text(|a| a.compare_memory(R11, 16, R10)), "Cmp_rm64_r64 None R10 R11 None 1 10 2"),
             (text(|a| a.compare_zero(R11)), "Cmp_rm32_imm8 None None R11 None 1 0 2"),
             (text(|a| a.compare_low(RDX, R11)), "Cmp_rm32_r32 EDX R11D None None 1 0 2"),
+            (text(|a| a.load_divisor(true)), "Mov_r64_rm64 R11 None R11 R10 1 0 2"),
+            (text(|a| a.load_divisor(false)), "Mov_r32_rm32 R11D None R11 R10 1 0 2"),
             (text(|a| a.divide(true, R11)), "Div_rm64 R11 None None None 1 0 1"),
             (text(|a| a.divide(false, 9)), "Div_rm32 R9D None None None 1 0 1"),
             (text(|a| a.compare_value(R10, 4088)), "Cmp_rm64_imm32 R10 None None None 1 0 2"),

@@ -48,7 +48,7 @@ pub(crate) enum Kind {
     Push,
     Pop,
     Leave,
-    /// DIV by a register.
+    /// DIV of 32 or 64 bits.
     Divide,
     Call,
     Return,
@@ -218,6 +218,9 @@ pub(crate) fn operand_len(instruction: &Instruction) -> usize {
 }
 
 fn kind(instruction: &Instruction, op: &Op) -> Kind {
+    if does_nothing(instruction) {
+        return Kind::Nothing;
+    }
     if op.address_mask != u64::MAX {
         return Kind::Callout;
     }
@@ -230,19 +233,23 @@ fn kind(instruction: &Instruction, op: &Op) -> Kind {
         Code::Pop_rm64 if instruction.op0_kind() == OpKind::Register => Kind::Pop,
         Code::Leaveq => Kind::Leave,
         Code::Lea_r64_m | Code::Lea_r32_m => Kind::Lea,
-        Code::Nopw | Code::Nopd | Code::Nopq | Code::Endbr64 => Kind::Nothing,
-        // With REX.B it is XCHG.
-        Code::Pause if instruction.len() == 2 => Kind::Nothing,
-        // Loads and stores are made in program order, so these two have nothing to order.
-        Code::Lfence | Code::Sfence => Kind::Nothing,
         Code::Clflush_m8 | Code::Clflushopt_m8 | Code::Clwb_m8 => Kind::Look,
-        Code::Nop_rm16 | Code::Nop_rm32 | Code::Nop_rm64 => Kind::Nothing,
-        _ if instruction.mnemonic() == Mnemonic::Reservednop => Kind::Nothing,
-        Code::Div_rm32 | Code::Div_rm64 if instruction.op0_kind() == OpKind::Register => {
-            Kind::Divide
-        }
+        Code::Div_rm32 | Code::Div_rm64 => Kind::Divide,
         _ if is_copied(instruction) || is_bit_operation(instruction) => Kind::Copied,
         _ => Kind::Callout,
+    }
+}
+
+/// Whatever its operand's address.
+fn does_nothing(instruction: &Instruction) -> bool {
+    match instruction.code() {
+        Code::Nopw | Code::Nopd | Code::Nopq | Code::Endbr64 => true,
+        Code::Nop_rm16 | Code::Nop_rm32 | Code::Nop_rm64 => true,
+        // With REX.B it is XCHG.
+        Code::Pause => instruction.len() == 2,
+        // Loads and stores are made in program order, so these two have nothing to order.
+        Code::Lfence | Code::Sfence => true,
+        _ => instruction.mnemonic() == Mnemonic::Reservednop,
     }
 }
 

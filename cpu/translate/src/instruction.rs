@@ -202,19 +202,29 @@ impl BlockMaker {
         self.slow(from, site, item.last);
     }
 
-    /// DIV by a register, where the quotient is sure to fit: the upper half is below the divisor, which
-    /// is not zero then.
+    /// DIV, where the quotient is sure to fit: the upper half is below the divisor, which is not zero
+    /// then.
     pub(crate) fn divide(&mut self, item: &Item, site: SiteAddress) {
         let wide = item.instruction.code() == Code::Div_rm64;
         self.emitter.save_flags();
-        let number = item.instruction.op0_register().number() as u8;
-        let divisor = self.emitter.register(number, R11);
+        let mut missing = None;
+        let divisor = if item.has_memory() {
+            self.emitter.address(&item.op, &item.instruction);
+            missing = Some(self.access(if wide { SLOT } else { SLOT / 2 }, false));
+            self.emitter.code.load_divisor(wide);
+            R11
+        } else {
+            let number = item.instruction.op0_register().number() as u8;
+            self.emitter.register(number, R11)
+        };
         let from = self.emitter.compare_halves(wide, divisor);
         self.emitter.state = FlagState::FRAME;
         self.emitter.restore_flags();
         self.emitter.code.divide(wide, divisor);
         self.emitter.state = FlagState::HOST;
-        self.slow(from, site, item.last);
+        for from in missing.into_iter().chain([from]) {
+            self.slow(from, site, item.last);
+        }
     }
 
     /// The target of an indirect branch into R10; the slow way, if it was in memory.

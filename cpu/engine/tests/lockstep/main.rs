@@ -84,7 +84,7 @@ fn compare(
     machine: impl Fn(&[u8], &mut Random) -> Guest,
 ) {
     let seed = number("LOCKSTEP_SEED", 1);
-    for case in 0..number("LOCKSTEP_PROGRAMS", 200) {
+    for case in 0..number("LOCKSTEP_PROGRAMS", 100) {
         let mut random = Random::new(seed, case);
         let code = program(&mut random);
         let [translated, interpreted] = [true, false].map(|translated| {
