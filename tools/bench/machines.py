@@ -55,8 +55,8 @@ class Up(Machine, Protocol):
 class Starter(Protocol):
     """Who starts guests."""
 
-    def start(self, accelerator: str) -> Up:
-        """One of GUESTS. Failed."""
+    def start(self, accelerator: str, *, quiet: bool = False) -> Up:
+        """One of GUESTS, whose kernel says on the console what it does, or not. Failed."""
 
 
 class Native:
@@ -94,36 +94,37 @@ class Guests:
     niceness: int = 0
     """Of their sessions."""
 
-    def start(self, accelerator: str) -> "Booted":
+    def start(self, accelerator: str, *, quiet: bool = False) -> "Booted":
         """See `Starter`."""
-        log = self.logs / f"{accelerator}.txt"
-        return Booted(accelerator, self.kernel, self.initramfs, log, self.niceness)
+        return Booted(self, accelerator, quiet=quiet)
 
 
 class Booted:
     """A Linux guest with the programs in it; see `Up`."""
 
-    def __init__(
-        self, accelerator: str, kernel: Path, initramfs: Path, log: Path, niceness: int = 0
-    ) -> None:
+    def __init__(self, files: Guests, accelerator: str, *, quiet: bool) -> None:
         """Failed. `accelerator` is one of GUESTS."""
         self._accelerator = accelerator
+        words = "console=ttyS0 panic=-1 quiet" if quiet else "console=ttyS0 panic=-1"
         self._folder = tempfile.TemporaryDirectory(prefix="kvmshim-bench-")
         command: Arguments = [
             *(sys.executable, "-I", "-S", "-c", _SAYS_WHEN),
             *(QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"),
             *("-no-reboot", "-machine", "pc", "-smp", "1", "-m", str(_MEGABYTES)),
             *_ACCELERATED[accelerator],
-            *("-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 panic=-1"),
+            *("-kernel", files.kernel, "-initrd", files.initramfs, "-append", words),
         ]
         try:
             self.guest = QemuGuest(
-                command, log, Path(self._folder.name), on_kvmshim=accelerator == "kvmshim"
+                command,
+                files.logs / f"{accelerator}.txt",
+                Path(self._folder.name),
+                on_kvmshim=accelerator == "kvmshim",
             )
         except BaseException:
             self._folder.cleanup()
             raise
-        favour(self.guest.process.pid, niceness)
+        favour(self.guest.process.pid, files.niceness)
         try:
             self.boot_nanoseconds = self._wait_until_up()
         except BaseException:
@@ -148,7 +149,5 @@ class Booted:
     def _wait_until_up(self) -> int:
         deadline = Deadline(_SECONDS)
         begin = int(self.guest.console.wait_for(rb"@@ starts (\d+)\n", deadline)[1])
-        if self._accelerator == "kvmshim":
-            self.guest.console.wait_for(rb"Hypervisor detected: KVM", deadline)
         self.guest.console.wait_for(rb"@@ up\r?\n", deadline)
         return time.monotonic_ns() - begin

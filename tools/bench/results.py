@@ -8,6 +8,8 @@ from typing import Final
 
 BOOT: Final = "boot"
 """The row, and the group, of a guest's start: there is no native time."""
+QUIET_BOOT: Final = "boot-quiet"
+"""The same with a kernel that says nothing on its console."""
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 from tools.bench.machines import GUESTS, Machine, Starter, Up
-from tools.bench.results import BOOT, Figures
+from tools.bench.results import BOOT, QUIET_BOOT, Figures
 from tools.bench.rows import Row, Sample
 from tools.guests.console import Failed
 
@@ -33,17 +33,18 @@ def counted(row: Row, machine: Machine) -> int:
 def run(
     rows: Iterable[Row], native: Machine, guests: Starter, number: int, tell: Tell
 ) -> list[Figures]:
-    """All rounds; the start of the guests is the last row. `tell` gets a line now and then."""
+    """All rounds; the starts of the guests are the last rows. `tell` gets a line now and then."""
     figures = [_begun(row, native) for row in rows]
-    boot = Figures(BOOT, BOOT, 1)
+    boot, quiet_boot = Figures(BOOT, BOOT, 1), Figures(QUIET_BOOT, BOOT, 1)
     for lap in range(number):
+        _measure_quiet_boot(quiet_boot, guests, tell)
         with _Rack(guests) as rack:
             _measure_boot(boot, rack, tell)
             for figure in figures:
                 if not figure.failures:
                     _measure(figure, native, rack, tell)
         tell(f"round {lap + 1} of {number}")
-    return [*figures, boot]
+    return [*figures, boot, quiet_boot]
 
 
 class _Rack:
@@ -85,6 +86,19 @@ def _measure_boot(figure: Figures, rack: _Rack, tell: Tell) -> None:
         figure.add({name: rack.get(name).boot_nanoseconds for name in GUESTS})
     except Failed as failed:
         _fail(figure, failed, tell)
+
+
+def _measure_quiet_boot(figure: Figures, guests: Starter, tell: Tell) -> None:
+    times = {}
+    try:
+        for name in GUESTS:
+            guest = guests.start(name, quiet=True)
+            times[name] = guest.boot_nanoseconds
+            guest.close()
+    except Failed as failed:
+        _fail(figure, failed, tell)
+    else:
+        figure.add(times)
 
 
 def _measure(figure: Figures, native: Machine, rack: _Rack, tell: Tell) -> None:
