@@ -85,7 +85,7 @@ fn code_changed_by_the_host_between_runs_is_noticed() {
 }
 
 /// How often one processor rewrites what the other executes.
-const REWRITES: u32 = 3000;
+const REWRITES: u32 = 200;
 const ROUTINE: u64 = 0x9000;
 const WRITER: u64 = 0x3000;
 const GDT: u64 = 0x5000;

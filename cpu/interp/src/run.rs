@@ -7,7 +7,7 @@ use cpu_mem::{HostPage, PAGE_SIZE, granules};
 use cpu_mmu::{Access, AccessKind, Target};
 
 use crate::cpu::{Cpu, Request};
-use crate::decode::{BlockCache, Decoded, MAX_LEN, decode_one};
+use crate::decode::{BlockCache, Crossed, Decoded, MAX_LEN, decode_one};
 use crate::executed::Executed;
 use crate::op::Op;
 use crate::state::Shadow;
@@ -357,6 +357,10 @@ fn find_block(
     }
     let Fetched { gpa, page, new } = fetch_page(cpu, gla)?;
     let key = cpu.mode.key;
+    if blocks.has_crossing(gla, key) {
+        let op = decode_across_pages(cpu, blocks, gla)?;
+        return Ok(blocks.set_scratch(op));
+    }
     if cpu.native.is_full() {
         blocks.clear();
         cpu.native.clear();
@@ -382,7 +386,7 @@ fn find_block(
         }
         cpu.epoch = cpu.epoch.wrapping_add(1);
     }
-    let op = decode_across_pages(cpu, gla)?;
+    let op = decode_across_pages(cpu, blocks, gla)?;
     Ok(blocks.set_scratch(op))
 }
 
@@ -416,9 +420,10 @@ fn bytes_in_segment(cpu: &Cpu) -> usize {
 
 /// Decodes the instruction at the end of a page or of the code segment, or the exception that
 /// decoding raises.
-fn decode_across_pages(cpu: &mut Cpu, gla: u64) -> Result<Op, Stop> {
+fn decode_across_pages(cpu: &mut Cpu, blocks: &mut BlockCache, gla: u64) -> Result<Op, Stop> {
     let mut bytes = [0; MAX_LEN];
     let mut len = 0;
+    let key = cpu.mode.key;
     let end = bytes_in_segment(cpu);
     while len < end {
         let at = gla.wrapping_add(len as u64);
@@ -427,9 +432,18 @@ fn decode_across_pages(cpu: &mut Cpu, gla: u64) -> Result<Op, Stop> {
         let offset = (gpa & OFFSET_MASK) as usize;
         let part = (PAGE_SIZE - offset).min(end - len);
         page.copy_out(offset, &mut bytes[len..len + part]);
+        let crosses = len != 0;
         len += part;
+        match blocks.crossing(gla, key, &bytes[..len]) {
+            Crossed::Op(op) => return Ok(op),
+            Crossed::Longer => continue,
+            Crossed::Unknown => {}
+        }
         match decode_one(&bytes[..len], cpu.mode.code_bits, &cpu.features, &mut cpu.native) {
-            Decoded::Op { op, .. } => return Ok(op),
+            Decoded::Op { op, .. } => {
+                blocks.set_crossing(gla, key, crosses.then_some((op, bytes)));
+                return Ok(op);
+            }
             Decoded::Fault(exception) => return Err(Stop::Fault(exception)),
             Decoded::Truncated => {}
         }

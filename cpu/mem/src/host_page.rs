@@ -142,15 +142,11 @@ impl HostPage {
     /// When the bytes reach beyond the page, or are no whole groups.
     #[must_use]
     pub fn holds(self, offset: usize, bytes: &[u8]) -> bool {
-        let (groups, rest) = bytes.as_chunks::<8>();
-        assert!(rest.is_empty() && offset.is_multiple_of(8), "{} bytes at {offset}", bytes.len());
-        if !fits(offset, bytes.len()) {
-            leaves_page(offset, bytes.len());
-        }
-        let differ = |(at, group): (usize, &[u8; 8])| {
-            self.load::<u64>(offset + 8 * at) ^ u64::from_le_bytes(*group)
-        };
-        groups.iter().enumerate().map(differ).fold(0, |all, one| all | one) == 0
+        let whole = bytes.len().is_multiple_of(8) && offset.is_multiple_of(8);
+        assert!(whole, "{} bytes at {offset}", bytes.len());
+        let pointer = self.at(offset, bytes.len());
+        // SAFETY: `at` proved the bytes inside the page, which `map_page` promised stays mapped.
+        unsafe { !racy::differs(pointer, bytes) }
     }
 
     /// As [`holds`](Self::holds), of any bytes.

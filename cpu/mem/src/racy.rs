@@ -39,8 +39,35 @@ pub(crate) unsafe fn store<T: Word>(pointer: *mut u8, value: T) {
     unsafe { pointer.cast::<Unaligned<T>>().write_volatile(Unaligned(value)) }
 }
 
+/// Whether memory differs from `bytes`, of which there are whole groups of eight; each group is read
+/// in one piece.
+///
+/// # Safety
+/// As many bytes are mapped readable at `pointer`, and no Rust reference to them exists.
+#[cfg(not(miri))]
+pub(crate) unsafe fn differs(pointer: *const u8, bytes: &[u8]) -> bool {
+    use std::arch::x86_64::{
+        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128,
+        _mm_setzero_si128, _mm_xor_si128,
+    };
+    let (pairs, rest) = bytes.as_chunks::<16>();
+    // SAFETY: the caller's promise; every x86-64 processor has SSE2.
+    unsafe {
+        let mut differ = _mm_setzero_si128();
+        for (number, pair) in pairs.iter().enumerate() {
+            let now = pointer.add(16 * number).cast::<Unaligned<__m128i>>().read_volatile().0;
+            let known = _mm_loadu_si128(pair.as_ptr().cast());
+            differ = _mm_or_si128(differ, _mm_xor_si128(now, known));
+        }
+        let equal = _mm_cmpeq_epi8(differ, _mm_setzero_si128());
+        let last = pointer.add(bytes.len() - rest.len());
+        _mm_movemask_epi8(equal) != 0xFFFF
+            || (rest.len() == 8 && load::<u64>(last).to_le_bytes() != *rest)
+    }
+}
+
 #[cfg(miri)]
-pub(crate) use with_atomics::{load, store};
+pub(crate) use with_atomics::{differs, load, store};
 
 #[cfg(miri)]
 mod with_atomics {
@@ -68,6 +95,14 @@ mod with_atomics {
                 }),
             })
         }
+    }
+
+    /// See the volatile twin.
+    pub(crate) unsafe fn differs(pointer: *const u8, bytes: &[u8]) -> bool {
+        let mut groups = bytes.chunks(8).enumerate();
+        // SAFETY: the caller's promise.
+        groups
+            .any(|(at, group)| unsafe { load::<u64>(pointer.add(8 * at)) }.to_le_bytes() != *group)
     }
 
     /// See the volatile twin.

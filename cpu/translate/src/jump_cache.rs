@@ -18,7 +18,7 @@ pub(crate) struct JumpEntry {
 /// Log2 of the bytes of an entry.
 pub(crate) const ENTRY_SHIFT: u8 = 4;
 /// Entries.
-pub(crate) const ENTRIES: usize = 4096;
+pub(crate) const ENTRIES: usize = 8192;
 /// Words of bits that say which pages of linear addresses may have entries.
 const PAGE_WORDS: usize = 64;
 /// Log2 of the bytes of a page.

@@ -140,15 +140,9 @@ impl Pages {
     /// Forgets what was made at these addresses if it differs from memory.
     pub(crate) fn compare(&mut self, gpa: u64, rip: u64, page: HostPage, epoch: u32) {
         match self.pages.get(&key(gpa, rip)) {
+            None => {}
             Some(known) if known.is_unchanged(page) => known.see(epoch),
-            _ => self.drop_page(gpa),
-        }
-    }
-
-    /// Has the page at these addresses compared before it is entered again.
-    pub(crate) fn distrust(&self, gpa: u64, rip: u64) {
-        if let Some(known) = self.pages.get(&key(gpa, rip)) {
-            known.seen.store(NEVER, Ordering::Relaxed);
+            Some(_) => self.drop_page(gpa),
         }
     }
 

@@ -27,8 +27,25 @@ const MAX_LEN: usize = 15;
 pub const PATIENCE: u8 = 4;
 /// Counters of what runs.
 const COUNTERS: usize = 1 << 14;
+/// Instructions across pages that are remembered.
+const CROSSINGS: usize = 256;
 /// Room in the arena that a block may take.
 const SPARE: usize = 1 << 16;
+
+/// Entries of [`Translator::found`].
+const FOUND: usize = 1 << 13;
+
+/// The code at a guest-physical and linear address.
+#[derive(Clone, Copy)]
+struct Found {
+    gpa: u64,
+    rip: u64,
+    code: u64,
+}
+
+impl Found {
+    const NOTHING: Self = Found { gpa: u64::MAX, rip: 0, code: 0 };
+}
 
 /// A branch that can be linked.
 struct Link {
@@ -59,6 +76,11 @@ pub struct Translator {
     interpret: bool,
     /// How often code has been looked for in vain, by guest-physical address.
     heat: Box<[u8]>,
+    /// Where no block can begin, by guest-physical address and epoch of code: the instruction there
+    /// crosses the end of its page.
+    crossings: Box<[(u64, u32)]>,
+    /// What was found last, by both addresses. Code that was dropped since leaves at once.
+    found: Box<[Found]>,
     /// How often that is to be before it is translated.
     patience: u8,
     /// Code was written since the processor last serialized.
@@ -83,6 +105,8 @@ impl Translator {
             items: Vec::new(),
             clears: 0,
             heat: vec![0; COUNTERS].into(),
+            crossings: vec![(u64::MAX, 0); CROSSINGS].into(),
+            found: vec![Found::NOTHING; FOUND].into(),
             patience,
             compare: false,
             interpret: false,
@@ -115,11 +139,12 @@ impl Translator {
             return interp.run_one_block();
         }
         let rip = interp.cpu.arch.rip();
-        let known = match std::mem::take(&mut self.compare) {
+        let compare = std::mem::take(&mut self.compare);
+        let known = match compare {
             true => None,
             false => self.context.jumps(&interp.cpu).find(rip),
         };
-        let Some(code) = known.or_else(|| self.find(interp, rip)) else {
+        let Some(code) = known.or_else(|| self.find(interp, rip, compare)) else {
             return interp.run_one_block();
         };
         if std::mem::take(&mut self.stale) {
@@ -182,6 +207,7 @@ impl Translator {
     fn clear(&mut self) {
         self.clears += 1;
         self.arena.truncate(0);
+        self.found.fill(Found::NOTHING);
         self.pages.clear();
         self.links.clear();
         self.sites.clear();
@@ -198,9 +224,23 @@ impl Translator {
 
     /// The code at RIP; None if tier 0 has to execute there.
     #[cold]
-    fn find(&mut self, interp: &mut Interp, rip: u64) -> Option<u64> {
-        let (_, block) = self.find_block(interp, rip)?;
-        let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
+    fn find(&mut self, interp: &mut Interp, rip: u64, compare: bool) -> Option<u64> {
+        let fetched = interp.fetch().ok()?;
+        let gpa = fetched.gpa;
+        let found = (gpa ^ rip >> 12 ^ rip >> 24) as usize % FOUND;
+        let code = match self.found[found] {
+            Found { gpa: known, rip: at, code }
+                if known == gpa && at == rip && !compare && !fetched.new =>
+            {
+                code
+            }
+            _ => {
+                let (_, block) = self.find_fetched(interp, rip, fetched)?;
+                let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
+                self.found[found] = Found { gpa, rip, code };
+                code
+            }
+        };
         let cpu = &interp.cpu;
         let global = cpu.memory.tlb.is_global(cpu.mode.fetch_privilege, rip);
         self.context.jumps(cpu).insert(rip, code, global);
@@ -208,19 +248,30 @@ impl Translator {
     }
 
     fn find_block(&mut self, interp: &mut Interp, rip: u64) -> Option<(PageKey, Block)> {
-        let Fetched { gpa, page, new } = interp.fetch().ok()?;
+        let fetched = interp.fetch().ok()?;
+        self.find_fetched(interp, rip, fetched)
+    }
+
+    fn find_fetched(
+        &mut self,
+        interp: &mut Interp,
+        rip: u64,
+        fetched: Fetched,
+    ) -> Option<(PageKey, Block)> {
+        let Fetched { gpa, page, new } = fetched;
         let epoch = interp.cpu.code_epoch;
-        if new {
-            self.pages.distrust(gpa, rip);
-        }
         if let Some(granules) = self.pages.unseen(gpa, rip, epoch) {
             interp.cpu.memory.mark_code(gpa, page, granules);
+            self.pages.compare(gpa, rip, page, epoch);
+        } else if new {
+            // It has the marks of this epoch.
             self.pages.compare(gpa, rip, page, epoch);
         }
         if let Some(block) = self.pages.find(gpa, rip, epoch) {
             return Some((key(gpa, rip), block));
         }
-        if self.is_cold(gpa) {
+        let crossing = crossing_index(gpa);
+        if self.crossings[crossing] == (gpa, epoch) || self.is_cold(gpa) {
             return None;
         }
         interp.make_room();
@@ -255,7 +306,11 @@ impl Translator {
         let available = bytes.len().min(PAGE_SIZE - start);
         let bytes = &mut bytes[..available];
         page.copy_out(start, bytes);
-        let len = self.decode(interp, rip, bytes)?;
+        let Some(len) = self.decode(interp, rip, bytes) else {
+            let crossing = crossing_index(gpa);
+            self.crossings[crossing] = (gpa, interp.cpu.code_epoch);
+            return None;
+        };
         let bytes = &bytes[..len];
         interp.cpu.memory.mark_code(gpa, page, granules(gpa, len));
         if !page.has(start, bytes) {
@@ -320,6 +375,11 @@ impl Translator {
         }
         (at > 0).then_some(at)
     }
+}
+
+/// Nearly all begin in the last bytes of their pages.
+fn crossing_index(gpa: u64) -> usize {
+    ((gpa / PAGE_SIZE as u64) ^ (gpa << 4)) as usize % CROSSINGS
 }
 
 fn is_sti(item: &Item) -> bool {

@@ -22,6 +22,8 @@ const MAX_BYTES: usize = MAX_OPS * MAX_LEN;
 const MAX_BLOCKS: usize = 1 << 16;
 /// Entries of the table by linear address.
 const RECENT: usize = 4096;
+/// Instructions across pages that are remembered.
+const CROSSINGS: usize = 256;
 
 /// Straight-line code inside one page.
 #[derive(Default)]
@@ -61,6 +63,27 @@ pub struct BlockCache {
     by_position: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
     by_page: HashMap<u64, Vec<u32>, BuildHasherDefault<AddressHasher>>,
     recent: Box<[Recent; RECENT]>,
+    crossings: Box<[Option<Crossing>; CROSSINGS]>,
+}
+
+/// An instruction that crosses the end of a page, at a linear position.
+#[derive(Clone, Copy)]
+struct Crossing {
+    gla: u64,
+    key: u32,
+    bytes: [u8; MAX_LEN],
+    op: Op,
+}
+
+/// What is known of an instruction of which some bytes are known.
+#[derive(Clone, Copy)]
+pub enum Crossed {
+    /// It is this one.
+    Op(Op),
+    /// The bytes are the start of a known one.
+    Longer,
+    /// Nothing.
+    Unknown,
 }
 
 /// The block that holds an instruction decoded for one use.
@@ -76,6 +99,7 @@ impl BlockCache {
             by_position: HashMap::default(),
             by_page: HashMap::default(),
             recent: Box::new([NOWHERE; RECENT]),
+            crossings: Box::new([const { None }; CROSSINGS]),
         }
     }
 
@@ -170,6 +194,34 @@ impl BlockCache {
         Some(number)
     }
 
+    /// Whether an instruction that crosses the end of a page is remembered at a linear position.
+    #[must_use]
+    pub fn has_crossing(&self, gla: u64, key: u32) -> bool {
+        let crossing = &self.crossings[crossing_index(gla)];
+        crossing.as_ref().is_some_and(|known| known.gla == gla && known.key == key)
+    }
+
+    /// What the instruction at a linear position is, of which `bytes` are in memory now.
+    #[must_use]
+    pub fn crossing(&self, gla: u64, key: u32, bytes: &[u8]) -> Crossed {
+        let known = self.crossings[crossing_index(gla)].as_ref();
+        let Some(known) = known.filter(|known| known.gla == gla && known.key == key) else {
+            return Crossed::Unknown;
+        };
+        let len = usize::from(known.op.len);
+        match bytes.get(..len) {
+            Some(bytes) if *bytes == known.bytes[..len] => Crossed::Op(known.op),
+            None if *bytes == known.bytes[..bytes.len()] => Crossed::Longer,
+            _ => Crossed::Unknown,
+        }
+    }
+
+    /// Remembers the instruction at a linear position, or that there is none across pages.
+    pub fn set_crossing(&mut self, gla: u64, key: u32, found: Option<(Op, [u8; MAX_LEN])>) {
+        self.crossings[crossing_index(gla)] =
+            found.map(|(op, bytes)| Crossing { gla, key, bytes, op });
+    }
+
     /// Puts one instruction into the scratch block.
     pub(crate) fn set_scratch(&mut self, op: Op) -> u32 {
         let scratch = &mut self.blocks[SCRATCH as usize];
@@ -208,6 +260,7 @@ impl BlockCache {
     /// Drops every block.
     pub fn clear(&mut self) {
         self.recent.fill(NOWHERE);
+        self.crossings.fill(None);
         self.blocks.truncate(1);
         self.free.clear();
         self.by_position.clear();
@@ -250,6 +303,11 @@ fn decode_run(
         }
     }
     (ops, at)
+}
+
+/// Nearly all begin in the last bytes of their pages.
+fn crossing_index(gla: u64) -> usize {
+    ((gla / PAGE_SIZE as u64) ^ (gla << 4)) as usize % CROSSINGS
 }
 
 fn page_of(gpa: u64) -> u64 {

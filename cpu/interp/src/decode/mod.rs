@@ -5,5 +5,5 @@ mod block;
 mod digest;
 mod length;
 
-pub(crate) use block::BlockCache;
+pub(crate) use block::{BlockCache, Crossed};
 pub(crate) use digest::{Decoded, MAX_LEN, decode_one, operand_size};
