@@ -1,12 +1,13 @@
 //! MUL, IMUL, DIV, IDIV.
 //!
 //! CF and OF of a multiplication say that the product does not fit the low half; the other flags,
-//! undefined in the manual, are left alone, and so are all six by a division.
+//! undefined in the manual, are left alone. After a division all six are undefined: they are what AMD's
+//! Zen 5 leaves.
 
 use std::fmt;
 
 use crate::Width;
-use crate::flags::{CF, OF, STATUS, when};
+use crate::flags::{AF, CF, OF, STATUS, when};
 
 /// Division by zero, or a quotient that does not fit: exception #DE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,13 @@ pub fn imul_wide<W: Width>(a: W, b: W, flags: u32) -> (W, W, u32) {
 pub fn imul<W: Width>(a: W, b: W, flags: u32) -> (W, u32) {
     let (low, _, flags) = imul_wide(a, b, flags);
     (low, flags)
+}
+
+/// The status flags after a division that had no error.
+#[inline]
+#[must_use]
+pub const fn flags_after_division(flags: u32) -> u32 {
+    flags & (CF | OF) | AF
 }
 
 /// Unsigned `high:low / divisor`: (quotient, remainder).

@@ -82,6 +82,7 @@ fn divide<T: Int>(
     let (high, low) = (cpu.get(high_half::<T>()), cpu.get(Gpr::Rax as u8));
     let (quotient, remainder) = function(high, low, divisor).map_err(|_| divide_error())?;
     set_wide(cpu, quotient, remainder);
+    cpu.set_status(muldiv::flags_after_division(cpu.status()));
     Ok(())
 }
 
