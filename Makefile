@@ -113,8 +113,8 @@ oracle: ## Random instructions on the host and in the engine: CASES=n SEED=s ORA
 RUNS ?= 100000
 
 .PHONY: fuzz
-fuzz: ## Raw bytes as guest code in every mode: RUNS=n SEED=s
-	RAW_BYTES_RUNS=$(RUNS) RAW_BYTES_SEED=$(SEED) \
+fuzz: ## Raw bytes and wild addresses as guest code, in every mode: RUNS=n SEED=s
+	RAW_BYTES_RUNS=$(RUNS) ISOLATION_RUNS=$(RUNS) RAW_BYTES_SEED=$(SEED) \
 		cargo test --quiet --package cpu-engine --test raw_bytes
 
 .PHONY: coverage

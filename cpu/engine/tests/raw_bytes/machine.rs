@@ -32,8 +32,8 @@ pub struct Machine {
     pub map: Arc<PhysMap>,
     /// Of every processor.
     pub kick: Arc<Kick>,
+    /// The guest's pages, and those before and behind them, in a map that no processor has.
     pages: Vec<HostPage>,
-    /// Pages before and behind the guest's, in a map that no processor has.
     canaries: Vec<HostPage>,
 }
 
@@ -41,25 +41,31 @@ pub struct Machine {
 struct Block([[u8; PAGE_SIZE]; PAGES + 2 * CANARIES]);
 
 impl Machine {
-    /// RAM and canaries next to each other in host memory.
-    pub fn new() -> Self {
+    /// RAM and canaries next to each other in host memory. The guest cannot write the page of the
+    /// code if it is `fixed`.
+    pub fn new(fixed: bool) -> Self {
         let block = Box::leak(Box::new(Block([[CANARY; PAGE_SIZE]; PAGES + 2 * CANARIES])));
         let start = std::ptr::from_mut(block).expose_provenance() as u64;
-        let (map, outside) = (Arc::new(PhysMap::new()), PhysMap::new());
+        let (map, host) = (Arc::new(PhysMap::new()), PhysMap::new());
         let (mut pages, mut canaries) = (Vec::new(), Vec::new());
         for number in 0..PAGES + 2 * CANARIES {
-            let hva = start + (number * PAGE_SIZE) as u64;
-            let inside = number.checked_sub(CANARIES).filter(|&page| page < PAGES);
-            let (map, gpa) = match inside {
-                Some(page) => (&*map, page),
-                None => (&outside, number),
-            };
-            let flags = if inside == Some(PAGES - 1) { PageFlags::READ } else { PageFlags::ALL };
-            let gpa = (gpa * PAGE_SIZE) as u64;
+            let at = (number * PAGE_SIZE) as u64;
             // SAFETY: the block is leaked, and reached only through the two maps.
-            unsafe { map.map_page(gpa, hva, flags) }.expect("each page is mapped once");
-            let page = map.page(gpa).expect("mapped just now");
-            if inside.is_some() { pages.push(page) } else { canaries.push(page) }
+            unsafe { host.map_page(at, start + at, PageFlags::ALL) }.expect("mapped once");
+            let page = host.page(at).expect("mapped just now");
+            let Some(inside) = number.checked_sub(CANARIES).filter(|&page| page < PAGES) else {
+                canaries.push(page);
+                continue;
+            };
+            pages.push(page);
+            let gpa = (inside * PAGE_SIZE) as u64;
+            let flags = match inside {
+                _ if inside == PAGES - 1 => PageFlags::READ,
+                _ if fixed && gpa == CODE => PageFlags::READ | PageFlags::EXECUTE,
+                _ => PageFlags::ALL,
+            };
+            // SAFETY: as above.
+            unsafe { map.map_page(gpa, start + at, flags) }.expect("each page is mapped once");
         }
         Machine { map, kick: Arc::new(Kick::new()), pages, canaries }
     }
@@ -128,9 +134,18 @@ impl Machine {
 
     /// Writes a byte, if it is in RAM.
     pub fn write_byte(&self, gpa: u64, byte: u8) {
-        if let Some(page) = self.map.page(gpa).filter(|_| gpa < RAM - PAGE_SIZE as u64) {
-            page.store(gpa as usize % PAGE_SIZE, byte);
+        if gpa < RAM - PAGE_SIZE as u64 {
+            self.pages[gpa as usize / PAGE_SIZE].store(gpa as usize % PAGE_SIZE, byte);
         }
+    }
+
+    /// All RAM.
+    pub fn memory(&self) -> Vec<u8> {
+        let mut bytes = vec![0; RAM as usize];
+        for (page, bytes) in self.pages.iter().zip(bytes.chunks_mut(PAGE_SIZE)) {
+            page.copy_out(0, bytes);
+        }
+        bytes
     }
 
     /// The host's own memory is as it was.

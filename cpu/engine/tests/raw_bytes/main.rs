@@ -1,10 +1,12 @@
 //! Raw bytes as guest code, in every mode, with random memory, tables and registers.
 //!
 //! Laws: nothing panics; every instruction comes to an end; memory outside the guest's stays as it
-//! is; exits say legal things. `RAW_BYTES_RUNS` and `RAW_BYTES_SEED` choose how long and what
+//! is; exits say legal things; translated code reaches what tier 0 does ([`isolation`]).
+//! `RAW_BYTES_RUNS`, `ISOLATION_RUNS` and `RAW_BYTES_SEED` choose how long and what
 //! (`make fuzz`); a failing run is named by its number, `RAW_BYTES_FIRST` starts there. The bytes
 //! come from `tests/fuzz/corpus`, changed, or are random.
 
+mod isolation;
 mod machine;
 mod processor;
 mod random;
@@ -17,6 +19,8 @@ use processor::MODES;
 use random::Random;
 
 const RUNS: u64 = 3_000;
+/// Of programs that two tiers run several times.
+const ISOLATION_RUNS: u64 = 300;
 const SEED: u64 = 1;
 /// Instructions of a run.
 const STEPS: u32 = 64;
@@ -49,11 +53,23 @@ fn raw_bytes_in_any_mode_do_no_harm() {
     let corpus = corpus();
     let first = setting("RAW_BYTES_FIRST", 0);
     let seed = setting("RAW_BYTES_SEED", SEED);
-    let mut machine = Machine::new();
+    let mut machine = Machine::new(false);
     for number in first..first + setting("RAW_BYTES_RUNS", RUNS) {
         let mut random = Random::of(seed, number);
         let result = catch_unwind(AssertUnwindSafe(|| run(&mut machine, &mut random, &corpus)));
         assert!(result.is_ok(), "RAW_BYTES_SEED={seed} RAW_BYTES_FIRST={number} RAW_BYTES_RUNS=1");
+    }
+}
+
+#[test]
+fn translated_code_reaches_what_tier_0_reaches() {
+    let first = setting("RAW_BYTES_FIRST", 0);
+    let seed = setting("RAW_BYTES_SEED", SEED);
+    let mut machine = Machine::new(true);
+    for number in first..first + setting("ISOLATION_RUNS", ISOLATION_RUNS) {
+        let random = Random::of(seed, number);
+        let result = catch_unwind(AssertUnwindSafe(|| isolation::run(&mut machine, &random)));
+        assert!(result.is_ok(), "RAW_BYTES_SEED={seed} RAW_BYTES_FIRST={number} ISOLATION_RUNS=1");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Random numbers that depend on nothing but the seed.
 
 /// A generator (SplitMix64).
+#[derive(Clone)]
 pub struct Random(u64);
 
 impl Random {
