@@ -1,19 +1,20 @@
-//! Bits of an operand: BSF, BSR, BT, BTS, BTR, BTC, BSWAP, POPCNT, TZCNT, LZCNT.
+//! Bits of an operand: BSF, BSR, BT, BTS, BTR, BTC, BSWAP, POPCNT, TZCNT, LZCNT. Undefined flags are
+//! what AMD's Zen 5 leaves.
 
 use crate::Width;
-use crate::flags::{CF, OF, STATUS, ZF, when};
+use crate::flags::{CF, OF, PF, STATUS, ZF, even_parity, when};
 
 /// Number of the lowest one of `src`; `dst` if there is none, as processors do (the AMD manual
 /// says so, the Intel manual since 2023).
 #[inline]
-pub fn bsf<W: Width>(dst: W, src: W, flags: u32) -> (W, u32) {
-    scan(dst, src, u64::trailing_zeros, flags)
+pub fn bsf<W: Width>(dst: W, src: W) -> (W, u32) {
+    scan(dst, src, u64::trailing_zeros)
 }
 
 /// Number of the highest one of `src`; `dst` if there is none, as processors do.
 #[inline]
-pub fn bsr<W: Width>(dst: W, src: W, flags: u32) -> (W, u32) {
-    scan(dst, src, |value| 63 - value.leading_zeros(), flags)
+pub fn bsr<W: Width>(dst: W, src: W) -> (W, u32) {
+    scan(dst, src, |value| 63 - value.leading_zeros())
 }
 
 /// CF is bit `index` of `a`, modulo the operand size.
@@ -72,13 +73,15 @@ pub fn lzcnt<W: Width>(a: W, flags: u32) -> (W, u32) {
     count::<W>(a.to_u64().leading_zeros() - (64 - W::BITS), flags)
 }
 
-/// The undefined flags are left alone.
+/// Of the undefined flags PF tells about the number, or is set without one; the others are cleared.
 #[inline(always)]
-fn scan<W: Width>(dst: W, src: W, find: fn(u64) -> u32, flags: u32) -> (W, u32) {
-    let kept = flags & STATUS & !ZF;
+fn scan<W: Width>(dst: W, src: W, find: fn(u64) -> u32) -> (W, u32) {
     match src.to_u64() {
-        0 => (dst, kept | ZF),
-        value => (W::from_u64(u64::from(find(value))), kept),
+        0 => (dst, ZF | PF),
+        value => {
+            let number = find(value);
+            (W::from_u64(number.into()), when(even_parity(number.into()), PF))
+        }
     }
 }
 

@@ -108,9 +108,9 @@ fn bsr<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
 }
 
 /// With a zero source the destination register is left as it was, upper half included.
-fn scan<T: Int>(cpu: &mut Cpu, op: &Op, function: impl Fn(T, T, u32) -> (T, u32)) -> Done {
+fn scan<T: Int>(cpu: &mut Cpu, op: &Op, function: impl Fn(T, T) -> (T, u32)) -> Done {
     let source = cpu.load::<T>(op, op.src)?;
-    let (result, flags) = function(cpu.get(op.dst), source, cpu.status());
+    let (result, flags) = function(cpu.get(op.dst), source);
     if source.to_u64() != 0 {
         cpu.set(op.dst, result);
     }
