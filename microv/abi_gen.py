@@ -159,6 +159,7 @@ MV_VS_OP_TSC_GET_OFFSET_IDX_VAL: Final = 0x80
 MV_VS_OP_TSC_SET_OFFSET_IDX_VAL: Final = 0x81
 MV_VS_OP_STATS_GET_IDX_VAL: Final = 0x82
 MV_VS_OP_DIRTY_LOG_TAKE_IDX_VAL: Final = 0x83
+MV_VS_OP_PROBE_IDX_VAL: Final = 0x84
 MV_VS_OP_INJECT_SMI_IDX_VAL: Final = 0xA0
 MV_VS_OP_LVT_RAISE_IDX_VAL: Final = 0xA1
 MV_VS_OP_APIC_ID_SET_IDX_VAL: Final = 0x42
@@ -483,6 +484,20 @@ MV_PENDING_MSR: Final = 0x5
 MV_PENDING_HYPERCALL: Final = 0x6
 MV_ACTIVITY_NO_EXIT: Final = 0xFFFFFFFFFFFFFFFF
 MV_ACTIVITY_NOT_SUSPENDED: Final = 0xFFFFFFFFFFFFFFFF
+
+# probe
+MV_PROBE_WRITE: Final = 0x1
+MV_PROBE_USER: Final = 0x2
+MV_PROBE_EXECUTE: Final = 0x4
+MV_PROBE_SET_ACCESSED: Final = 0x8
+MV_PROBE_SET_DIRTY: Final = 0x10
+MV_PROBE_FORCE_ACCESSED: Final = 0x20
+MV_PROBE_FOUND: Final = 0x0
+MV_PROBE_NOT_PRESENT: Final = 0x1
+MV_PROBE_DENIED: Final = 0x2
+MV_PROBE_RESERVED_BIT: Final = 0x3
+MV_PROBE_NO_ADDRESS: Final = 0x4
+MV_PROBE_NO_MEMORY: Final = 0x5
 
 # trace_set, trace_read
 MV_TRACE_EXITS: Final = 0x1
@@ -858,6 +873,21 @@ class mv_clock_t(ctypes.LittleEndianStructure):
 
 
 assert ctypes.sizeof(mv_clock_t) == 0x18
+
+
+class mv_probe_t(ctypes.LittleEndianStructure):
+    _pack_ = 1
+    _fields_ = (
+        ("gpa", ctypes.c_uint64),
+        ("failure", ctypes.c_uint64),
+        ("marked", ctypes.c_uint64),
+    )
+    gpa: int
+    failure: int
+    marked: int
+
+
+assert ctypes.sizeof(mv_probe_t) == 0x18
 
 
 class mv_vm_stats_t(ctypes.LittleEndianStructure):

@@ -79,6 +79,7 @@ KVM_SET_REGS: Final = 0x4090AE82
 KVM_GET_SREGS: Final = 0x8138AE83
 KVM_SET_SREGS: Final = 0x4138AE84
 KVM_TRANSLATE: Final = 0xC018AE85
+KVM_TRANSLATE2: Final = 0xC028AE87
 KVM_INTERRUPT: Final = 0x4004AE86
 KVM_SET_MSRS: Final = 0x4008AE89
 KVM_SET_SIGNAL_MASK: Final = 0x4004AE8B
@@ -205,6 +206,7 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_GET_SREGS": ("vcpu",),
     "KVM_SET_SREGS": ("vcpu",),
     "KVM_TRANSLATE": ("vcpu",),
+    "KVM_TRANSLATE2": ("vcpu",),
     "KVM_INTERRUPT": ("vcpu",),
     "KVM_SET_MSRS": ("vcpu",),
     "KVM_SET_SIGNAL_MASK": ("vcpu",),

@@ -79,7 +79,9 @@ ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_HYPERV_CPUID: "KVM_GET_SUPPORTED_HV_CPUID of a vCPU",
     kvm.KVM_CAP_SYS_HYPERV_CPUID: "KVM_GET_SUPPORTED_HV_CPUID of /dev/kvm",
     kvm.KVM_CAP_HYPERV_ENFORCE_CPUID: "guests get only what their CPUID has of Hyper-V's",
-    profiles.KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: "KVM_HYPERV_SET_TLB_FLUSH_INHIBIT; see --profile",
+    profiles.KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: (
+        "KVM_TRANSLATE2, KVM_HYPERV_SET_TLB_FLUSH_INHIBIT; see --profile"
+    ),
     kvm.KVM_CAP_IRQCHIP: "KVM_CREATE_IRQCHIP: PIC, IOAPIC and local APICs",
     kvm.KVM_CAP_PIT: "KVM_CREATE_PIT",
     kvm.KVM_CAP_PIT2: "KVM_CREATE_PIT2",

@@ -12,6 +12,8 @@ from typing import Final
 from kvmshim.abi import ioctls_gen as nr
 
 KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: Final = 239
+KVM_CAP_TRANSLATE2: Final = 239
+"""Both series claim it, so one answer is that of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,15 @@ TLB_INHIBIT: Final = Series(
     frozenset({nr.KVM_HYPERV_SET_TLB_FLUSH_INHIBIT}), {KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: 1}
 )
 
-_SERIES: Final = (TLB_INHIBIT,)
+TRANSLATE2: Final = Series(frozenset({nr.KVM_TRANSLATE2}), {KVM_CAP_TRANSLATE2: 1})
+
+_SERIES: Final = (TLB_INHIBIT, TRANSLATE2)
 
 PROFILES: Final[Mapping[str, tuple[Series, ...]]] = {
     "default": _SERIES,
     "mainline": (),
     "tlb-inhibit": (TLB_INHIBIT,),
+    "translate2": (TRANSLATE2,),
 }
 """By what `--profile` says."""
 

@@ -304,6 +304,38 @@ class kvm_translation(Structure):
 assert sizeof(kvm_translation) == 24
 
 
+class kvm_translation2(Structure):
+    """`struct kvm_translation2`, 40 bytes."""
+
+    linear_address: int
+    flags: int
+    access: int
+    padding: Array[c_uint8]
+    physical_address: int
+    valid: int
+    error_code: int
+    set_bits_succeeded: int
+    padding2: Array[c_uint8]
+
+    _pack_ = 1
+    _fields_ = (
+        ("linear_address", c_uint64),
+        ("flags", c_uint16),
+        ("access", c_uint16),
+        ("padding", c_uint8 * 4),
+        ("physical_address", c_uint64),
+        ("valid", c_uint8),
+        ("_at_19", c_uint8 * 1),
+        ("error_code", c_uint16),
+        ("set_bits_succeeded", c_uint8),
+        ("padding2", c_uint8 * 4),
+        ("_at_21", c_uint8 * 7),
+    )
+
+
+assert sizeof(kvm_translation2) == 40
+
+
 class kvm_signal_mask(Structure):
     """`struct kvm_signal_mask`, 4 bytes."""
 

@@ -57,6 +57,16 @@ def gla_to_gpa(vsid: int, gla: int) -> tuple[int, int]:
     return answer - flags, flags
 
 
+def probe(vsid: int, gla: int, flags: int) -> mv.mv_probe_t:
+    """What an access at a guest-linear address would find, which is not made: MV_PROBE_*.
+
+    INVALID_INPUT_REG3: an unknown flag.
+    """
+    page = shared_page()
+    with_handle(_OP | mv.MV_VS_OP_PROBE_IDX_VAL, vsid, gla, flags)
+    return page.read(mv.mv_probe_t)
+
+
 def run(
     vsid: int,
     *,

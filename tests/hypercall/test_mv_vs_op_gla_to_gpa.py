@@ -1,4 +1,4 @@
-"""mv_vs_op_gla_to_gpa: the guest's page tables, asked from outside."""
+"""mv_vs_op_gla_to_gpa and probe: the guest's page tables, asked from outside."""
 
 import struct
 
@@ -64,3 +64,25 @@ def test_refuses(bad_vsid: int) -> None:
 def test_many_times(paging: Guest) -> None:
     answers = {vs.gla_to_gpa(paging.vsid, _PAGE) for _ in range(0x1000)}
     assert answers == {(5 * _PAGE, _RX | mv.MV_MAP_FLAG_USER)}
+
+
+def _probed(guest: Guest, gla: int, flags: int = 0) -> tuple[int, int, int]:
+    found = vs.probe(guest.vsid, gla, flags)
+    return found.gpa, found.failure, found.marked
+
+
+def test_tr_04_a_probe_says_what_an_access_would_find(paging: Guest) -> None:
+    assert _probed(paging, _PAGE + 5) == (5 * _PAGE + 5, mv.MV_PROBE_FOUND, 0)
+    write = mv.MV_PROBE_WRITE | mv.MV_PROBE_USER
+    assert _probed(paging, _PAGE, write) == (_TABLE + 4, mv.MV_PROBE_DENIED, 0)
+    assert _probed(paging, 3 * _PAGE) == (_TABLE + 12, mv.MV_PROBE_NOT_PRESENT, 0)
+    assert _probed(paging, 1 << 32) == (0, mv.MV_PROBE_NO_ADDRESS, 0)
+    assert _probed(paging, _PAGE, mv.MV_PROBE_SET_ACCESSED)[2] == 1
+    assert paging.memory[_TABLE + 4] & 0x20
+
+
+def test_a_probe_has_flags_that_are_known(guest: Guest, bad_vsid: int) -> None:
+    with pytest.raises(MvError, match="INVALID_INPUT_REG3"):
+        vs.probe(guest.vsid, 0, 1 << 6)
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vs.probe(bad_vsid, 0, 0)

@@ -42,5 +42,5 @@ pub use exit::{
 pub use kick::Kick;
 pub use msr_lists::{feature_msrs, supported_msrs};
 pub use run::Halted;
-pub use translate::Translation;
+pub use translate::{Probe, ProbeFailure, Probed, Translation};
 pub use vcpu::Vcpu;

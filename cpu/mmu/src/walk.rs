@@ -109,8 +109,10 @@ fn access_bits(paging: &Paging, access: Access) -> u32 {
 }
 
 /// Why a descent ended early.
-enum Stop {
+pub(crate) enum Stop {
+    /// The entry is not present, or there is no memory where it is to be.
     NotPresent,
+    /// A reserved bit is set.
     Reserved,
 }
 
@@ -126,10 +128,10 @@ impl Stop {
 
 /// An entry as it was read.
 #[derive(Clone, Copy)]
-struct Step {
-    page: HostPage,
-    gpa: u64,
-    raw: u64,
+pub(crate) struct Step {
+    pub(crate) page: HostPage,
+    pub(crate) gpa: u64,
+    pub(crate) raw: u64,
     /// 32-bit entry.
     narrow: bool,
 }
@@ -162,7 +164,7 @@ impl Start {
 
 /// Rights gathered on the way: each entry can only take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Gathered {
+pub(crate) struct Gathered {
     user: bool,
     writable: bool,
     executable: bool,
@@ -187,7 +189,7 @@ impl Path {
         let mut end = start;
         loop {
             let Start { table, level, mut gathered } = end;
-            let step = Step::read(paging, mem, table, level, gla)?;
+            let step = Step::read(paging, mem, Step::gpa(paging, table, level, gla), level)?;
             steps[(start.level - level) as usize] = Some(step);
             gathered.narrow_by(paging, step.raw);
             if entry::is_leaf(paging, level, step.raw) {
@@ -218,7 +220,7 @@ impl Path {
 }
 
 /// The entry of the first level of PAE paging. It has neither rights nor an accessed bit.
-fn pdpte_of(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<u64, Stop> {
+pub(crate) fn pdpte_of(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<u64, Stop> {
     let index = (gla >> 30) as usize % 4;
     let pdpte = match paging.pdptes {
         Pdptes::Registers(entries) => entries[index],
@@ -238,17 +240,18 @@ fn pdpte_of(paging: &Paging, mem: &PhysMap, gla: u64) -> Result<u64, Stop> {
 }
 
 impl Step {
-    fn read(
-        paging: &Paging,
-        mem: &PhysMap,
-        table: u64,
-        level: u32,
-        gla: u64,
-    ) -> Result<Self, Stop> {
+    /// Where the entry for `gla` is in a table of this level.
+    #[inline]
+    pub(crate) fn gpa(paging: &Paging, table: u64, level: u32, gla: u64) -> u64 {
         let narrow = paging.mode == Mode::Legacy;
         let (index_bits, entry_bytes) = if narrow { (10, 4) } else { (9, 8) };
         let index = (gla >> (12 + level * index_bits)) & ((1 << index_bits) - 1);
-        let gpa = table + index * entry_bytes;
+        table + index * entry_bytes
+    }
+
+    #[inline]
+    pub(crate) fn read(paging: &Paging, mem: &PhysMap, gpa: u64, level: u32) -> Result<Self, Stop> {
+        let narrow = paging.mode == Mode::Legacy;
         let page = mem
             .page(gpa)
             .filter(|page| page.flags().contains(PageFlags::READ))
@@ -265,7 +268,7 @@ impl Step {
     }
 
     /// Sets bits of the entry, unless it is not the one that was read.
-    fn set(&self, mem: &PhysMap, bits: u64) -> bool {
+    pub(crate) fn set(&self, mem: &PhysMap, bits: u64) -> bool {
         let noted = mem.page_to_write(self.gpa);
         if !noted.is_some_and(|page| page.same_memory(self.page)) {
             return false;
@@ -281,9 +284,10 @@ impl Step {
 }
 
 impl Gathered {
-    const ALL: Self = Gathered { user: true, writable: true, executable: true };
+    /// Before the first entry.
+    pub(crate) const ALL: Self = Gathered { user: true, writable: true, executable: true };
 
-    fn narrow_by(&mut self, paging: &Paging, raw: u64) {
+    pub(crate) fn narrow_by(&mut self, paging: &Paging, raw: u64) {
         self.user &= raw & USER != 0;
         self.writable &= raw & WRITABLE != 0;
         self.executable &= !(paging.nxe && raw & EXECUTE_DISABLE != 0);
@@ -305,7 +309,13 @@ fn untranslated(gla: u64) -> Translation {
     }
 }
 
-fn leaf(paging: &Paging, level: u32, raw: u64, gla: u64, gathered: &Gathered) -> Translation {
+pub(crate) fn leaf(
+    paging: &Paging,
+    level: u32,
+    raw: u64,
+    gla: u64,
+    gathered: &Gathered,
+) -> Translation {
     let page_size = match (paging.mode, level) {
         (_, 0) => PageSize::Size4K,
         (Mode::Legacy, _) => PageSize::Size4M,

@@ -107,6 +107,7 @@ ioctls! {
         KVM_GET_SREGS = KVMIO 0x83, READ, kvm::kvm_sregs;
         KVM_SET_SREGS = KVMIO 0x84, WRITE, kvm::kvm_sregs;
         KVM_TRANSLATE = KVMIO 0x85, READ | WRITE, kvm::kvm_translation;
+        KVM_TRANSLATE2 = KVMIO 0x87, READ | WRITE, series::kvm_translation2;
         KVM_INTERRUPT = KVMIO 0x86, WRITE, kvm::kvm_interrupt;
         KVM_SET_MSRS = KVMIO 0x89, WRITE, kvm::kvm_msrs;
         KVM_SET_SIGNAL_MASK = KVMIO 0x8b, WRITE, kvm::kvm_signal_mask;

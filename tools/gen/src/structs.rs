@@ -141,6 +141,10 @@ layouts! {
     "kvm_translation" = kvm::kvm_translation {
         linear_address physical_address valid writeable usermode pad
     }
+    "kvm_translation2" = series::kvm_translation2 {
+        linear_address flags access padding physical_address valid error_code set_bits_succeeded
+        padding2
+    }
     "kvm_signal_mask" = kvm::kvm_signal_mask { len }
     "kvm_interrupt" = kvm::kvm_interrupt { irq }
     "kvm_sregs2" = kvm::kvm_sregs2 {

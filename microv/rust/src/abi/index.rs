@@ -190,6 +190,9 @@ super::define::constants! {
     /// Extension. R11 VS; mv_written_t on the page: pages that the VS has written since they were
     /// last cleared, each told once, as many as there is room for.
     MV_VS_OP_DIRTY_LOG_TAKE_IDX_VAL = 0x83;
+    /// Extension. R11 VS, R12 guest-linear address, R13 MV_PROBE_*; mv_probe_t on the page: what an
+    /// access there would find, which is not made.
+    MV_VS_OP_PROBE_IDX_VAL = 0x84;
     /// Extension. R11 VS, which enters system management mode as soon as it is not in it.
     MV_VS_OP_INJECT_SMI_IDX_VAL = 0xA0;
     /// Extension. R11 VS, R12 mv_lvt_t: that source of its local APIC is active, which does what its

@@ -16,6 +16,7 @@ pub mod list;
 pub mod map;
 pub mod mp_state;
 pub mod msr;
+pub mod probe;
 mod python;
 pub mod quirk;
 pub mod reg;
@@ -29,7 +30,7 @@ use define::{Constant, Layout};
 pub use python::python;
 
 /// All constants: (subject, rows).
-pub fn constants() -> [(&'static str, &'static [Constant]); 16] {
+pub fn constants() -> [(&'static str, &'static [Constant]); 17] {
     [
         ("RAX on entry, specification IDs", hypercall::TABLE),
         ("Hypercall indexes", index::TABLE),
@@ -46,6 +47,7 @@ pub fn constants() -> [(&'static str, &'static [Constant]); 16] {
         ("event_get_all, event_set_all", event::TABLE),
         ("Interrupt controllers", irqchip::TABLE),
         ("activity_get", activity::TABLE),
+        ("probe", probe::TABLE),
         ("trace_set, trace_read", trace::TABLE),
     ]
 }
@@ -58,6 +60,7 @@ pub fn layouts() -> impl Iterator<Item = &'static Layout> {
         run::LAYOUTS,
         event::LAYOUTS,
         clock::LAYOUTS,
+        probe::LAYOUTS,
         stats::LAYOUTS,
         debug::LAYOUTS,
         msr::LAYOUTS,

@@ -33,6 +33,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         idx::MV_VS_OP_VPID_IDX_VAL => life::vpid(call),
         idx::MV_VS_OP_VSID_IDX_VAL => Ok(Outcome::Value(call.pp.id().into())),
         idx::MV_VS_OP_GLA_TO_GPA_IDX_VAL => translate::gla_to_gpa(call),
+        idx::MV_VS_OP_PROBE_IDX_VAL => translate::probe(call),
         idx::MV_VS_OP_RUN_IDX_VAL => crate::run::run(call),
         idx::MV_VS_OP_KICK_IDX_VAL => event::kick(call),
         idx::MV_VS_OP_PEEK_LIST_IDX_VAL => peek::list(call),

@@ -1,9 +1,11 @@
-//! gla_to_gpa: the guest's own page tables asked, without touching their accessed and dirty bits.
+//! gla_to_gpa and probe: the guest's own page tables asked. The first leaves their accessed and dirty
+//! bits as they are.
 
-use cpu_engine::Translation;
+use cpu_engine::{Probe, ProbeFailure, Probed, Translation};
 
 use crate::abi::id::MV_PAGE_SIZE;
 use crate::abi::map;
+use crate::abi::probe as abi;
 use crate::call::Call;
 use crate::outcome::{Failure, OpResult};
 
@@ -34,4 +36,49 @@ fn flags(translation: &Translation) -> u64 {
     };
     let given = rights.iter().filter(|(given, _)| *given).map(|(_, flag)| flag);
     given.fold(map::MV_MAP_FLAG_READ_ACCESS | size, |flags, flag| flags | flag)
+}
+
+const PROBE_FLAGS: u64 = abi::MV_PROBE_WRITE
+    | abi::MV_PROBE_USER
+    | abi::MV_PROBE_EXECUTE
+    | abi::MV_PROBE_SET_ACCESSED
+    | abi::MV_PROBE_SET_DIRTY
+    | abi::MV_PROBE_FORCE_ACCESSED;
+
+/// R12 is a guest-linear address, R13 MV_PROBE_*. Puts mv_probe_t on the page.
+pub fn probe(call: &Call) -> OpResult {
+    let page = call.pp.page()?;
+    let (gla, flags) = (call.regs.r12, call.regs.r13);
+    let has = |flag: u64| flags & flag != 0;
+    if flags & !PROBE_FLAGS != 0 {
+        return Err(Failure::Reg3);
+    }
+    let access = Probe {
+        write: has(abi::MV_PROBE_WRITE),
+        user: has(abi::MV_PROBE_USER),
+        execute: has(abi::MV_PROBE_EXECUTE),
+        set_accessed: has(abi::MV_PROBE_SET_ACCESSED),
+        set_dirty: has(abi::MV_PROBE_SET_DIRTY),
+        force_accessed: has(abi::MV_PROBE_FORCE_ACCESSED),
+    };
+    super::done(call, |state| {
+        let found = state.vcpu.probe(gla, access);
+        state.written.append(&mut cpu_mem::take_noted());
+        page.write(0, &answer(found));
+        Ok(())
+    })
+}
+
+fn answer(found: Option<Probed>) -> abi::mv_probe_t {
+    let Some(Probed { gpa, failure, marked }) = found else {
+        return abi::mv_probe_t { gpa: 0, failure: abi::MV_PROBE_NO_ADDRESS, marked: 0 };
+    };
+    let failure = match failure {
+        None => abi::MV_PROBE_FOUND,
+        Some(ProbeFailure::NotPresent) => abi::MV_PROBE_NOT_PRESENT,
+        Some(ProbeFailure::Denied) => abi::MV_PROBE_DENIED,
+        Some(ProbeFailure::Reserved) => abi::MV_PROBE_RESERVED_BIT,
+        Some(ProbeFailure::NoMemory) => abi::MV_PROBE_NO_MEMORY,
+    };
+    abi::mv_probe_t { gpa, failure, marked: marked.into() }
 }
