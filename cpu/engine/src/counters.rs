@@ -43,7 +43,7 @@ pub enum Count {
     Interrupts,
     /// NMIs delivered.
     Nmis,
-    /// Times all translations were dropped because another thread asked for it.
+    /// Times translations were dropped because another thread asked for it.
     Flushes,
 }
 

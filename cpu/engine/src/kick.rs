@@ -1,9 +1,12 @@
 //! How other threads get the attention of a running vCPU.
 //!
-//! Laws: every operation is one atomic access; a request made before `run` is seen by it; an exit
+//! Laws: every operation but [`Kick::forget`] is one atomic access; a request made before `run` is seen by it; an exit
 //! request stays until a `run` returns [`crate::Exit::Interrupted`] for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cpu_mmu::Forget;
 
 const EXIT: u32 = 1;
 const FLUSH: u32 = 2;
@@ -11,12 +14,18 @@ const LOOK: u32 = 4;
 const PROTECT: u32 = 8;
 const PAUSE: u32 = 16;
 const CATCH_UP: u32 = 32;
+const FORGET: u32 = 64;
+
+/// Ranges that one vCPU is asked to forget one by one; more are everything.
+const MAX_RANGES: usize = 16;
 
 /// Shared between one vCPU and the threads that interrupt it or take memory from it.
 #[derive(Debug, Default)]
 pub struct Kick {
     requests: AtomicU32,
     running: AtomicBool,
+    /// What [`Kick::forget`] asks for. The bit is set and taken behind it.
+    forgotten: Mutex<Vec<Forget>>,
 }
 
 impl Kick {
@@ -34,6 +43,25 @@ impl Kick {
     /// Ask the vCPU to drop its TLB and decoded blocks. Call after the pages were unmapped.
     pub fn flush(&self) {
         self.requests.fetch_or(FLUSH, Ordering::SeqCst);
+    }
+
+    /// Ask the vCPU to drop translations. Call after the guest has changed its page tables.
+    pub fn forget(&self, forget: &Forget) {
+        let mut list = self.list();
+        let ranges = |forget: &Forget| forget.pages.as_ref().map_or(1, Vec::len);
+        let total = list.iter().map(ranges).sum::<usize>() + ranges(forget);
+        if total > MAX_RANGES {
+            list.clear();
+            list.push(Forget::all());
+        } else {
+            list.push(forget.clone());
+        }
+        self.requests.fetch_or(FORGET, Ordering::SeqCst);
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Forget>> {
+        // Whatever is in the list, to forget too much is no harm.
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ask the vCPU to look up the next page that it writes. Call after bits of the log were taken.
@@ -62,11 +90,11 @@ impl Kick {
         self.requests.load(Ordering::SeqCst) != 0
     }
 
-    /// No flush is outstanding: the vCPU holds no page unmapped before the last `flush`, nor one to
-    /// write from before the last `protect`.
+    /// No flush is outstanding: the vCPU holds no page unmapped before the last `flush`, none that the
+    /// last `forget` named, nor one to write from before the last `protect`.
     #[must_use]
     pub fn acked(&self) -> bool {
-        self.requests.load(Ordering::SeqCst) & (FLUSH | PROTECT) == 0
+        self.requests.load(Ordering::SeqCst) & (FLUSH | PROTECT | FORGET) == 0
     }
 
     /// The vCPU is executing. A vCPU that is not running flushes before it touches memory again,
@@ -93,6 +121,18 @@ impl Kick {
 
     pub(crate) fn protect_requested(&self) -> bool {
         self.requests.load(Ordering::SeqCst) & PROTECT != 0
+    }
+
+    pub(crate) fn forget_requested(&self) -> bool {
+        self.requests.load(Ordering::SeqCst) & FORGET != 0
+    }
+
+    /// What is to be forgotten: `drop_them` has done so before others see the request answered.
+    pub(crate) fn answer_forget(&self, drop_them: impl FnOnce(&[Forget])) {
+        let mut list = self.list();
+        drop_them(&list);
+        list.clear();
+        self.requests.fetch_and(!FORGET, Ordering::SeqCst);
     }
 
     pub(crate) fn ack_protect(&self) {

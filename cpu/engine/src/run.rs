@@ -133,8 +133,9 @@ impl Vcpu {
     /// looked at when it runs again.
     pub fn poll_suspended(&mut self) -> Halted {
         let kick = self.kick.clone();
+        kick.take_catch_up();
         self.forget_if_asked();
-        // The next run looks in any case.
+        // The next run looks, and catches up, in any case.
         kick.take_look();
         if kick.take_exit() {
             return Halted::Left;
@@ -206,13 +207,19 @@ impl Vcpu {
         }
     }
 
-    /// Drops what [`crate::Kick::flush`] and [`crate::Kick::protect`] ask to be dropped, if they do.
-    /// Who waits for other processors to do so does it itself meanwhile, for they may wait for it.
+    /// Drops what [`crate::Kick::flush`], [`crate::Kick::forget`] and [`crate::Kick::protect`] ask to be
+    /// dropped, if they do. Who waits for other processors to do so does it itself meanwhile, for they may
+    /// wait for it.
     pub fn forget_if_asked(&mut self) {
         if self.kick.flush_requested() {
             self.interp.flush();
             self.counters.add(Count::Flushes);
             self.kick.ack_flush();
+        }
+        if self.kick.forget_requested() {
+            let kick = self.kick.clone();
+            kick.answer_forget(|list| list.iter().for_each(|forget| self.forget(forget)));
+            self.counters.add(Count::Flushes);
         }
         if self.kick.protect_requested() {
             self.cpu_mut().memory.tlb.trap_all_writes();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cpu_defs::CpuidBit;
 use cpu_interp::{Cpu, FpuState, Interp, TscClock};
 use cpu_mem::PhysMap;
+use cpu_mmu::Forget;
 use cpu_translate::CodeLimit;
 
 use crate::complete::Unfinished;
@@ -104,10 +105,18 @@ impl Vcpu {
         Arc::clone(&self.trace)
     }
 
-    /// Forgets every translation of the guest's linear addresses.
-    pub fn flush_tlb(&mut self) {
-        self.cpu_mut().memory.tlb.flush_all();
-        self.interp.distrust_code();
+    /// Forgets translations of the guest's linear addresses, as if it had flushed them itself.
+    pub fn forget(&mut self, forget: &Forget) {
+        let cpu = self.cpu_mut();
+        cpu.memory.tlb.forget_for_others(forget);
+        cpu.hear_of_code();
+    }
+
+    /// Whether a translation of the page around a linear address is cached for a process-context
+    /// identifier.
+    #[must_use]
+    pub fn knows_page(&self, pcid: u16, gla: u64) -> bool {
+        self.cpu().memory.tlb.knows(pcid, gla)
     }
 
     /// The instruction by which the guest calls its host.

@@ -194,7 +194,7 @@ impl Cpu {
     pub fn refresh_paging(&mut self) {
         self.refresh();
         self.memory.paging = self.paging();
-        self.memory.tlb.activate(self.memory.paging.pcid);
+        self.enter_space();
         self.memory.tlb.set_pkru(self.arch.pkru);
         self.refresh_breakpoints();
         self.flush_translations();
@@ -206,7 +206,7 @@ impl Cpu {
         let paging = self.paging();
         if self.memory.paging != paging {
             self.memory.paging = paging;
-            self.memory.tlb.activate(paging.pcid);
+            self.enter_space();
             self.memory.tlb.flush_all();
         }
         self.serialize_fully();
@@ -216,11 +216,18 @@ impl Cpu {
     /// process-context identifier do.
     pub(crate) fn refresh_cr3(&mut self, keep: bool) {
         self.memory.paging = self.paging();
-        self.memory.tlb.activate(self.memory.paging.pcid);
+        self.enter_space();
         if !keep {
             self.memory.tlb.flush_non_global();
         }
         self.serialize();
+    }
+
+    /// Makes the translations of CR3 the ones that are looked at.
+    fn enter_space(&mut self) {
+        let paging = &self.memory.paging;
+        self.memory.tlb.activate(paging.pcid);
+        self.memory.tlb.enter_space(paging.cr3 & cpu_mmu::ROOT);
     }
 
     /// What frequent serializing instructions do (SDM volume 3, "Serializing Instructions"): earlier
@@ -239,7 +246,7 @@ impl Cpu {
     }
 
     /// Code that other processors have written takes effect, and what the host has, if it has said so.
-    pub(crate) fn hear_of_code(&mut self) {
+    pub fn hear_of_code(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         if self.memory.shared_code.changed() {
             self.distrust_code();

@@ -20,10 +20,10 @@ mod translation;
 mod walk;
 
 pub use access::{Access, AccessKind, Privilege};
-pub use paging::{ControlRegisters, Mode, Paging, is_canonical};
+pub use paging::{ControlRegisters, Mode, Paging, ROOT, is_canonical};
 pub use pdpte::{Pdptes, load_pdptes};
 pub use probe::{Failure, Found, Wanted, probe};
 pub use resolve::{Target, resolve};
-pub use tlb::{Flushed, Tlb, layout as tlb_layout};
+pub use tlb::{Flushed, Forget, Tlb, layout as tlb_layout};
 pub use translation::{PageFault, PageSize, Rights, Translation};
 pub use walk::{translate, walk};

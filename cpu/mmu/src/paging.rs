@@ -15,6 +15,9 @@ const CR4_PKE: u64 = 1 << 22;
 const EFER_LMA: u64 = 1 << 10;
 const EFER_NXE: u64 = 1 << 11;
 
+/// Bits of CR3 that say where the paging structures begin.
+pub const ROOT: u64 = 0x000f_ffff_ffff_f000;
+
 /// The registers as the guest wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ControlRegisters {

@@ -83,7 +83,7 @@ impl Walked {
     fn descend(paging: &Paging, mem: &PhysMap, gla: u64, wanted: Wanted) -> Walked {
         let mut walked = Walked { steps: [None; 5], passed: 0, gpa: 0, failure: None };
         let (mut table, mut level) = match paging.mode {
-            Mode::Off => return walked.to_page(mem, gla & 0xffff_ffff),
+            Mode::Off => return walked.end_at(mem, gla & 0xffff_ffff),
             Mode::Legacy => (paging.cr3 & 0xffff_f000, 1),
             Mode::Pae => match pdpte_of(paging, mem, gla) {
                 Ok(pdpte) => (entry::address(pdpte, 4096), 1),
@@ -108,7 +108,7 @@ impl Walked {
             if entry::is_leaf(paging, level, step.raw) {
                 let page = leaf(paging, level, step.raw, gla, &gathered);
                 return match allows(&page, wanted) {
-                    true => walked.to_page(mem, page.gpa),
+                    true => walked.end_at(mem, page.gpa),
                     false => walked.deny(paging, wanted),
                 };
             }
@@ -117,7 +117,7 @@ impl Walked {
         }
     }
 
-    fn to_page(mut self, mem: &PhysMap, gpa: u64) -> Walked {
+    fn end_at(mut self, mem: &PhysMap, gpa: u64) -> Walked {
         self.gpa = gpa;
         self.failure = mem.page(gpa).is_none().then_some(Failure::NoMemory);
         self

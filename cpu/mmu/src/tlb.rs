@@ -8,6 +8,9 @@
 //! recently used one makes room. Global pages enter the set in which they are used, and leave all
 //! sets together.
 //!
+//! A set knows of which address space (root of the paging structures, CR3) its entries are: an identifier
+//! may be used for several without a flush between.
+//!
 //! Laws:
 //! - The write tag is set only where the dirty bit is set, the guest-physical page is writable, and
 //!   nobody waits for the next write. [`Tlb::trap_writes`] takes it away again.
@@ -87,13 +90,64 @@ struct Set {
     /// Linear addresses (first, last) that pieces of larger pages came from.
     large: Option<(u64, u64)>,
     pcid: u16,
+    space: Space,
     /// No entry allows what this value of PKRU denies.
     pkru: u32,
+}
+
+/// Of which address spaces the entries of a set are, but for global pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// Of none.
+    Empty,
+    /// Of that whose paging structures begin there.
+    Of(u64),
+    /// Of several.
+    Mixed,
+}
+
+/// What another processor has this one forget.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forget {
+    /// Only of the address space whose paging structures begin there, and global pages; None: of each.
+    pub space: Option<u64>,
+    /// Only of pages that these linear addresses (first, last) are in; None: all.
+    pub pages: Option<Vec<(u64, u64)>>,
+    /// Global pages stay.
+    pub keep_global: bool,
+}
+
+impl Forget {
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Forget {
+        Forget::default()
+    }
+
+    fn takes_space(&self, space: Space) -> bool {
+        // Guests with a second root for user code name the first one: the two are neighbours, for
+        // they are one aligned pair of pages.
+        const PAIR: u64 = !0x1FFF;
+        match (self.space, space) {
+            (Some(_), Space::Empty) => false,
+            (Some(wanted), Space::Of(space)) => (wanted ^ space) & PAIR == 0,
+            (None, _) | (_, Space::Mixed) => true,
+        }
+    }
+
+    fn takes_page(&self, origin: &Origin) -> bool {
+        let first = origin.gla & !(origin.page_size.bytes() - 1);
+        let last = first | (origin.page_size.bytes() - 1);
+        let overlaps = |&(from, to): &(u64, u64)| from <= last && first <= to;
+        self.pages.as_ref().is_none_or(|pages| pages.iter().any(overlaps))
+    }
 }
 
 /// The translation cache of one vCPU.
 pub struct Tlb {
     active: Set,
+    /// Where the present paging structures begin.
+    root: u64,
     /// Least recently used first.
     parked: Vec<Set>,
     flushed: Flushed,
@@ -140,10 +194,11 @@ impl Flushed {
 }
 
 impl Tlb {
-    /// An empty cache, identifier 0 active.
+    /// An empty cache, identifier 0 and the address space at 0 active.
     pub fn new() -> Self {
         Self {
-            active: Set::new(0),
+            active: Set { space: Space::Of(0), ..Set::new(0) },
+            root: 0,
             parked: Vec::new(),
             flushed: Flushed::default(),
             tables: TableCache::new(),
@@ -232,6 +287,53 @@ impl Tlb {
         self.parked.push(std::mem::replace(&mut self.active, set));
     }
 
+    /// The active identifier is that of the address space whose paging structures begin at `root` now.
+    /// What it has of another one stays unless it is flushed.
+    pub fn enter_space(&mut self, root: u64) {
+        self.root = root;
+        self.active.space = match self.active.space {
+            Space::Empty => Space::Of(root),
+            Space::Of(space) if space == root => Space::Of(root),
+            _ => Space::Mixed,
+        };
+    }
+
+    /// Forgets what another processor has changed.
+    pub fn forget_for_others(&mut self, forget: &Forget) {
+        self.tables.clear();
+        self.flushed.parked = true;
+        match &forget.pages {
+            None => self.flushed.non_global = true,
+            Some(pages) => pages.iter().for_each(|&(first, last)| {
+                self.note_flush(first);
+                self.flushed.range(first, last);
+                self.note_flush(last);
+            }),
+        }
+        // What a flush of globals leaves behind no note tells apart.
+        self.flushed.all |= forget.pages.is_none() && !forget.keep_global;
+        for set in self.sets() {
+            let in_space = forget.takes_space(set.space);
+            set.retain(|origin| {
+                let wanted = if origin.global { !forget.keep_global } else { in_space };
+                !(wanted && forget.takes_page(origin))
+            });
+        }
+    }
+
+    /// Whether any access to the page around `gla` is cached for an identifier.
+    #[must_use]
+    pub fn knows(&self, pcid: u16, gla: u64) -> bool {
+        let mut sets = std::iter::once(&self.active).chain(&self.parked);
+        sets.any(|set| {
+            let known = |&index: &u16| {
+                let index = usize::from(index);
+                set.entries[index].page.is_some() && set.origins[index].gla == gla & PAGE_MASK
+            };
+            set.pcid == pcid && set.filled.iter().any(known)
+        })
+    }
+
     /// Forgets user pages whose protection key this value of PKRU denies more than before.
     pub fn set_pkru(&mut self, pkru: u32) {
         self.active.set_pkru(pkru);
@@ -242,13 +344,15 @@ impl Tlb {
         self.tables.clear();
         self.flushed.all = true;
         self.sets().for_each(Set::flush_all);
+        self.active.space = Space::Of(self.root);
     }
 
     /// Forgets everything of the active identifier but global pages: a write of CR3.
     pub fn flush_non_global(&mut self) {
         self.tables.clear();
         self.flushed.non_global = true;
-        self.active.retain(|origin| origin.global);
+        self.active.flush_non_global();
+        self.active.space = Space::Of(self.root);
     }
 
     /// Forgets everything of all identifiers but global pages.
@@ -256,7 +360,8 @@ impl Tlb {
         self.tables.clear();
         self.flushed.non_global = true;
         self.flushed.parked = true;
-        self.sets().for_each(|set| set.retain(|origin| origin.global));
+        self.sets().for_each(Set::flush_non_global);
+        self.active.space = Space::Of(self.root);
     }
 
     /// Forgets everything of one identifier but global pages.
@@ -268,7 +373,10 @@ impl Tlb {
             self.flushed.parked = true;
         }
         let of_pcid = self.sets().filter(|set| set.pcid == pcid);
-        of_pcid.for_each(|set| set.retain(|origin| origin.global));
+        of_pcid.for_each(Set::flush_non_global);
+        if self.active.pcid == pcid {
+            self.active.space = Space::Of(self.root);
+        }
     }
 
     /// Forgets the page around `gla`, as INVLPG does: of the active identifier, and global pages of
@@ -348,6 +456,7 @@ impl Set {
             filled: Vec::with_capacity(ENTRIES),
             large: None,
             pcid,
+            space: Space::Empty,
             pkru: 0,
         }
     }
@@ -414,6 +523,12 @@ impl Set {
     fn flush_all(&mut self) {
         self.retain(|_| false);
         self.large = None;
+        self.space = Space::Empty;
+    }
+
+    fn flush_non_global(&mut self) {
+        self.retain(|origin| origin.global);
+        self.space = Space::Empty;
     }
 
     fn flush_page(&mut self, gla: u64, global_only: bool) {

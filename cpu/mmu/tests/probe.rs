@@ -183,7 +183,7 @@ fn tr_08_it_allows_what_the_processor_does() {
     let mut translated = 0;
     for _ in 0..200_000 {
         let ram_bits: [u64; 4] = std::array::from_fn(|_| next());
-        let ram = SHARED.with(|ram| std::rc::Rc::clone(ram));
+        let ram = SHARED.with(std::rc::Rc::clone);
         for (place, &table) in TABLES.iter().enumerate() {
             let target = TABLES.get(place + 1).copied().unwrap_or(PAGE);
             let random = ram_bits[place];

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use cpu_mem::{PageFlags, PhysMap};
 use cpu_mmu::{
-    Access, AccessKind, ControlRegisters, PageSize, Paging, Pdptes, Privilege, Tlb, Translation,
-    walk,
+    Access, AccessKind, ControlRegisters, Forget, PageSize, Paging, Pdptes, Privilege, Tlb,
+    Translation, walk,
 };
 use proptest::prelude::*;
 
@@ -329,4 +329,53 @@ fn flushing_a_page_takes_global_ones_of_every_identifier() {
 fn page_sizes_are_in_bytes() {
     let sizes = [PageSize::Size4K, PageSize::Size2M, PageSize::Size4M, PageSize::Size1G];
     assert_eq!(sizes.map(PageSize::bytes), [0x1000, 0x20_0000, 0x40_0000, 0x4000_0000]);
+}
+
+fn forget_page(page: u64, space: Option<u64>) -> Forget {
+    let first = page << 12;
+    Forget { space, pages: Some(vec![(first, first | 0xfff)]), keep_global: false }
+}
+
+#[test]
+fn hv_30_another_processor_has_named_pages_forgotten_and_no_neighbour() {
+    let (ram, mut tlb) = (ram(), Tlb::new());
+    for page in [0, 1, 2] {
+        insert(&mut tlb, &ram, page, WRITABLE);
+    }
+    tlb.forget_for_others(&forget_page(1, None));
+    assert_eq!([0, 1, 2].map(|page| hit(&tlb, page)), [true, false, true]);
+    assert!(tlb.knows(0, 0) && !tlb.knows(0, 0x1000));
+    let flushed = tlb.take_flushed().unwrap();
+    assert!(!flushed.all && !flushed.non_global);
+    assert!(flushed.ranges.contains(&(0x1000, 0x1fff)));
+}
+
+#[test]
+fn hv_42_only_sets_of_the_space_that_is_named_forget() {
+    let (ram, mut tlb) = (ram(), Tlb::new());
+    for (pcid, root) in [(1, 0x8000), (2, 0xa000)] {
+        tlb.activate(pcid);
+        tlb.enter_space(root);
+        insert(&mut tlb, &ram, 1, WRITABLE);
+    }
+    tlb.forget_for_others(&forget_page(1, Some(0x8000)));
+    assert!(!tlb.knows(1, 0x1000) && tlb.knows(2, 0x1000));
+    tlb.forget_for_others(&forget_page(1, Some(0xb000)));
+    assert!(!tlb.knows(2, 0x1000), "the other root of a pair");
+}
+
+#[test]
+fn hv_42_an_identifier_of_several_spaces_forgets_for_each() {
+    let (ram, mut tlb) = (ram(), Tlb::new());
+    tlb.activate(1);
+    tlb.enter_space(0x8000);
+    insert(&mut tlb, &ram, 1, WRITABLE);
+    tlb.enter_space(0xa000);
+    insert(&mut tlb, &ram, 2, WRITABLE);
+    tlb.forget_for_others(&forget_page(1, Some(0x8000)));
+    assert!(!tlb.knows(1, 0x1000) && tlb.knows(1, 0x2000));
+    tlb.flush_non_global();
+    insert(&mut tlb, &ram, 2, WRITABLE);
+    tlb.forget_for_others(&forget_page(2, Some(0x8000)));
+    assert!(tlb.knows(1, 0x2000), "what is there now is of the present space");
 }

@@ -75,6 +75,7 @@ pub mod feature {
     pub const FREQUENCY_MSRS: u32 = 1 << 8;
     pub const CRASH_MSRS: u32 = 1 << 10;
     pub const DEBUG_MSRS: u32 = 1 << 11;
+    pub const EXTENDED_RANGES: u32 = 1 << 14;
     pub const DIRECT_TIMERS: u32 = 1 << 19;
 }
 
@@ -107,7 +108,8 @@ const FEATURE: u32 = feature::GUEST_DEBUGGING
     | feature::XMM_INPUT
     | feature::FREQUENCY_MSRS
     | feature::CRASH_MSRS
-    | feature::DEBUG_MSRS;
+    | feature::DEBUG_MSRS
+    | feature::EXTENDED_RANGES;
 const RECOMMEND: u32 = recommend::REMOTE_TLB_FLUSH
     | recommend::APIC_ACCESS
     | recommend::RELAXED_TIMING

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use cpu_engine::Kick;
+use cpu_engine::{Forget, Kick};
 
 use super::sleep_counts::SleepCounts;
 use crate::hyperv::inhibition::Inhibition;
@@ -89,6 +89,12 @@ impl Presence {
     /// Asks the vCPU to drop what it remembers of the page map; see [`Self::has_forgotten`].
     pub fn ask_for_flush(&self) {
         self.kick.flush();
+        self.wake();
+    }
+
+    /// Asks the vCPU to drop translations of its guest; see [`Self::has_forgotten`].
+    pub fn ask_to_forget(&self, forget: &Forget) {
+        self.kick.forget(forget);
         self.wake();
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use cpu_engine::Vcpu;
+use cpu_engine::{Forget, Vcpu};
 use cpu_paravirt::{features, msr, steal};
 
 use super::Paravirt;
@@ -67,7 +67,7 @@ impl Paravirt {
         let asked = memory.swap_byte(steal::PREEMPTED, 0);
         let may_ask = self.allowed(vcpu) & features::PV_TLB_FLUSH != 0;
         if asked & steal::VCPU_FLUSH_TLB != 0 && may_ask {
-            vcpu.flush_tlb();
+            vcpu.forget(&Forget::all());
         }
         let stolen = self.waits.grown_ns();
         memory.change(steal::VERSION, |memory| {
