@@ -102,6 +102,10 @@ MINUTES ?= 30
 load: build ## Linux at work on 4 vCPUs for MINUTES: gzip, sha256sum, fork, pipes, tmpfs
 	python -m tools.guests --minutes $(MINUTES) "at work"
 
+.PHONY: lockstep
+lockstep: build ## Linux boots in both tiers at once, compared block by block (minutes)
+	KVMSHIM_TIER=lockstep python -m tools.guests --patience 10 "cpu max"
+
 CASES ?= 1000000
 ORACLE ?=
 

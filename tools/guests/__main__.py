@@ -24,7 +24,9 @@ _WIDTH = 140
 def main() -> int:
     """Prepares, boots, prints."""
     arguments = _parser().parse_args()
-    cases = [_for_as_long(case, arguments.minutes) for case in _chosen(arguments)]
+    cases = [
+        _for_as_long(case, arguments.minutes, arguments.patience) for case in _chosen(arguments)
+    ]
     try:
         files = Files.made()
     except packages.Unavailable as unavailable:
@@ -56,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ci", action="store_true", help="only those that the gate runs")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
     parser.add_argument("--minutes", type=int, help="how long guests under load work")
+    parser.add_argument(
+        "--patience", type=int, default=1, help="how many times as long as usual a guest may take"
+    )
     parser.add_argument("--document", type=Path, help="write the table to the end of this file")
     return parser
 
@@ -71,7 +76,8 @@ def _chosen(arguments: argparse.Namespace) -> list[Case]:
     ]
 
 
-def _for_as_long(case: Case, minutes: int | None) -> Case:
+def _for_as_long(case: Case, minutes: int | None, patience: int) -> Case:
+    case = replace(case, seconds=case.seconds * patience)
     return replace(case, minutes=minutes) if case.minutes and minutes else case
 
 

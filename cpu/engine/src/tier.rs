@@ -3,11 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use cpu_interp::{Interp, Outcome};
-use cpu_translate::{CodeLimit, PATIENCE, Translator};
+use cpu_translate::{CodeLimit, Lockstep, PATIENCE, Translator};
 
 use crate::{Kick, Vcpu};
 
-/// 0 turns the translator off; 1 has it translate everything, not only what runs often.
+/// 0 turns the translator off; 1 has it translate everything, not only what runs often; `lockstep` has
+/// tier 0 execute the same and compares, for virtual machines with one processor.
 const VARIABLE: &str = "KVMSHIM_TIER";
 
 /// What [`VARIABLE`] says.
@@ -16,6 +17,7 @@ enum Wanted {
     Interpreted,
     Translated,
     Mixed,
+    Lockstep,
 }
 
 /// What executes one vCPU's instructions.
@@ -28,6 +30,8 @@ pub(crate) enum Tier {
     Interpreted,
     /// Tier 1, with tier 0 for what it leaves out.
     Translated(Box<Translator>),
+    /// Both, and they have to agree.
+    Lockstep(Box<Lockstep>),
 }
 
 impl Tier {
@@ -43,6 +47,7 @@ impl Tier {
         }
         match self {
             Tier::Translated(translator) => translator.run(interp, kick.word()),
+            Tier::Lockstep(both) => both.run(interp, kick.word()),
             _ => interp.run(|| kick.any()),
         }
     }
@@ -52,6 +57,7 @@ impl Tier {
         let wanted = WANTED.get_or_init(|| match std::env::var(VARIABLE).as_deref() {
             Ok("0") => Wanted::Interpreted,
             Ok("1") => Wanted::Translated,
+            Ok("lockstep") => Wanted::Lockstep,
             _ => Wanted::Mixed,
         });
         Self::of(*wanted, interp, limit)
@@ -62,6 +68,10 @@ impl Tier {
             Wanted::Interpreted => return Tier::Interpreted,
             Wanted::Translated => 0,
             Wanted::Mixed => PATIENCE,
+            Wanted::Lockstep => {
+                let both = Lockstep::new(interp.executed(), limit);
+                return both.map_or(Tier::Interpreted, |both| Tier::Lockstep(Box::new(both)));
+            }
         };
         let translator = Translator::new(interp.executed(), patience, limit);
         translator.map_or(Tier::Interpreted, |translator| Tier::Translated(Box::new(translator)))
@@ -74,5 +84,10 @@ impl Vcpu {
     pub fn set_translated(&mut self, translated: bool) {
         let wanted = if translated { Wanted::Translated } else { Wanted::Interpreted };
         self.tier = Tier::of(wanted, &self.interp, &self.code_limit);
+    }
+
+    /// Executes through both tiers from now on, and panics where they do not agree.
+    pub fn set_lockstep(&mut self) {
+        self.tier = Tier::of(Wanted::Lockstep, &self.interp, &self.code_limit);
     }
 }

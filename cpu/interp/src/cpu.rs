@@ -374,6 +374,16 @@ impl Cpu {
         }
     }
 
+    /// Forgets what instructions that were undone have asked of the outside.
+    pub fn forget_access(&mut self) {
+        self.attention = false;
+        self.request = None;
+        self.memory.mmio.forget_writes();
+        self.memory.mmio.forget_reads();
+        self.ports.clear();
+        self.watch.forget_hits();
+    }
+
     /// Runs `body`; if it stops, the registers are as before.
     pub(crate) fn undoing<T>(
         &mut self,

@@ -22,6 +22,7 @@ mod frame;
 mod instruction;
 mod jump_cache;
 mod limit;
+mod lockstep;
 mod pages;
 mod plan;
 mod register_state;
@@ -31,4 +32,5 @@ mod translator;
 mod x87;
 
 pub use limit::CodeLimit;
+pub use lockstep::Lockstep;
 pub use translator::{PATIENCE, Translator};

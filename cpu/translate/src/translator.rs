@@ -15,6 +15,7 @@ use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
 use crate::limit::{CodeLimit, CodeShare};
+use crate::lockstep::{Stretches, is_copied};
 use crate::pages::{At, Block, NO_REGISTERS, PageKey, Pages, STALE, key};
 use crate::registers::Registers;
 use crate::sites::Sites;
@@ -61,7 +62,7 @@ pub struct Translator {
     arena: CodeMemory,
     share: CodeShare,
     /// Boxed: translated code knows where it is.
-    context: Box<Context>,
+    pub(crate) context: Box<Context>,
     pages: Pages,
     maker: BlockMaker,
     links: Vec<Link>,
@@ -85,6 +86,8 @@ pub struct Translator {
     patience: u8,
     /// Code was written since the processor last serialized.
     stale: bool,
+    /// The instructions of each block, and callouts have blocks of their own.
+    pub(crate) stretches: Option<Stretches>,
 }
 
 impl Translator {
@@ -111,6 +114,7 @@ impl Translator {
             compare: false,
             interpret: false,
             stale: false,
+            stretches: None,
         })
     }
 
@@ -131,10 +135,7 @@ impl Translator {
             // The delivery of an event has stored something.
             return interp.after_attention();
         }
-        if interp.take_dropped(&mut self.dropped) {
-            self.forget_dropped();
-        }
-        self.context.follow_flushes(&mut interp.cpu);
+        self.follow(interp);
         if std::mem::take(&mut self.interpret) || !is_translatable(&interp.cpu) {
             return interp.run_one_block();
         }
@@ -147,15 +148,35 @@ impl Translator {
         let Some(code) = known.or_else(|| self.find(interp, rip, compare)) else {
             return interp.run_one_block();
         };
-        if std::mem::take(&mut self.stale) {
-            serialize();
-        }
+        self.serialize_if_stale();
         let left = enter(&mut self.context, &mut interp.cpu, kick, code);
         self.after(interp, left)
     }
 
+    /// Forgets what is no longer so.
+    pub(crate) fn follow(&mut self, interp: &mut Interp) {
+        if interp.take_dropped(&mut self.dropped) {
+            self.forget_dropped();
+        }
+        self.context.follow_flushes(&mut interp.cpu);
+    }
+
+    fn serialize_if_stale(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            serialize();
+        }
+    }
+
+    /// The block at RIP and its code, for who executes block by block; None if there is none.
+    pub(crate) fn block_at(&mut self, interp: &mut Interp, rip: u64) -> Option<(At, u64)> {
+        let (_, block) = self.find_block(interp, rip)?;
+        let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
+        self.serialize_if_stale();
+        Some((block.guarded, code))
+    }
+
     /// After translated code has left.
-    fn after(&mut self, interp: &mut Interp, link: u64) -> Option<Outcome> {
+    pub(crate) fn after(&mut self, interp: &mut Interp, link: u64) -> Option<Outcome> {
         if let Some(panic) = self.context.panic.take() {
             resume_unwind(panic);
         }
@@ -211,6 +232,9 @@ impl Translator {
         self.pages.clear();
         self.links.clear();
         self.sites.clear();
+        if let Some(stretches) = &mut self.stretches {
+            stretches.clear();
+        }
         self.context.forget_jumps();
     }
 
@@ -339,6 +363,9 @@ impl Translator {
             guarded: at + made.guarded as At,
         };
         self.pages.insert(gpa, rip, bytes, block, page);
+        if let Some(stretches) = &mut self.stretches {
+            stretches.insert(block.guarded, self.items.drain(..).collect());
+        }
         Some(block)
     }
 
@@ -364,9 +391,13 @@ impl Translator {
             // What follows STI belongs to it: no interrupt comes between.
             item.last &= !is_sti(&item);
             let last = item.last;
+            let alone = self.stretches.is_some() && !is_copied(&item);
+            if alone && !self.items.is_empty() {
+                break;
+            }
             self.items.push(item);
             at += usize::from(op.len);
-            if last {
+            if last || alone {
                 break;
             }
         }

@@ -1,5 +1,5 @@
 //! Random code runs through the translator and through tier 0 alone to the same state: registers,
-//! status flags, memory, and the place of the fault that ends it.
+//! status flags, memory, and the place of the fault that ends it; and so through both in lockstep.
 //!
 //! `LOCKSTEP_PROGRAMS=n` tries more programs, `LOCKSTEP_SEED=n` others.
 
@@ -10,7 +10,7 @@ mod random;
 mod vectors;
 
 use cpu_defs::{Gpr, Reg};
-use cpu_engine::Exit;
+use cpu_engine::{Exit, Vcpu};
 use guest::{Guest, START};
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use random::Random;
@@ -87,12 +87,16 @@ fn compare(
     for case in 0..number("LOCKSTEP_PROGRAMS", 100) {
         let mut random = Random::new(seed, case);
         let code = program(&mut random);
-        let [translated, interpreted] = [true, false].map(|translated| {
+        let run = |choose: fn(&mut Vcpu)| {
             let mut guest = machine(&code, &mut random.clone());
-            guest.vcpu.set_translated(translated);
+            choose(&mut guest.vcpu);
             let exit = guest.vcpu.run(false);
             state(&guest, &exit)
-        });
+        };
+        let translated = run(|vcpu| vcpu.set_translated(true));
+        let interpreted = run(|vcpu| vcpu.set_translated(false));
+        let both = run(Vcpu::set_lockstep);
+        assert!(both == interpreted, "seed {seed}, program {case}: in lockstep");
         let differences: Vec<_> = translated
             .iter()
             .zip(&interpreted)

@@ -1,0 +1,297 @@
+//! The translator beside tier 0: whatever is copied runs in both, from the same state, and has to lead
+//! to the same one.
+//!
+//! Tier 0 goes first and is undone, with its stores, which other processors must not see: this is for
+//! virtual machines with one. Callouts are blocks of their own and run once. Bits that a walk sets in
+//! page tables are neither undone nor compared.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cpu_host::FpuState;
+use cpu_interp::state::Arch;
+use cpu_interp::{Cpu, Executed, Interp, Outcome, Stop};
+use cpu_mem::{HostPage, PAGE_SIZE};
+use cpu_mmu::translate;
+use iced_x86::{Instruction, OpKind, Register};
+
+use crate::callout::is_translatable;
+use crate::effects::{Item, Kind};
+use crate::enter::enter;
+use crate::limit::CodeLimit;
+use crate::pages::{At, NO_REGISTERS, STALE};
+use crate::translator::Translator;
+
+/// The longest store of a copied instruction, in bytes.
+const LONGEST: usize = 128;
+
+/// The instructions of the blocks, by where they are.
+pub(crate) type Stretches = HashMap<At, Box<[Item]>>;
+
+/// Both tiers of one processor.
+pub struct Lockstep {
+    translator: Translator,
+}
+
+/// What a tier makes of a block.
+struct End {
+    arch: Arch,
+    /// If the block uses them.
+    fpu: Option<Box<FpuState>>,
+    stop: Option<Stop>,
+}
+
+/// A store to guest memory.
+struct Store {
+    page: HostPage,
+    offset: usize,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Lockstep {
+    /// See [`Translator::new`]; everything is translated at once.
+    #[must_use]
+    pub fn new(executed: Arc<Executed>, limit: &Arc<CodeLimit>) -> Option<Self> {
+        let mut translator = Translator::new(executed, 0, limit)?;
+        translator.stretches = Some(Stretches::default());
+        Some(Lockstep { translator })
+    }
+
+    /// As [`Translator::run`].
+    ///
+    /// # Panics
+    /// When the tiers do not agree; the message says where and how.
+    pub fn run(&mut self, interp: &mut Interp, kick: &AtomicU32) -> Outcome {
+        loop {
+            if let Some(outcome) = self.run_block(interp, kick) {
+                return outcome;
+            }
+            if kick.load(Ordering::Relaxed) != 0 {
+                return Outcome::Boundary;
+            }
+        }
+    }
+
+    fn run_block(&mut self, interp: &mut Interp, kick: &AtomicU32) -> Option<Outcome> {
+        let translator = &mut self.translator;
+        if interp.cpu.attention {
+            return interp.after_attention();
+        }
+        translator.follow(interp);
+        if !is_translatable(&interp.cpu) {
+            return interp.run_one_block();
+        }
+        let rip = interp.cpu.arch.rip();
+        let Some((block, code)) = translator.block_at(interp, rip) else {
+            return single(interp);
+        };
+        let stretches = translator.stretches.as_ref().expect("made with them");
+        let Some(items) = stretches.get(&block).filter(|items| is_copied(&items[0])) else {
+            return single(interp);
+        };
+        let Some((expected, stores)) = rehearse(&mut interp.cpu, items) else {
+            return single(interp);
+        };
+        let left = enter(&mut translator.context, &mut interp.cpu, kick, code);
+        if left == u64::from(STALE) || left == u64::from(NO_REGISTERS) {
+            return single(interp);
+        }
+        let end = End {
+            arch: interp.cpu.arch,
+            fpu: expected.fpu.as_ref().map(|_| Box::new(interp.cpu.fpu.clone())),
+            stop: translator.context.stop,
+        };
+        let differences = differences(&expected, &end, &stores);
+        assert!(
+            differences.is_empty(),
+            "the tiers differ in {}:\n{differences}",
+            listing(rip, items)
+        );
+        translator.after(interp, 0)
+    }
+}
+
+fn single(interp: &mut Interp) -> Option<Outcome> {
+    match interp.step() {
+        Outcome::Boundary => None,
+        outcome => Some(outcome),
+    }
+}
+
+/// It changes registers and memory, and nothing else.
+pub(crate) fn is_copied(item: &Item) -> bool {
+    use Kind as K;
+    matches!(
+        item.kind,
+        K::Nothing
+            | K::Copied
+            | K::LoadControl
+            | K::Look
+            | K::Lea
+            | K::Push
+            | K::Pop
+            | K::Leave
+            | K::Divide
+            | K::Call
+            | K::Return
+            | K::Jump
+            | K::JumpIf
+    )
+}
+
+/// Has tier 0 execute a block, and undoes it: what it has led to, and the stores. None: it needs more
+/// than registers and memory.
+fn rehearse(cpu: &mut Cpu, items: &[Item]) -> Option<(End, Vec<Store>)> {
+    let uses_fpu = items.iter().any(|item| item.used.is_some());
+    let (arch, fpu) = (cpu.arch, uses_fpu.then(|| Box::new(cpu.fpu.clone())));
+    let mut stores = Vec::new();
+    let mut stop = None;
+    for item in items {
+        note_stores(cpu, item, &mut stores);
+        let start = cpu.arch.rip();
+        cpu.arch.set_rip(start.wrapping_add(u64::from(item.op.len)));
+        if let Err(why) = (item.op.run)(cpu, &item.op) {
+            cpu.arch.set_rip(start);
+            stop = Some(why);
+        }
+        if stop.is_some() || cpu.attention {
+            break;
+        }
+    }
+    for store in &mut stores {
+        store.page.copy_out(store.offset, &mut store.after);
+    }
+    for store in stores.iter().rev() {
+        store.page.copy_in(store.offset, &store.before);
+    }
+    let end = End { arch: cpu.arch, fpu: fpu.as_ref().map(|_| Box::new(cpu.fpu.clone())), stop };
+    cpu.arch = arch;
+    if let Some(fpu) = fpu {
+        cpu.fpu = *fpu;
+    }
+    let elsewhere = cpu.attention || !matches!(stop, None | Some(Stop::Fault(_)));
+    cpu.forget_access();
+    (!elsewhere).then_some((end, stores))
+}
+
+/// Notes what an instruction is about to store to, piece by piece.
+fn note_stores(cpu: &Cpu, item: &Item, stores: &mut Vec<Store>) {
+    let Some((gla, len)) = destination(cpu, item) else { return };
+    let mut done = 0;
+    while done < len {
+        let gla = gla.wrapping_add(done as u64);
+        let offset = gla as usize % PAGE_SIZE;
+        let piece = (len - done).min(PAGE_SIZE - offset);
+        done += piece;
+        let found = translate(&cpu.memory.paging, &cpu.memory.map, gla).ok();
+        if let Some(page) = found.and_then(|found| cpu.memory.map.page(found.gpa)) {
+            let mut before = vec![0; piece];
+            page.copy_out(offset, &mut before);
+            stores.push(Store { page, offset, after: vec![0; piece], before });
+        }
+    }
+}
+
+/// The linear address and the length of what an instruction stores to.
+fn destination(cpu: &Cpu, item: &Item) -> Option<(u64, usize)> {
+    let instruction = &item.instruction;
+    if matches!(item.kind, Kind::Push | Kind::Call) {
+        return Some((value(cpu, Register::RSP)?.wrapping_sub(8), 8));
+    }
+    if !item.writes_memory {
+        return None;
+    }
+    let operand = (0..instruction.op_count()).find(|&n| is_memory(instruction, n))?;
+    let gla = instruction.virtual_address(operand, 0, |register, _, _| value(cpu, register))?;
+    // Sizes of areas that iced does not know are not more than this.
+    let len = instruction.memory_size().size();
+    Some((gla, if len == 0 { LONGEST } else { len }))
+}
+
+fn is_memory(instruction: &Instruction, operand: u32) -> bool {
+    instruction.op_kind(operand) == OpKind::Memory
+}
+
+/// A general register, or the base of a segment.
+fn value(cpu: &Cpu, register: Register) -> Option<u64> {
+    if register.is_segment_register() {
+        let segment = cpu_defs::SegReg::ALL.get(register.number())?;
+        let based = matches!(register, Register::FS | Register::GS);
+        return Some(if based { cpu.arch.segment(*segment).base } else { 0 });
+    }
+    register.is_gpr().then(|| cpu.arch.slots[register.full_register().number()])
+}
+
+/// What a block is made of.
+fn listing(rip: u64, items: &[Item]) -> String {
+    let codes: Vec<_> = items.iter().map(|item| format!("{:?}", item.instruction.code())).collect();
+    format!("the block at {rip:#x} ({})", codes.join(", "))
+}
+
+/// What is not the same, a line each.
+fn differences(expected: &End, end: &End, stores: &[Store]) -> String {
+    let mut text = String::new();
+    if expected.arch != end.arch {
+        let (left, right) = (&expected.arch, &end.arch);
+        for (number, (left, right)) in left.slots.iter().zip(right.slots).enumerate() {
+            if *left != right {
+                let _ = writeln!(text, "register {number}: tier 0 {left:#x}, tier 1 {right:#x}");
+            }
+        }
+        let _ = writeln!(text, "RFLAGS: tier 0 {:#x}, tier 1 {:#x}", left.rflags, right.rflags);
+    }
+    let [left, right] = [expected, end].map(|end| end.fpu.as_deref());
+    if left.map(comparable) != right.map(comparable) {
+        let _ = writeln!(text, "vector or x87 registers: tier 0 {left:x?}, tier 1 {right:x?}");
+    }
+    if expected.stop != end.stop {
+        let _ = writeln!(text, "the end: tier 0 {:?}, tier 1 {:?}", expected.stop, end.stop);
+    }
+    for store in stores {
+        let Store { page, offset, after, .. } = store;
+        let mut now = vec![0; after.len()];
+        page.copy_out(*offset, &mut now);
+        if now != *after {
+            let _ = writeln!(text, "memory: tier 0 {after:x?}, tier 1 {now:x?}");
+        }
+    }
+    text
+}
+
+/// What the guest can see of it.
+fn comparable(fpu: &FpuState) -> ([u8; 512], [[u8; 64]; 32], [u64; 8]) {
+    (fpu.fxsave(), fpu.zmm, fpu.opmask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end() -> End {
+        let fpu = Box::new(FpuState::at_reset());
+        End { arch: Arch::power_on(), fpu: Some(fpu), stop: None }
+    }
+
+    #[test]
+    fn what_is_the_same_needs_no_words() {
+        assert_eq!(differences(&end(), &end(), &[]), "");
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let mut other = end();
+        other.arch.slots[3] ^= 0x10;
+        assert!(differences(&end(), &other, &[]).contains("register 3: tier 0 0x0, tier 1 0x10"));
+        let mut other = end();
+        other.arch.rflags ^= 1;
+        assert!(differences(&end(), &other, &[]).contains("RFLAGS: tier 0 0x2, tier 1 0x3"));
+        let mut other = end();
+        other.fpu.as_mut().unwrap().zmm[7][3] = 1;
+        assert!(differences(&end(), &other, &[]).starts_with("vector or x87 registers"));
+        let other = End { stop: Some(Stop::Shutdown), ..end() };
+        assert!(differences(&end(), &other, &[]).starts_with("the end: tier 0 None"));
+    }
+}
