@@ -7,6 +7,7 @@ one vCPU.
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,8 +129,12 @@ class Queries:
         return vcpu
 
     def _list(self, _: Request) -> Answer:
-        vms = self._living.all().items()
-        return {"vms": [self._summary(name, vm) for name, vm in vms]}
+        vms = []
+        for name, vm in self._living.all().items():
+            # One that ends meanwhile is none any more.
+            with suppress(MvError):
+                vms.append(self._summary(name, vm))
+        return {"vms": vms}
 
     def _summary(self, name: str, vm: Vm) -> Answer:
         vcpus = [{"vcpu": vcpu.vcpu_id, **_standing(vcpu)} for vcpu in _vcpus(vm)]
