@@ -21,14 +21,14 @@ class Series:
     """What a patch series adds."""
 
     ioctls: frozenset[int]
-    capabilities: Mapping[int, int]
+    capabilities: frozenset[int]
 
 
 TLB_INHIBIT: Final = Series(
-    frozenset({nr.KVM_HYPERV_SET_TLB_FLUSH_INHIBIT}), {KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT: 1}
+    frozenset({nr.KVM_HYPERV_SET_TLB_FLUSH_INHIBIT}), frozenset({KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT})
 )
 
-TRANSLATE2: Final = Series(frozenset({nr.KVM_TRANSLATE2}), {KVM_CAP_TRANSLATE2: 1})
+TRANSLATE2: Final = Series(frozenset({nr.KVM_TRANSLATE2}), frozenset({KVM_CAP_TRANSLATE2}))
 
 _SERIES: Final = (TLB_INHIBIT, TRANSLATE2)
 
@@ -61,11 +61,9 @@ def choose(name: str = "default", *, strict: bool = False) -> None:
     """
     shown = PROFILES[name]
     hidden = [series for series in _SERIES if series not in shown]
-    numbers = {number for series in hidden for number in series.capabilities}
+    numbers = frozenset().union(*(series.capabilities for series in hidden))
     _CHOICE.hidden_ioctls = frozenset().union(*(series.ioctls for series in hidden))
-    _CHOICE.hidden_capabilities = frozenset(
-        numbers.difference(*(series.capabilities for series in shown))
-    )
+    _CHOICE.hidden_capabilities = numbers.difference(*(series.capabilities for series in shown))
     _CHOICE.strict = strict
 
 

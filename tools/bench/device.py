@@ -48,13 +48,20 @@ def _run(program: Path, device: Path, rounds: int) -> list[list[str]]:
     return [line.split() for line in printed.splitlines()]
 
 
-def _exits(lines: list[list[str]], rounds: int) -> Table:
-    figures = {name: float(value) for name, value in lines}
-    table = Table(title=f"exits: medians of {rounds} interleaved rounds")
+def _values(title: str, rounds: int, values: list[tuple[str, str, str]]) -> Table:
+    """A table of figures with their values and units."""
+    table = Table(title=f"{title}: medians of {rounds} interleaved rounds")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("unit")
-    rows = [
+    for row in values:
+        table.add_row(*row)
+    return table
+
+
+def _exits(lines: list[list[str]], rounds: int) -> Table:
+    figures = {name: float(value) for name, value in lines}
+    values = [
         ("exits (KVM_RUN to KVM_RUN)", f"{1e6 / figures['exit_us']:,.0f}", "per second"),
         ("one exit", f"{figures['exit_us']:.2f}", "µs"),
         ("bare ioctl round trip (echo)", f"{figures['echo_us']:.2f}", "µs"),
@@ -62,18 +69,12 @@ def _exits(lines: list[list[str]], rounds: int) -> Table:
         ("fd passing (KVM_CREATE_VM)", f"{figures['create_vm_us']:,.0f}", "µs"),
         ("KVM_CREATE_VM to first exit", f"{figures['first_exit_us']:,.0f}", "µs"),
     ]
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return _values("exits", rounds, values)
 
 
 def _events(lines: list[list[str]], rounds: int) -> Table:
     figures = {name: float(value) for name, value in lines}
-    table = Table(title=f"events: medians of {rounds} interleaved rounds")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    rows = [
+    values = [
         ("irqfd, guest, ioeventfd", f"{1e6 / figures['guest_us']:,.0f}", "round trips per second"),
         (
             "two processes with eventfds",
@@ -83,9 +84,7 @@ def _events(lines: list[list[str]], rounds: int) -> Table:
         ("one trip through the guest", f"{figures['guest_us']:.2f}", "µs"),
         ("guest / processes", f"{figures['guest_per_echo']:.2f}", ""),
     ]
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return _values("events", rounds, values)
 
 
 def _loops(lines: list[list[str]], rounds: int) -> Table:

@@ -374,9 +374,8 @@ impl Cpu {
         }
     }
 
-    /// Forgets what instructions that were undone have asked of the outside.
+    /// Forgets what instructions that did not complete, or were undone, have asked of the outside.
     pub fn forget_access(&mut self) {
-        self.attention = false;
         self.request = None;
         self.memory.mmio.forget_writes();
         self.memory.mmio.forget_reads();

@@ -274,19 +274,19 @@ impl Interp {
     #[inline(never)]
     pub fn after_stop(&mut self, stop: Stop) -> Option<Outcome> {
         let cpu = &mut self.cpu;
-        cpu.memory.mmio.forget_writes();
-        cpu.watch.forget_hits();
         let stop = match stop {
             Stop::Fault(exception) => {
-                cpu.request = None;
-                cpu.memory.mmio.forget_reads();
-                cpu.ports.clear();
+                cpu.forget_access();
                 match cpu.offer_to_host(exception).and_then(|()| cpu.deliver_fault(exception)) {
                     Ok(()) => return self.after_attention(),
                     Err(stop) => stop,
                 }
             }
-            other => other,
+            other => {
+                cpu.memory.mmio.forget_writes();
+                cpu.watch.forget_hits();
+                other
+            }
         };
         cpu.attention = false;
         self.drop_stale_code();

@@ -93,7 +93,7 @@ impl JumpCache {
             return;
         }
         if flushed.non_global {
-            self.retain(false, |_| false);
+            self.leave_address_space();
         }
         for &(first, last) in &flushed.ranges {
             let (word, bit) = page_bit(first);

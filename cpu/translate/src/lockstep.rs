@@ -24,9 +24,6 @@ use crate::limit::CodeLimit;
 use crate::pages::{At, NO_REGISTERS, STALE};
 use crate::translator::Translator;
 
-/// The longest store of a copied instruction, in bytes.
-const LONGEST: usize = 128;
-
 /// The instructions of the blocks, by where they are.
 pub(crate) type Stretches = HashMap<At, Box<[Item]>>;
 
@@ -173,6 +170,7 @@ fn rehearse(cpu: &mut Cpu, items: &[Item]) -> Option<(End, Vec<Store>)> {
         cpu.fpu = *fpu;
     }
     let elsewhere = cpu.attention || !matches!(stop, None | Some(Stop::Fault(_)));
+    cpu.attention = false;
     cpu.forget_access();
     (!elsewhere).then_some((end, stores))
 }
@@ -206,9 +204,7 @@ fn destination(cpu: &Cpu, item: &Item) -> Option<(u64, usize)> {
     }
     let operand = (0..instruction.op_count()).find(|&n| is_memory(instruction, n))?;
     let gla = instruction.virtual_address(operand, 0, |register, _, _| value(cpu, register))?;
-    // Sizes of areas that iced does not know are not more than this.
-    let len = instruction.memory_size().size();
-    Some((gla, if len == 0 { LONGEST } else { len }))
+    Some((gla, instruction.memory_size().size()))
 }
 
 fn is_memory(instruction: &Instruction, operand: u32) -> bool {

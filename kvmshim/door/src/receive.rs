@@ -67,7 +67,7 @@ impl Reading {
         self.take_turn();
         let begin = Instant::now();
         let patience = Duration::from_nanos(self.patience.load(Ordering::Relaxed));
-        look(fd, patience);
+        look(fd, begin, patience);
         let read = rustix::io::read(fd, buffer);
         match read {
             Ok((filled, _)) => {
@@ -128,11 +128,10 @@ impl Reading {
     }
 }
 
-/// Waits for something to read, at most for `patience`, without sleeping. Other threads come first: the
+/// Waits for something to read without sleeping, at most for `patience` after `begin`. Other threads come first: the
 /// client wakes on this CPU where no other one is idle.
-fn look(fd: BorrowedFd<'_>, patience: Duration) {
+fn look(fd: BorrowedFd<'_>, begin: Instant, patience: Duration) {
     const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let begin = Instant::now();
     while begin.elapsed() < patience {
         if poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&AT_ONCE)) != Ok(0) {
             break;
