@@ -76,6 +76,7 @@ POST_MESSAGE: Final = 0x5C
 SIGNAL_EVENT: Final = 0x5D
 POST_DEBUG_DATA: Final = 0x69
 RESET_DEBUG_SESSION: Final = 0x6B
+EXTENDED: Final = range(0x8001, 0x8042)
 FAST: Final = 1 << 16
 
 SUCCESS: Final = 0

@@ -71,6 +71,7 @@ KVM_GET_PIT2: Final = 0x8070AE9F
 KVM_SET_PIT2: Final = 0x4070AEA0
 KVM_SIGNAL_MSI: Final = 0x4020AEA5
 KVM_IOEVENTFD: Final = 0x4040AE79
+KVM_HYPERV_EVENTFD: Final = 0x4018AEBD
 
 # vcpu
 KVM_RUN: Final = 0xAE80
@@ -132,7 +133,6 @@ KVM_SET_PMU_EVENT_FILTER: Final = 0x4020AEB2
 KVM_MEMORY_ENCRYPT_OP: Final = 0xC008AEBA
 KVM_MEMORY_ENCRYPT_REG_REGION: Final = 0x8010AEBB
 KVM_MEMORY_ENCRYPT_UNREG_REGION: Final = 0x8010AEBC
-KVM_HYPERV_EVENTFD: Final = 0x4018AEBD
 KVM_XEN_HVM_GET_ATTR: Final = 0xC048AEC8
 KVM_XEN_HVM_SET_ATTR: Final = 0x4048AEC9
 KVM_XEN_HVM_EVTCHN_SEND: Final = 0x400CAED0
@@ -200,6 +200,7 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_SET_PIT2": ("vm",),
     "KVM_SIGNAL_MSI": ("vm",),
     "KVM_IOEVENTFD": ("vm",),
+    "KVM_HYPERV_EVENTFD": ("vm",),
     "KVM_RUN": ("vcpu",),
     "KVM_GET_REGS": ("vcpu",),
     "KVM_SET_REGS": ("vcpu",),
@@ -254,7 +255,6 @@ TAKEN_BY: Final[dict[str, tuple[str, ...]]] = {
     "KVM_MEMORY_ENCRYPT_OP": ("vm",),
     "KVM_MEMORY_ENCRYPT_REG_REGION": ("vm",),
     "KVM_MEMORY_ENCRYPT_UNREG_REGION": ("vm",),
-    "KVM_HYPERV_EVENTFD": ("vm",),
     "KVM_XEN_HVM_GET_ATTR": ("vm",),
     "KVM_XEN_HVM_SET_ATTR": ("vm",),
     "KVM_XEN_HVM_EVTCHN_SEND": ("vm",),

@@ -73,6 +73,7 @@ ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_HYPERV_TIME: "their reference time, as an MSR and as a page",
     kvm.KVM_CAP_HYPERV_SYNIC: "their synthetic interrupt controllers and timers",
     kvm.KVM_CAP_HYPERV_SYNIC2: "the same, and named pages are not cleared",
+    kvm.KVM_CAP_HYPERV_EVENTFD: "KVM_HYPERV_EVENTFD",
     kvm.KVM_CAP_HYPERV_VP_INDEX: "their numbers of processors, which KVM_SET_MSRS sets",
     kvm.KVM_CAP_HYPERV_TLBFLUSH: "they flush translations of other processors by hypercall",
     kvm.KVM_CAP_HYPERV_SEND_IPI: "they send interrupts to sets of processors by hypercall",
@@ -110,7 +111,6 @@ ANNOUNCED: Final[dict[int, str]] = {
 }
 """What a capability that is not 0 announces, and what its number counts."""
 
-_SIGNALS: Final = "HvCallSignalEvent always leaves to the client"
 _XEN: Final = "no Xen interface"
 _SEV: Final = "no memory encryption"
 _PMU: Final = "the guest has no performance counters"
@@ -123,7 +123,6 @@ NOT_ANNOUNCED: Final[dict[int, str]] = {
     kvm.KVM_CAP_SYNC_MMU: "a slot is the memory that was there when it was set",
     kvm.KVM_CAP_PCI_SEGMENT: "no device assignment",
     kvm.KVM_CAP_XEN_HVM: _XEN,
-    kvm.KVM_CAP_HYPERV_EVENTFD: _SIGNALS,
     kvm.KVM_CAP_HYPERV_ENLIGHTENED_VMCS: _NESTED,
     kvm.KVM_CAP_HYPERV_DIRECT_TLBFLUSH: _NESTED,
     kvm.KVM_CAP_NESTED_STATE: _NESTED,
@@ -147,7 +146,6 @@ NOT_LINUX_EITHER: Final = {_GONE, _NOT_X86}
 """Reasons that hold for Linux on x86 too."""
 
 NOT_SERVED: Final[dict[str, str]] = {
-    "KVM_HYPERV_EVENTFD": _SIGNALS,
     "KVM_XEN_HVM_CONFIG": _XEN,
     "KVM_XEN_HVM_GET_ATTR": _XEN,
     "KVM_XEN_HVM_SET_ATTR": _XEN,

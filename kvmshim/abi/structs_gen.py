@@ -1491,6 +1491,26 @@ class kvm_lapic_state(Structure):
 assert sizeof(kvm_lapic_state) == 1024
 
 
+class kvm_hyperv_eventfd(Structure):
+    """`struct kvm_hyperv_eventfd`, 24 bytes."""
+
+    conn_id: int
+    fd: int
+    flags: int
+    padding: Array[c_uint32]
+
+    _pack_ = 1
+    _fields_ = (
+        ("conn_id", c_uint32),
+        ("fd", c_int32),
+        ("flags", c_uint32),
+        ("padding", c_uint32 * 3),
+    )
+
+
+assert sizeof(kvm_hyperv_eventfd) == 24
+
+
 class kvm_ioeventfd(Structure):
     """`struct kvm_ioeventfd`, 64 bytes."""
 

@@ -191,6 +191,17 @@ def remove_ioeventfd(vmid: int, watched: Watched, identity: int) -> bool:
     return bool(_library().kvmshim_ioeventfd_remove(vmid, native, identity))
 
 
+def add_connection(vmid: int, number: int, fd: int) -> bool:
+    """Signal our eventfd `fd`, of which a duplicate is kept, for events of a connection of
+    Hyper-V's. False: it has one."""
+    return bool(_library().kvmshim_connection_add(vmid, number, fd))
+
+
+def remove_connection(vmid: int, number: int) -> bool:
+    """Undo `add_connection`. False: there was none."""
+    return bool(_library().kvmshim_connection_remove(vmid, number))
+
+
 def assign_irqfd(vmid: int, gsi: int, identity: int, fd: int, resample: int | None) -> bool:
     """Let our eventfd `fd`, of which a duplicate is kept, raise a line. False: it does already."""
     resample_fd = -1 if resample is None else resample

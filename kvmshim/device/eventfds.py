@@ -34,6 +34,17 @@ class ClientEventfds:
             if not door_ffi.remove_ioeventfd(self._vmid, watched, identity):
                 raise KvmError(errno.ENOENT, f"{watched} is not waited for")
 
+    def signal_on_connection(self, number: int, fd: int) -> None:
+        """Signal `fd` for each event of a connection; EEXIST."""
+        with self._taken(fd) as (ours, _):
+            if not door_ffi.add_connection(self._vmid, number, ours):
+                raise KvmError(errno.EEXIST, f"connection {number} has an eventfd")
+
+    def ignore_connection(self, number: int) -> None:
+        """Undo `signal_on_connection`; ENOENT."""
+        if not door_ffi.remove_connection(self._vmid, number):
+            raise KvmError(errno.ENOENT, f"connection {number} has no eventfd")
+
     def raise_line(self, gsi: int, fd: int, resample_fd: int | None) -> None:
         """Raise a line whenever `fd` is signalled; EBUSY."""
         with self._taken(fd) as (ours, identity):

@@ -22,6 +22,7 @@ from kvmshim.abi.structs_gen import (
     kvm_enable_cap,
     kvm_fpu,
     kvm_guest_debug,
+    kvm_hyperv_eventfd,
     kvm_hyperv_tlb_flush_inhibit,
     kvm_interrupt,
     kvm_ioeventfd,
@@ -91,6 +92,7 @@ from kvmshim.handle.vm import (
     dirty_ring,
     enable_cap,
     guest_memory,
+    hyperv_eventfd,
     ioeventfd,
     irq_line,
     irqchip,
@@ -202,6 +204,9 @@ VM: Final[dict[int, Shape]] = {
     kvm.KVM_GET_PIT2: shapes.gives(pit.handle_vm_get_pit2),
     kvm.KVM_SET_PIT2: shapes.takes(kvm_pit_state2, pit.handle_vm_set_pit2),
     kvm.KVM_REINJECT_CONTROL: shapes.takes(kvm_reinject_control, pit.handle_vm_reinject_control),
+    kvm.KVM_HYPERV_EVENTFD: shapes.takes_memory(
+        kvm_hyperv_eventfd, hyperv_eventfd.handle_vm_hyperv_eventfd
+    ),
     kvm.KVM_IOEVENTFD: shapes.takes_memory(kvm_ioeventfd, ioeventfd.handle_vm_ioeventfd),
 }
 

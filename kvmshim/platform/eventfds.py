@@ -29,6 +29,13 @@ class Eventfds(Protocol):
     def ignore(self, watched: Watched, fd: int) -> None:
         """Undo `signal_on`. ENOENT: there was none."""
 
+    def signal_on_connection(self, number: int, fd: int) -> None:
+        """Signal `fd` for each HvCallSignalEvent of the guest to a connection. EEXIST: it has an
+        eventfd."""
+
+    def ignore_connection(self, number: int) -> None:
+        """Undo `signal_on_connection`. ENOENT: there was none."""
+
     def raise_line(self, gsi: int, fd: int, resample_fd: int | None) -> None:
         """Raise an interrupt line whenever `fd` is signalled: a pulse; with `resample_fd` until
         the interrupt ends, of which that one is told. EBUSY: `fd` raises a line of the VM."""

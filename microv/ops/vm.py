@@ -193,6 +193,14 @@ def quirks_set(vmid: int, quirks: int) -> None:
     with_handle(_OP | mv.MV_VM_OP_QUIRKS_SET_IDX_VAL, vmid, quirks)
 
 
+def hyperv_connect(vmid: int, connection: int, *, known: bool) -> None:
+    """Whether signals of Hyper-V's guests to a connection leave as MV_EXIT_HYPERV_SIGNAL.
+
+    INVALID_INPUT_REG1: no guest VM; INVALID_INPUT_REG2: more than 24 bits.
+    """
+    with_handle(_OP | mv.MV_VM_OP_HYPERV_CONNECT_IDX_VAL, vmid, connection, known)
+
+
 def stats_get(vmid: int) -> mv.mv_vm_stats_t:
     """What the VM has done so far. INVALID_INPUT_REG1: no guest VM."""
     page = shared_page()

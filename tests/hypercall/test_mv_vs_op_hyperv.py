@@ -10,7 +10,7 @@ import pytest
 from microv import abi_gen as mv
 from microv.call import hypercall, process_handle
 from microv.cdl import CdlEntry
-from microv.ops import observe, pp, vs
+from microv.ops import observe, pp, vm, vs
 from microv.status import MvError
 from tests.hypercall.guest import CODE, Guest
 from tests.hypercall.threads import join
@@ -22,6 +22,7 @@ _RESET = 0x4000_0003
 _SCONTROL = 0x4000_0080
 _WRMSR = b"\x0f\x30\xf4"
 _INHIBIT = mv.MV_VS_OP_VAL | mv.MV_VS_OP_HYPERV_FLUSH_INHIBIT_IDX_VAL
+_CONNECT = mv.MV_VM_OP_VAL | mv.MV_VM_OP_HYPERV_CONNECT_IDX_VAL
 _GUEST_OS_ID = 0x4000_0000
 _FLUSH = 2 | 1 << 16
 """HvCallFlushVirtualAddressSpace; XMM0 is 0, which means all processors."""
@@ -133,3 +134,36 @@ def test_a_vs_that_is_none_is_refused(bad_vsid: int) -> None:
         vs.hyperv_synic_activate(bad_vsid, keeps_pages=False)
     with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
         vs.hyperv_flush_inhibit(bad_vsid, inhibit=True)
+
+
+@pytest.mark.parametrize(
+    ("connection", "known", "status"),
+    [
+        (1 << 24, 1, mv.MV_STATUS_INVALID_INPUT_REG2),
+        (0, 2, mv.MV_STATUS_INVALID_INPUT_REG3),
+        ((1 << 24) - 1, 1, mv.MV_STATUS_SUCCESS),
+        (5, 0, mv.MV_STATUS_SUCCESS),
+    ],
+)
+def test_hv_08_a_connection_has_24_bits(
+    guest: Guest, connection: int, known: int, status: int
+) -> None:
+    answer, _ = hypercall(_CONNECT, process_handle(), guest.vmid, connection, known)
+    assert answer == status
+
+
+def test_hv_08_connections_are_of_a_vm(bad_vmid: int) -> None:
+    with pytest.raises(MvError, match="INVALID_INPUT_REG1"):
+        vm.hyperv_connect(bad_vmid, 1, known=True)
+
+
+def test_hv_08_a_signal_leaves_with_its_connection() -> None:
+    with Guest(_VMCALL_HLT) as guest:
+        _flusher(guest)
+        vm.hyperv_connect(guest.vmid, 7, known=True)
+        registers = [(mv.mv_reg_t_rax, 0x5D | 1 << 16), (mv.mv_reg_t_rbx, 0), (mv.mv_reg_t_rcx, 7)]
+        vs.reg_set_list(guest.vsid, registers)
+        left = vs.run(guest.vsid)
+        assert isinstance(left.details, mv.mv_exit_hyperv_t)
+        assert left.details.kind == mv.MV_EXIT_HYPERV_SIGNAL
+        assert left.details.data[3] == 7

@@ -70,7 +70,7 @@ def test_hv_00c_the_leaves_have_the_kernels_values(system: System) -> None:
     assert values[0x4000_0000] == (0x4000_0082, *vendor)
     assert values[0x4000_0001] == (hyperv.HV_1, 0, 0, 0)
     assert values[0x4000_0002] == (0x3839, 0x000A_0000, 0, 0)
-    assert values[0x4000_0003] == (0x2AFF, 0x830, 0, 0x84D12)
+    assert values[0x4000_0003] == (0x2AFF, 0x10_0830, 0, 0x84D12)
     assert values[0x4000_0004][:2] == (0xE2C | values[0x4000_0004][0] & NO_CORE_SHARING, 0xFFF)
     assert values[0x4000_0005] == (1024, 64, 0, 0)
     assert values[0x4000_0080] == (0, *vendor)

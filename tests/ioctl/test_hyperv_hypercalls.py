@@ -1,5 +1,7 @@
 """Hyper-V's hypercalls: who may make them, input word and result, what leaves to the client."""
 
+import random
+
 import pytest
 
 from kvmshim.abi import constants_gen as kvm
@@ -171,3 +173,65 @@ def test_hv_07_messages_need_a_synthetic_interrupt_controller(guest: Guest) -> N
 def test_hv_00m_the_identity_needs_its_bit_when_enforced(system: System) -> None:
     guest = Guest.of(system, {hv.FEATURES: {"eax": 0}}, enforce=True)
     assert faults(guest.introduce) == GP
+
+
+@pytest.mark.parametrize("code", [hv.EXTENDED[0], hv.EXTENDED[-1]])
+def test_hv_35_extended_hypercalls_leave_and_are_answered(guest: Guest, code: int) -> None:
+    """The client puts the output into memory and says how it went."""
+    words = guest.words(code, 0, DATA)
+    assert guest.begin("call", **words) == kvm.KVM_EXIT_HYPERV
+    kind, *told = guest.vcpu.exit_words
+    assert kind == kvm.KVM_EXIT_HYPERV_HCALL
+    assert (told[0], *told[2:4]) == (code, 0, DATA)
+    guest.machine.ram.write(DATA, (0xBADDCAFE).to_bytes(8, "little"))
+    guest.vcpu.exit_words[2] = hv.SUCCESS
+    assert guest.vcpu.run() == kvm.KVM_EXIT_IO
+    guest.check()
+    assert (guest.result(), guest.machine.peek(DATA, 8)) == (hv.SUCCESS, 0xBADDCAFE)
+
+
+def test_hv_35_they_are_not_fast_and_their_neighbours_are_none(guest: Guest) -> None:
+    assert guest.call(hv.EXTENDED[0] | hv.FAST) == hv.INVALID_PARAMETER
+    for code in (hv.EXTENDED[0] - 1, hv.EXTENDED[-1] + 1):
+        assert guest.call(code) == hv.INVALID_CODE
+
+
+def test_hv_35_enforced_they_need_their_bit(system: System) -> None:
+    without = enforced(system, {hv.FEATURES: {"ebx": 0xFFFF_FFFF & ~(1 << 20)}})
+    assert without.call(hv.EXTENDED[0]) == hv.ACCESS_DENIED
+    with_it = enforced(system, {hv.FEATURES: {"ebx": 1 << 20}})
+    assert with_it.begin("call", **with_it.words(hv.EXTENDED[0])) == kvm.KVM_EXIT_HYPERV
+
+
+STATUSES = {0, 2, 3, 4, 5, 6, 8, 17}
+
+
+@pytest.mark.parametrize("mode", [Mode.LONG, Mode.PROTECTED])
+@pytest.mark.parametrize("seed", range(4))
+def test_hv_00k_whatever_a_guest_asks_it_gets_a_status(
+    system: System, mode: Mode, seed: int
+) -> None:
+    """Random input words with codes that there are, and addresses in, across and outside memory."""
+    chance = random.Random(seed)
+    guest = Guest.of(system, mode=mode, controllers=True)
+    guest.introduce()
+    codes = [2, 3, 8, 0x0B, 0x13, 0x14, 0x15, 0x5C, 0x5D, 0x69, 0x6B, 0x8001, 0xBEEF]
+    places = [0, 1, DATA, DATA + 4, RAM_SIZE - 8, RAM_SIZE, 1 << 40, (1 << 64) - 8]
+    for _ in range(300):
+        code = chance.choice(codes) | chance.choice([0, hv.FAST])
+        shape = (
+            chance.choice([0, 1 << 17, 64 << 17, 0x3FF << 17]) | chance.choice([0, 1, 4095]) << 32
+        )
+        noise = 1 << chance.randrange(64) if chance.random() < 0.3 else 0
+        guest.machine.ram.write(DATA, chance.randbytes(64))
+        second = chance.choice([*places, chance.getrandbits(64)])
+        words = guest.words(code | shape ^ noise, chance.choice(places), second)
+        reason = guest.begin("call", **words)
+        if reason == kvm.KVM_EXIT_HYPERV:
+            guest.vcpu.exit_words[2] = 0
+            assert guest.vcpu.run() == kvm.KVM_EXIT_IO
+        else:
+            assert reason == kvm.KVM_EXIT_IO
+        guest.check()
+        assert guest.result() & 0xFFFF in STATUSES
+    assert guest.call(hv.LONG_SPIN_WAIT) == hv.SUCCESS

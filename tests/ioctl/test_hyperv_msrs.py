@@ -3,9 +3,10 @@
 import pytest
 
 from kvmshim.abi import constants_gen as kvm
-from kvmshim.abi.ioctls_gen import KVM_GET_TSC_KHZ
+from kvmshim.abi.ioctls_gen import KVM_GET_TSC_KHZ, KVM_SET_TSC_KHZ
 from tests import hyperv as hv
 from tests.hyperv import GP, Guest, faults
+from tests.ioctl.test_hypercalls import has_pending, switch_on
 from tests.kvm import System, Vcpu
 from tests.machine import DATA, RAM_SIZE, Machine, Mode
 
@@ -263,3 +264,35 @@ def test_hv_00m_saved_and_restored_they_are_the_same(system: System, guest: Gues
     assert other.machine.ram.read(DATA, 4) == guest.machine.ram.read(DATA, 4)
     other_vcpu: Vcpu = other.vcpu
     assert other_vcpu.msrs(indexes)[0] == hv.LINUX
+
+
+def test_hv_09_without_a_local_apic_timers_are_read_as_0(guest: Guest) -> None:
+    for index in range(hv.STIMER0_CONFIG, hv.STIMER0_CONFIG + 8):
+        assert guest.rdmsr(index) == 0
+        assert faults(guest.wrmsr, index, 1) == GP
+
+
+VECTOR = 0x51
+ENABLED = 1 << 16
+
+
+@pytest.mark.parametrize(("target", "told"), [(0, True), (1, False)])
+def test_hv_13_another_frequency_is_told_by_an_interrupt(
+    system: System, target: int, told: bool
+) -> None:
+    guest = Guest.of(system, controllers=True)
+    switch_on(guest.vcpu)
+    guest.wrmsr(hv.REENLIGHTENMENT_CONTROL, target << 32 | ENABLED | VECTOR)
+    khz = guest.vcpu.ioctl(KVM_GET_TSC_KHZ)
+    guest.vcpu.ioctl(KVM_SET_TSC_KHZ, khz)
+    assert not has_pending(guest.vcpu, VECTOR)
+    guest.vcpu.ioctl(KVM_SET_TSC_KHZ, khz // 2)
+    assert has_pending(guest.vcpu, VECTOR) == told
+
+
+def test_hv_13_without_the_wish_nobody_is_told(system: System) -> None:
+    guest = Guest.of(system, controllers=True)
+    switch_on(guest.vcpu)
+    guest.wrmsr(hv.REENLIGHTENMENT_CONTROL, VECTOR)
+    guest.vcpu.ioctl(KVM_SET_TSC_KHZ, guest.vcpu.ioctl(KVM_GET_TSC_KHZ) // 2)
+    assert not has_pending(guest.vcpu, VECTOR)

@@ -70,6 +70,7 @@ PROVED_BY: Final[dict[int, str]] = {
     kvm.KVM_CAP_HYPERV_TIME: "ioctl/test_hyperv_time.py",
     kvm.KVM_CAP_HYPERV_SYNIC: "ioctl/test_hyperv_synic.py",
     kvm.KVM_CAP_HYPERV_SYNIC2: "ioctl/test_hyperv_synic.py",
+    kvm.KVM_CAP_HYPERV_EVENTFD: "ioctl/test_hyperv_eventfd.py",
     kvm.KVM_CAP_HYPERV_VP_INDEX: "ioctl/test_hyperv_msrs.py",
     kvm.KVM_CAP_HYPERV_TLBFLUSH: "ioctl/test_hyperv_tlb_flush.py",
     kvm.KVM_CAP_HYPERV_SEND_IPI: "ioctl/test_hyperv_ipi.py",

@@ -71,12 +71,13 @@ pub enum Outcome {
 }
 
 /// Writes the exit into `area`. `writes` takes what the guest writes to a port or device first; true if
-/// the client needs not see it.
+/// the client needs not see it. `signals` does so for a connection of Hyper-V's.
 pub fn translate(
     reason: u64,
     page: &ExitPage<'_>,
     area: &RunArea,
     writes: &impl Fn(Space, u64, &[u8]) -> bool,
+    signals: impl FnOnce(u64) -> bool,
 ) -> Outcome {
     #[allow(non_upper_case_globals, reason = "the names are the specification's")]
     match reason {
@@ -87,7 +88,7 @@ pub fn translate(
         mv_exit_reason_t_memory_fault => memory_fault(&page.details(), area),
         mv_exit_reason_t_noted => Outcome::Done,
         mv_exit_reason_t_hypercall => hypercall::answer(&page.details(), area),
-        mv_exit_reason_t_hyperv => hyperv::exit(&page.details(), area),
+        mv_exit_reason_t_hyperv => hyperv::exit(&page.details(), area, signals),
         mv_exit_reason_t_debug => debug(&page.details(), area),
         mv_exit_reason_t_shutdown => plain(KVM_EXIT_SHUTDOWN, area),
         mv_exit_reason_t_interrupt_window => plain(KVM_EXIT_IRQ_WINDOW_OPEN, area),

@@ -344,6 +344,25 @@ pub unsafe extern "C" fn kvmshim_ioeventfd_remove(
     ioeventfd::of_vm(vmid).remove(&event.watched(), identity).is_ok()
 }
 
+/// Signals an eventfd, of which a duplicate is kept, for what a VM's guest signals to a connection. False:
+/// it has one.
+///
+/// # Safety
+/// `fd` is open for the time of the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_connection_add(vmid: u16, number: u32, fd: c_int) -> bool {
+    // SAFETY: as the caller promises.
+    let eventfd = unsafe { duplicate(fd) };
+    let events = ioeventfd::of_vm(vmid);
+    eventfd.is_some_and(|eventfd| events.connect(number, eventfd).is_ok())
+}
+
+/// Undoes [`kvmshim_connection_add`]. False: there was none.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvmshim_connection_remove(vmid: u16, number: u32) -> bool {
+    ioeventfd::of_vm(vmid).disconnect(number).is_ok()
+}
+
 /// Lets an eventfd, of which a duplicate is kept, raise a line; `resample` is -1 for none. False: it
 /// raises one of the VM already.
 ///

@@ -7,19 +7,20 @@ use kvm_bindings::{
     KVM_EXIT_SYSTEM_EVENT, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, kvm_run__bindgen_ty_1,
 };
 use microv::abi::run::{
-    MV_EXIT_HYPERV_CRASH, MV_EXIT_HYPERV_DEBUG, MV_EXIT_HYPERV_RESET, MV_EXIT_HYPERV_SYNIC,
-    mv_exit_hyperv_t,
+    MV_EXIT_HYPERV_CRASH, MV_EXIT_HYPERV_DEBUG, MV_EXIT_HYPERV_RESET, MV_EXIT_HYPERV_SIGNAL,
+    MV_EXIT_HYPERV_SYNIC, MV_HYPERV_MSR_DEBUG_CONTROL, mv_exit_hyperv_t,
 };
 
 use crate::exit::{Outcome, Pending};
 use crate::run_area::RunArea;
 
-/// Of the MSRs of the debugger's interface, the one whose writes are answered with a status.
-const HV_X64_MSR_SYNDBG_CONTROL: u64 = 0x4000_00F1;
+/// HV_STATUS_SUCCESS.
+const SUCCESS: u64 = 0;
 
-/// Writes the exit into `area`.
-pub fn exit(exit: &mv_exit_hyperv_t, area: &RunArea) -> Outcome {
+/// Writes the exit into `area`. `signals` signals a connection's eventfd; true if it has one.
+pub fn exit(exit: &mv_exit_hyperv_t, area: &RunArea, signals: impl FnOnce(u64) -> bool) -> Outcome {
     match exit.kind {
+        MV_EXIT_HYPERV_SIGNAL if signals(exit.data[3]) => Outcome::Answered(SUCCESS),
         MV_EXIT_HYPERV_CRASH => system_event(KVM_SYSTEM_EVENT_CRASH, area),
         MV_EXIT_HYPERV_RESET => system_event(KVM_SYSTEM_EVENT_RESET, area),
         MV_EXIT_HYPERV_DEBUG => debug(exit.data, area),
@@ -46,7 +47,7 @@ fn debug([msr, control, status, send, receive, pending]: [u64; 6], area: &RunAre
     details.hyperv.u.syndbg.recv_page = receive;
     details.hyperv.u.syndbg.pending_page = pending;
     area.set_exit(KVM_EXIT_HYPERV, details);
-    let has_status = msr == HV_X64_MSR_SYNDBG_CONTROL;
+    let has_status = msr == MV_HYPERV_MSR_DEBUG_CONTROL;
     Outcome::Client(if has_status { Pending::DebugStatus } else { Pending::Nothing })
 }
 

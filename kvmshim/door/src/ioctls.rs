@@ -99,6 +99,7 @@ ioctls! {
         KVM_SET_PIT2 = KVMIO 0xa0, WRITE, kvm::kvm_pit_state2;
         KVM_SIGNAL_MSI = KVMIO 0xa5, WRITE, kvm::kvm_msi;
         KVM_IOEVENTFD = KVMIO 0x79, WRITE, kvm::kvm_ioeventfd;
+        KVM_HYPERV_EVENTFD = KVMIO 0xbd, WRITE, kvm::kvm_hyperv_eventfd;
     }
     "vcpu" {
         KVM_RUN = KVMIO 0x80, NONE;

@@ -1,9 +1,11 @@
-//! KVM_IOEVENTFD: writes of the guest that signal an eventfd instead of leaving it.
+//! KVM_IOEVENTFD: writes of the guest that signal an eventfd instead of leaving it. KVM_HYPERV_EVENTFD: so
+//! do hypercalls.
 //!
-//! `Documentation/virt/kvm/api.rst`, KVM_IOEVENTFD; what matches what follows
+//! `Documentation/virt/kvm/api.rst`, of both; what matches what follows
 //! `virt/kvm/eventfd.c`. A look-up is one hash, however many there are.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
@@ -54,7 +56,7 @@ fn value(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(whole)
 }
 
-struct Entry {
+struct Waiting {
     watched: Watched,
     /// Which eventfd it is, whatever number it has.
     identity: u64,
@@ -72,7 +74,10 @@ pub enum Refusal {
 
 /// The entries of one VM.
 #[derive(Default)]
-pub struct IoEventfds(RwLock<HashMap<(Space, u64), Vec<Entry>>>);
+pub struct IoEventfds {
+    writes: RwLock<HashMap<(Space, u64), Vec<Waiting>>>,
+    connections: RwLock<HashMap<u64, OwnedFd>>,
+}
 
 impl IoEventfds {
     /// Adds an entry. `identity` tells eventfds apart.
@@ -80,12 +85,12 @@ impl IoEventfds {
     /// # Errors
     /// [`Refusal::Exists`].
     pub fn add(&self, watched: Watched, identity: u64, eventfd: OwnedFd) -> Result<(), Refusal> {
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.writes.write().unwrap_or_else(PoisonError::into_inner);
         let there = entries.entry((watched.space, watched.address)).or_default();
         if there.iter().any(|entry| entry.watched.collides(&watched)) {
             return Err(Refusal::Exists);
         }
-        there.push(Entry { watched, identity, eventfd });
+        there.push(Waiting { watched, identity, eventfd });
         Ok(())
     }
 
@@ -94,10 +99,10 @@ impl IoEventfds {
     /// # Errors
     /// [`Refusal::Missing`].
     pub fn remove(&self, watched: &Watched, identity: u64) -> Result<(), Refusal> {
-        let mut entries = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.writes.write().unwrap_or_else(PoisonError::into_inner);
         let key = (watched.space, watched.address);
         let there = entries.get_mut(&key).ok_or(Refusal::Missing)?;
-        let is_it = |entry: &Entry| entry.watched == *watched && entry.identity == identity;
+        let is_it = |entry: &Waiting| entry.watched == *watched && entry.identity == identity;
         let at = there.iter().position(is_it).ok_or(Refusal::Missing)?;
         there.swap_remove(at);
         if there.is_empty() {
@@ -106,9 +111,39 @@ impl IoEventfds {
         Ok(())
     }
 
+    /// Gives a connection of Hyper-V's an eventfd.
+    ///
+    /// # Errors
+    /// [`Refusal::Exists`]: it has one.
+    pub fn connect(&self, number: u32, eventfd: OwnedFd) -> Result<(), Refusal> {
+        let mut connections = self.connections.write().unwrap_or_else(PoisonError::into_inner);
+        match connections.entry(number.into()) {
+            Entry::Occupied(_) => Err(Refusal::Exists),
+            Entry::Vacant(free) => {
+                free.insert(eventfd);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// [`Refusal::Missing`].
+    pub fn disconnect(&self, number: u32) -> Result<(), Refusal> {
+        let mut connections = self.connections.write().unwrap_or_else(PoisonError::into_inner);
+        connections.remove(&number.into()).map(drop).ok_or(Refusal::Missing)
+    }
+
+    /// The guest signals a connection: true if that has an eventfd.
+    pub fn signal_connection(&self, number: u64) -> bool {
+        let connections = self.connections.read().unwrap_or_else(PoisonError::into_inner);
+        connections.get(&number).map(eventfd::signal).is_some()
+    }
+
     /// A write of the guest: true if an eventfd was waiting for it, and has been signalled.
     pub fn signal(&self, space: Space, address: u64, bytes: &[u8]) -> bool {
-        let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.writes.read().unwrap_or_else(PoisonError::into_inner);
         let there = entries.get(&(space, address)).map_or(&[][..], Vec::as_slice);
         let Some(entry) = there.iter().find(|entry| entry.watched.takes(bytes)) else {
             return false;

@@ -13,8 +13,8 @@ use kvm_bindings::{
     KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS,
 };
 use microv::abi::run::{
-    MV_EXIT_HYPERCALL_ANSWER_SIZE, MV_EXIT_MSR_ANSWER_SIZE, MV_RUN_FLAG_COMPLETE_ONLY,
-    MV_RUN_FLAG_INTERRUPT_WINDOW, MV_RUN_RETURN_STATE_INTERRUPTIBLE,
+    MV_EXIT_HYPERCALL_ANSWER_SIZE, MV_EXIT_MSR_ANSWER_SIZE, MV_HYPERV_MSR_DEBUG_STATUS,
+    MV_RUN_FLAG_COMPLETE_ONLY, MV_RUN_FLAG_INTERRUPT_WINDOW, MV_RUN_RETURN_STATE_INTERRUPTIBLE,
     MV_RUN_RETURN_STATE_LINES_ENDED, MV_RUN_RETURN_STATE_NOTED, MV_RUN_RETURN_STATE_SMM,
     mv_run_return_t,
 };
@@ -41,8 +41,6 @@ const SYNC_FIELDS: u64 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_
 const REGS: u64 = KVM_SYNC_X86_REGS as u64;
 
 const RFLAGS_IF: u64 = 1 << 9;
-
-const HV_X64_MSR_SYNDBG_STATUS: u32 = 0x4000_00F2;
 
 /// The most data an exit asks for: a batch of string input.
 const MAX_DATA: usize = 1024;
@@ -230,7 +228,9 @@ impl Vcpu {
                     irqfd::lines_ended(self.vmid);
                 }
                 noted = head.state & MV_RUN_RETURN_STATE_NOTED != 0;
-                translate(reason, page, &self.area, &|space, at, data| self.takes(space, at, data))
+                let writes = |space, at, data: &[u8]| self.takes(space, at, data);
+                let signals = |connection| self.events.signal_connection(connection);
+                translate(reason, page, &self.area, &writes, signals)
             });
             bytes = 0;
             if noted {
@@ -311,7 +311,7 @@ impl Vcpu {
 
     /// The MSR that gets what the client says of the debugger's request.
     fn debug_status(&self) -> (u32, u64) {
-        (HV_X64_MSR_SYNDBG_STATUS, self.area.debug_status())
+        (MV_HYPERV_MSR_DEBUG_STATUS as u32, self.area.debug_status())
     }
 
     fn set_common(&self, head: &mv_run_return_t) {

@@ -232,6 +232,7 @@ layouts! {
     "kvm_pit_state2" = kvm::kvm_pit_state2 { channels flags reserved }
     "kvm_reinject_control" = kvm::kvm_reinject_control { pit_reinject reserved }
     "kvm_lapic_state" = kvm::kvm_lapic_state { regs }
+    "kvm_hyperv_eventfd" = kvm::kvm_hyperv_eventfd { conn_id fd flags padding }
     "kvm_ioeventfd" = kvm::kvm_ioeventfd { datamatch addr len fd flags }
     "kvm_run" = kvm::kvm_run {
         request_interrupt_window immediate_exit padding1 exit_reason

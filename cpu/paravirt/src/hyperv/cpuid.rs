@@ -65,6 +65,7 @@ pub mod privilege {
     pub const POST_MESSAGES: u32 = 1 << 4;
     pub const SIGNAL_EVENTS: u32 = 1 << 5;
     pub const DEBUGGING: u32 = 1 << 11;
+    pub const EXTENDED_HYPERCALLS: u32 = 1 << 20;
 }
 
 /// EDX of [`FEATURES`].
@@ -103,7 +104,10 @@ const ACCESS: u32 = access::VP_RUNTIME
     | access::REFERENCE_TSC
     | access::FREQUENCIES
     | access::REENLIGHTENMENT;
-const PRIVILEGES: u32 = privilege::POST_MESSAGES | privilege::SIGNAL_EVENTS | privilege::DEBUGGING;
+const PRIVILEGES: u32 = privilege::POST_MESSAGES
+    | privilege::SIGNAL_EVENTS
+    | privilege::DEBUGGING
+    | privilege::EXTENDED_HYPERCALLS;
 const FEATURE: u32 = feature::GUEST_DEBUGGING
     | feature::XMM_INPUT
     | feature::FREQUENCY_MSRS

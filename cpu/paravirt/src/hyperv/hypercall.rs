@@ -29,6 +29,11 @@ pub const RETRIEVE_DEBUG_DATA: u16 = 0x6A;
 /// Drops what was received for the debugger.
 pub const RESET_DEBUG_SESSION: u16 = 0x6B;
 
+/// The first of the extended hypercalls, which the root answers.
+pub const EXTENDED_FIRST: u16 = 0x8001;
+/// The last of them.
+pub const EXTENDED_LAST: u16 = 0x8041;
+
 /// How a hypercall ended: bits 15:0 of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the specification's")]
@@ -127,6 +132,9 @@ pub fn is_announced(announced: &Announced, code: u16) -> bool {
         POST_DEBUG_DATA | RETRIEVE_DEBUG_DATA | RESET_DEBUG_SESSION => {
             !announced.has_debugging() || announced.privileges & privilege::DEBUGGING != 0
         }
+        EXTENDED_FIRST..=EXTENDED_LAST => {
+            announced.privileges & privilege::EXTENDED_HYPERCALLS != 0
+        }
         FLUSH_VIRTUAL_ADDRESS_SPACE | FLUSH_VIRTUAL_ADDRESS_LIST => {
             recommended(recommend::REMOTE_TLB_FLUSH)
         }
@@ -166,7 +174,7 @@ mod tests {
     #[test]
     fn hv_24_hypercalls_have_their_bits() {
         let none = Announced::default();
-        for code in [0x02, 0x03, 0x08, 0x0B, 0x13, 0x14, 0x15, 0x5C, 0x5D] {
+        for code in [0x02, 0x03, 0x08, 0x0B, 0x13, 0x14, 0x15, 0x5C, 0x5D, 0x8001, 0x8041] {
             assert!(!is_announced(&none, code), "{code:#x}");
         }
         assert!(is_announced(&none, 0xBEEF) && is_announced(&none, RESET_DEBUG_SESSION));

@@ -23,7 +23,6 @@ ioctls! {
         KVM_MEMORY_ENCRYPT_OP = KVMIO 0xba, READ | WRITE, u64;
         KVM_MEMORY_ENCRYPT_REG_REGION = KVMIO 0xbb, READ, kvm::kvm_enc_region;
         KVM_MEMORY_ENCRYPT_UNREG_REGION = KVMIO 0xbc, READ, kvm::kvm_enc_region;
-        KVM_HYPERV_EVENTFD = KVMIO 0xbd, WRITE, kvm::kvm_hyperv_eventfd;
         KVM_XEN_HVM_GET_ATTR = KVMIO 0xc8, READ | WRITE, kvm::kvm_xen_hvm_attr;
         KVM_XEN_HVM_SET_ATTR = KVMIO 0xc9, WRITE, kvm::kvm_xen_hvm_attr;
         KVM_XEN_HVM_EVTCHN_SEND = KVMIO 0xd0, WRITE, kvm::kvm_irq_routing_xen_evtchn;

@@ -118,6 +118,10 @@ super::define::constants! {
     /// Extension. R11 VM, R12 MV_HYPERCALL_LEAVE_*.
     MV_VM_OP_HYPERCALL_LEAVE_SET_IDX_VAL = 0xC0;
 
+    /// Extension. R11 VM, R12 a connection of Hyper-V's, 24 bits, R13 1 where its signals leave as
+    /// MV_EXIT_HYPERV_SIGNAL, else 0.
+    MV_VM_OP_HYPERV_CONNECT_IDX_VAL = 0x100;
+
     MV_VP_OP_CREATE_VP_IDX_VAL = 0x0;
     MV_VP_OP_DESTROY_VP_IDX_VAL = 0x1;
     MV_VP_OP_VMID_IDX_VAL = 0x2;

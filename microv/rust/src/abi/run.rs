@@ -3,6 +3,8 @@
 #![allow(missing_docs, reason = "the names are the specification's")]
 #![allow(non_upper_case_globals, reason = "the names are the specification's")]
 
+use cpu_paravirt::hyperv::msr::{SYNDBG_CONTROL, SYNDBG_STATUS};
+
 super::define::constants! {
     mv_exit_reason_t_failure = 0;
     mv_exit_reason_t_unknown = 1;
@@ -43,6 +45,14 @@ super::define::constants! {
     MV_EXIT_HYPERV_CALL = 4;
     /// data: the MSR that was written, then control, page of event flags and page of messages.
     MV_EXIT_HYPERV_SYNIC = 5;
+    /// data: as MV_EXIT_HYPERV_CALL, and the connection that the guest signals, which hyperv_connect has
+    /// made known. The next run brings the result as well.
+    MV_EXIT_HYPERV_SIGNAL = 6;
+
+    /// With MV_EXIT_HYPERV_DEBUG: what is to be done was written, and gets a status,
+    MV_HYPERV_MSR_DEBUG_CONTROL = SYNDBG_CONTROL as u64;
+    /// which goes here.
+    MV_HYPERV_MSR_DEBUG_STATUS = SYNDBG_STATUS as u64;
 
     MV_RUN_MAX_REG_ENTRIES = 10;
     MV_RUN_MAX_MSR_ENTRIES = 10;

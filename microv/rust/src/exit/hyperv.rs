@@ -2,7 +2,7 @@
 
 use crate::abi::run::{
     MV_EXIT_HYPERV_CALL, MV_EXIT_HYPERV_CRASH, MV_EXIT_HYPERV_DEBUG, MV_EXIT_HYPERV_RESET,
-    MV_EXIT_HYPERV_SYNIC, mv_exit_hyperv_t, mv_exit_reason_t_hyperv,
+    MV_EXIT_HYPERV_SIGNAL, MV_EXIT_HYPERV_SYNIC, mv_exit_hyperv_t, mv_exit_reason_t_hyperv,
 };
 use crate::hyperv::{CallToRoot, DebugWish, SynicWish, Wish};
 use crate::outcome::Outcome;
@@ -28,8 +28,13 @@ pub fn wish(page: &SharedPage, wish: Wish) -> Outcome {
 
 /// Reports a hypercall. The next run brings MV_EXIT_HYPERCALL_ANSWER_SIZE bytes.
 pub fn call(page: &SharedPage, call: CallToRoot) -> Outcome {
-    let CallToRoot { input, params: [first, second], .. } = call;
-    report(page, MV_EXIT_HYPERV_CALL, [input, first, second, 0, 0, 0])
+    let CallToRoot { input, params: [first, second], connection, .. } = call;
+    match connection {
+        None => report(page, MV_EXIT_HYPERV_CALL, [input, first, second, 0, 0, 0]),
+        Some(number) => {
+            report(page, MV_EXIT_HYPERV_SIGNAL, [input, first, second, number.into(), 0, 0])
+        }
+    }
 }
 
 fn report(page: &SharedPage, kind: u64, data: [u64; 6]) -> Outcome {

@@ -40,6 +40,8 @@ pub enum Done {
     With(Status),
     /// The root is to go on.
     ByRoot,
+    /// The root is to signal a connection that it knows.
+    Signals(u32),
     /// Nothing is done, and the processor is suspended.
     Suspended,
 }
@@ -57,6 +59,8 @@ pub struct CallToRoot {
     pub input: u64,
     /// Addresses of input and output, or, where it is fast, what is there.
     pub params: [u64; 2],
+    /// The connection that is signalled, if it is one that the root has made known.
+    pub connection: Option<u32>,
     /// The result is RAX; without, EDX:EAX.
     pub long: bool,
 }
@@ -122,12 +126,15 @@ impl Hyperv {
         match self.carry_out(vcpu, &caller) {
             Done::With(status) => Answer::Result(input.result(status)),
             Done::Suspended => Answer::Suspended,
-            Done::ByRoot => {
-                let params = caller.in_words;
-                self.call = Some(CallToRoot { input: input.0, params, long: exit.long });
-                Answer::Root
-            }
+            Done::ByRoot => self.leave(&caller, None, exit.long),
+            Done::Signals(connection) => self.leave(&caller, Some(connection), exit.long),
         }
+    }
+
+    fn leave(&mut self, caller: &Caller, connection: Option<u32>, long: bool) -> Answer {
+        let (input, params) = (caller.input.0, caller.in_words);
+        self.call = Some(CallToRoot { input, params, connection, long });
+        Answer::Root
     }
 
     fn carry_out(&mut self, vcpu: &mut Vcpu, caller: &Caller) -> Done {
@@ -155,6 +162,10 @@ impl Hyperv {
             hc::POST_DEBUG_DATA | hc::RETRIEVE_DEBUG_DATA | hc::RESET_DEBUG_SESSION => {
                 self.check_debugging()
             }
+            hc::EXTENDED_FIRST..=hc::EXTENDED_LAST if input.is_fast() => {
+                Status::InvalidParameter.into()
+            }
+            hc::EXTENDED_FIRST..=hc::EXTENDED_LAST => Done::ByRoot,
             hc::NOTIFY_LONG_SPIN_WAIT
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE..=hc::FLUSH_VIRTUAL_ADDRESS_LIST
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX..=hc::SEND_IPI_EX
@@ -187,7 +198,10 @@ impl Hyperv {
         if !has_flag && connection & !CONNECTION != 0 {
             return Status::InvalidHypercallInput.into();
         }
-        self.leave_to_root()
+        let known = u32::try_from(connection)
+            .ok()
+            .filter(|number| self.vm.hyperv.shared().connections.contains(number));
+        known.map_or_else(|| self.leave_to_root(), Done::Signals)
     }
 
     /// The root talks to the debugger.

@@ -22,6 +22,7 @@ mod wish;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cpu_chipset::lapic::{DeliveryMode, Destination, Message};
 use cpu_engine::Vcpu;
 use cpu_paravirt::hyperv::cpuid::{Announced, feature};
 use cpu_paravirt::hyperv::msr as number;
@@ -36,6 +37,9 @@ use runtime::Runtime;
 pub use synic::Synic;
 use wish::Wishes;
 pub use wish::{DebugWish, SynicWish, Wish};
+
+/// In HV_X64_MSR_REENLIGHTENMENT_CONTROL: bits 7:0 are a vector, bits 63:32 a processor's number.
+const REENLIGHTENMENT_ENABLED: u64 = 1 << 16;
 
 /// Who accesses an MSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,23 @@ impl Hyperv {
     /// CPUID shows something else.
     pub fn note_other_cpuid(&mut self, vcpu: &Vcpu) {
         self.announced = Announced::of(vcpu.cpuid());
+    }
+
+    /// The counter of the processor has another frequency. It is the one that the guest has chosen to be
+    /// interrupted then, or nothing happens.
+    pub fn tell_frequency(&self) {
+        let control = self.vm.hyperv.shared().reenlightenment;
+        let (vector, target) = (control as u8, (control >> 32) as u32);
+        let is_it = self.presence.vp_index.load(Ordering::Relaxed) == target;
+        let wanted = self.announced.enabled && control & REENLIGHTENMENT_ENABLED != 0;
+        if let Some(irqchip) = self.vm.irqchip.get()
+            && wanted
+            && is_it
+        {
+            let (destination, mode) = (Destination::Itself, DeliveryMode::Fixed);
+            let message = Message { destination, mode, vector, level: false, assert: true };
+            irqchip.send_to(&self.presence, &message);
+        }
     }
 
     /// Whether the guest may access an MSR.

@@ -53,6 +53,8 @@ impl Hyperv {
             number::REENLIGHTENMENT_CONTROL => shared.reenlightenment,
             number::TSC_EMULATION_CONTROL => shared.reference.emulation_control,
             number::TSC_EMULATION_STATUS => shared.emulation_status,
+            // Without a local APIC beside the processor no timer was ever set.
+            number::STIMER0_CONFIG..=number::STIMER3_COUNT => 0,
             _ => *self.debug_msr(&mut shared, index, origin)?,
         })
     }

@@ -1,5 +1,6 @@
 //! What the processors of a partition share: MSRs of which there is one for all.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +35,8 @@ pub struct Shared {
     pub emulation_status: u64,
     /// The debugger's.
     pub debug: DebugMsrs,
+    /// Connections that the root wants to hear of by MV_EXIT_HYPERV_SIGNAL.
+    pub connections: BTreeSet<u32>,
 }
 
 /// HV_X64_MSR_SYNDBG_*: storage, for the root talks to the debugger.

@@ -368,7 +368,10 @@ impl State {
     /// Changes the frequency of the time-stamp counter.
     pub fn set_tsc_khz(&mut self, khz: u32) {
         self.vcpu.set_tsc_khz(khz);
-        self.tsc_khz = khz;
+        let changes = std::mem::replace(&mut self.tsc_khz, khz) != khz;
+        if changes {
+            self.paravirt.hyperv.tell_frequency();
+        }
         self.presence.tsc_khz.store(self.vcpu.tsc_clock().real_khz(), Ordering::Relaxed);
         self.note_other_counter();
     }

@@ -1,5 +1,6 @@
 //! mv_vm_op: VMs, their memory, their interrupt controllers and timer.
 
+mod hyperv;
 mod irqchip;
 mod pit;
 
@@ -38,6 +39,7 @@ pub fn call(call: &mut Call, index: u64) -> OpResult {
         index::MV_VM_OP_PLATFORM_INFO_SET_IDX_VAL => msr_rules::platform_info_set(call),
         index::MV_VM_OP_MSR_FILTER_SET_IDX_VAL => msr_rules::filter_set(call),
         index::MV_VM_OP_QUIRKS_SET_IDX_VAL => quirks::set(call),
+        index::MV_VM_OP_HYPERV_CONNECT_IDX_VAL => hyperv::connect(call),
         index::MV_VM_OP_MMIO_REPLACE_IDX_VAL => map_or_unmap(call, Direction::Replace),
         index::MV_VM_OP_REFUSE_SET_IDX_VAL => pages::refuse_set(call),
         index::MV_VM_OP_POPULATE_IDX_VAL => pages::populate(call),
