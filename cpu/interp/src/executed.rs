@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The count of one processor, which begins at 0. Its own thread counts, a block when it has ended, or
-/// when it begins if the block is translated; any thread may read.
+/// The count of one processor, which begins at 0. Its own thread counts, a block when it has ended;
+/// any thread may read. Translated code counts for itself and says how far it is in each loop, and when
+/// it is left.
 ///
 /// Counted is what ran to its end: neither an instruction that faulted, nor one that waits for an answer
 /// from outside before it has it. A string instruction counts each time that it is interrupted or ends.
@@ -17,15 +18,15 @@ impl Executed {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The count, for translated code to add to.
+    /// The count, for translated code to write to.
     #[must_use]
     pub fn word(&self) -> &AtomicU64 {
         &self.0
     }
 
-    /// Instructions that were counted have not been executed.
-    pub fn take_back(&self, instructions: usize) {
-        self.add(instructions.wrapping_neg());
+    /// So many they are by now.
+    pub fn set(&self, instructions: u64) {
+        self.0.store(instructions, Ordering::Relaxed);
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use iced_x86::{Encoder, InstructionInfoFactory};
 
-use crate::assemble::{Assembler, Hole};
+use crate::assemble::{Assembler, Hole, R10};
 use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
 use crate::emit::{Emitter, FlagState, Tail};
@@ -201,6 +201,11 @@ impl BlockMaker {
                     self.emitter.code.here(from);
                     self.emitter.exit();
                 }
+                Tail::ExitFor { from, target } => {
+                    self.emitter.code.here(from);
+                    self.emitter.code.mov_value(R10, target);
+                    self.emitter.exit();
+                }
                 Tail::Stale { from, rip } => {
                     self.emitter.code.here(from);
                     self.emitter.state = FlagState::FRAME;
@@ -223,7 +228,7 @@ impl BlockMaker {
         if poll {
             emitter.code.here(from);
             if state.frame {
-                emitter.poll(Some(target));
+                emitter.poll(target);
             } else {
                 emitter.poll_keeping_flags(target);
             }

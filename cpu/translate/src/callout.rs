@@ -164,7 +164,7 @@ impl Context {
                 if shadow != Shadow::None && !matches!(stop, Stop::Fault(_)) {
                     cpu.arch.shadow = shadow;
                 }
-                self.executed.take_back(site.rest as usize + 1);
+                frame.take_back(site.rest + 1);
                 self.stop = Some(stop);
                 return Next::Leave;
             }
@@ -177,7 +177,7 @@ impl Context {
         cpu.attention |= shadow != Shadow::None && cpu.watch_interrupt_flag;
         if cpu.attention {
             cpu.attention_rip = site.rip;
-            self.executed.take_back(site.rest as usize);
+            frame.take_back(site.rest);
             return Next::Leave;
         }
         let here = cpu.arch.rip() == next
@@ -191,14 +191,14 @@ impl Context {
                 return Next::Continue;
             }
             let Some(loaded) = grant(cpu, site.loaded) else {
-                self.executed.take_back(site.rest as usize);
+                frame.take_back(site.rest);
                 frame.link = NO_REGISTERS.into();
                 return Next::Leave;
             };
             frame.set_loaded(loaded);
             return Next::Continue;
         }
-        self.executed.take_back(site.rest as usize);
+        frame.take_back(site.rest);
         self.jump(cpu, frame)
     }
 

@@ -10,8 +10,8 @@ use iced_x86::{Instruction, Register};
 use crate::assemble::{Assembler, Hole, R10, R11, R15, RAX, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::frame::{
-    CALLOUT, EPOCH, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH,
-    place,
+    CALLOUT, COUNT, EPOCH, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place,
+    SCRATCH, place,
 };
 use crate::jump_cache::{self, JumpEntry};
 use crate::plan::Plan;
@@ -59,6 +59,8 @@ pub(crate) enum Tail {
     Far { from: Hole, target: u64, state: FlagState, poll: bool },
     /// Leaves with the target in R10 and the flags in the frame.
     Exit { from: Hole },
+    /// Leaves for `target` with the flags in the frame.
+    ExitFor { from: Hole, target: u64 },
     /// Leaves for an address whose page has to be compared, with the flags in the frame.
     Stale { from: Hole, rip: u64 },
     /// Made.
@@ -84,11 +86,22 @@ pub(crate) struct Emitter {
 }
 
 impl Emitter {
-    /// Counts instructions. Takes R10 and R11.
+    /// Counts instructions. Takes R10.
     pub(crate) fn count(&mut self, instructions: usize) {
+        if self.state.frame {
+            // add qword [rsp + COUNT], instructions
+            self.code.bytes(&[0x48, 0x83, 0x44, 0x24, COUNT as u8, instructions as u8]);
+        } else {
+            self.code.load(R10, RSP, COUNT);
+            self.code.lea(R10, R10, None, instructions as i32);
+            self.code.store(RSP, COUNT, R10);
+        }
+    }
+
+    /// Has others see the count. Takes R10 and R11.
+    fn publish_count(&mut self) {
+        self.code.load(R10, RSP, COUNT);
         self.code.load(R11, RSP, EXECUTED);
-        self.code.load(R10, R11, 0);
-        self.code.lea(R10, R10, None, instructions as i32);
         self.code.store(R11, 0, R10);
     }
 
@@ -242,19 +255,18 @@ impl Emitter {
     }
 
     /// Looks at the kick word; leaves for `target` if it is set. Flags are in the frame and stay there.
-    pub(crate) fn poll(&mut self, target: Option<u64>) {
-        if let Some(target) = target {
-            self.code.mov_value(R10, target);
-        }
+    pub(crate) fn poll(&mut self, target: u64) {
+        self.publish_count();
         self.code.load(R11, RSP, KICK);
         self.code.compare_zero(R11);
         let from = self.code.jump_if(NOT_EQUAL);
-        self.tails.push(Tail::Exit { from });
+        self.tails.push(Tail::ExitFor { from, target });
         self.state = FlagState::FRAME;
     }
 
     /// As [`Self::poll`], with the flags in the host's RFLAGS, where they stay.
     pub(crate) fn poll_keeping_flags(&mut self, target: u64) {
+        self.publish_count();
         let code = &mut self.code;
         code.mov(R10, RCX);
         code.load(R11, RSP, KICK);
@@ -316,10 +328,10 @@ impl Emitter {
     pub(crate) fn far_jump(&mut self, target: u64, poll: bool) {
         self.save_flags();
         self.state = FlagState::FRAME;
-        self.code.mov_value(R10, target);
         if poll {
-            self.poll(None);
+            self.poll(target);
         }
+        self.code.mov_value(R10, target);
         self.code.load(R11, RSP, JUMPS);
         let entry = (jump_cache::index(target) << jump_cache::ENTRY_SHIFT) as i32;
         self.code.compare_memory(R11, entry, R10);
@@ -346,7 +358,10 @@ impl Emitter {
 
     /// Goes on at the address in R10, which is canonical; the flags are in the frame.
     pub(crate) fn call_anywhere(&mut self) {
-        self.poll(None);
+        self.code.load(R11, RSP, KICK);
+        self.code.compare_zero(R11);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.tails.push(Tail::Exit { from });
         self.find_jump();
         let from = self.code.jump_if(NOT_EQUAL);
         self.tails.push(Tail::Exit { from });

@@ -16,7 +16,7 @@ use crate::callout::{Context, Next, Site, SiteAddress};
 use crate::frame::{FRAME_LEN, Frame, SPILLED};
 use crate::register_state::{load_registers, registers_thunk, save_registers};
 
-const _: () = assert!(FRAME_LEN == 176, "`enter` copies eleven times 16 bytes");
+const _: () = assert!(FRAME_LEN == 184, "`enter` copies eleven times 16 bytes, and 8");
 const _: () = assert!(SLOTS > RIP as usize);
 
 // SAFETY: its pointer is used only while translated code runs, on the thread that runs it.
@@ -24,7 +24,7 @@ unsafe impl Send for Context {}
 
 /// Bytes between the frame and what was pushed before: the stack is aligned in calls from
 /// translated code.
-const PAD: usize = 8;
+const PAD: usize = 16;
 
 /// Executes translated code until it leaves; returns the branch through which it has left, if it can
 /// be linked, or 0.
@@ -42,6 +42,7 @@ pub(crate) fn enter(context: &mut Context, cpu: &mut Cpu, kick: &AtomicU32, code
     unsafe {
         enter_code(&raw mut frame, code);
         frame.give_flags(&mut *cpu);
+        (*context).executed.set(frame.count);
         (*context).noted.give(&mut *cpu);
     }
     frame.link
@@ -54,6 +55,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
     unsafe {
         let mut frame = Frame {
             flags: 0,
+            count: (*context).executed.get(),
             executed: (*context).executed.word(),
             spilled: SPILLED.map(|number| (*cpu).arch.slots[usize::from(number)]),
             fs_base: 0,
@@ -167,14 +169,18 @@ macro_rules! load_registers {
     };
 }
 
-/// Back to the caller of [`enter_code`], with the flags in RAX and the link in RCX.
+/// Back to the caller of [`enter_code`], from a stack whose top is the frame.
 macro_rules! go_back {
     () => {
         concat!(
+            "mov rax, [rsp + {flags}]\n",
+            "mov rcx, [rsp + {link}]\n",
+            "mov rdx, [rsp + {count}]\n",
             "add rsp, {below}\n",
             "pop rdi\n",
             "mov [rdi + {flags}], rax\n",
             "mov [rdi + {link}], rcx\n",
+            "mov [rdi + {count}], rdx\n",
             "pop r15\n",
             "pop r14\n",
             "pop r13\n",
@@ -227,6 +233,7 @@ unsafe extern "sysv64" fn enter_code(frame: *mut Frame, code: u64) {
         "movups xmm8, [rdi + 128]",
         "movups xmm9, [rdi + 144]",
         "movups xmm10, [rdi + 160]",
+        "mov rax, [rdi + 176]",
         "movups [rsp], xmm0",
         "movups [rsp + 16], xmm1",
         "movups [rsp + 32], xmm2",
@@ -238,6 +245,7 @@ unsafe extern "sysv64" fn enter_code(frame: *mut Frame, code: u64) {
         "movups [rsp + 128], xmm8",
         "movups [rsp + 144], xmm9",
         "movups [rsp + 160], xmm10",
+        "mov [rsp + 176], rax",
         "mov r15, [rdi + {tlb}]",
         "mov r11, [rdi + {slots}]",
         "mov r10, rsi",
@@ -266,14 +274,13 @@ unsafe extern "sysv64" fn leave_thunk() {
         "mov [r11 + 120], rax",
         "mov r11, rsp",
         "call {save_registers}",
-        "mov rax, [rsp + {flags}]",
-        "mov rcx, [rsp + {link}]",
         go_back!(),
         below = const FRAME_LEN + PAD,
         slots = const offset_of!(Frame, slots),
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
         link = const offset_of!(Frame, link),
+        count = const offset_of!(Frame, count),
         rip = const 8 * RIP as usize,
         save_registers = sym save_registers,
     )
@@ -321,8 +328,6 @@ unsafe extern "sysv64" fn callout_thunk() {
         "jmp [rsp + {scratch}]",
         "3:",
         "add rsp, 8",
-        "mov rcx, [rsp + {link}]",
-        "mov rax, [rsp + {flags}]",
         go_back!(),
         callout = sym callout,
         save_registers = sym save_registers,
@@ -332,6 +337,7 @@ unsafe extern "sysv64" fn callout_thunk() {
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
         link = const offset_of!(Frame, link),
+        count = const offset_of!(Frame, count),
         scratch = const offset_of!(Frame, scratch),
         tlb = const offset_of!(Frame, tlb),
     )

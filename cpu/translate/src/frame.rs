@@ -30,6 +30,8 @@ pub(crate) struct Frame {
     pub flags: u64,
     /// Instructions executed. A block counts itself when it is entered; who leaves it early counts
     /// back.
+    pub count: u64,
+    /// Where others see the count.
     pub executed: *const AtomicU64,
     /// Guest R9, R10, R11 and R15.
     pub spilled: [u64; 4],
@@ -70,6 +72,7 @@ pub(crate) struct Frame {
 pub(crate) const FRAME_LEN: usize = size_of::<Frame>();
 
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
+pub(crate) const COUNT: i32 = offset_of!(Frame, count) as i32;
 pub(crate) const EXECUTED: i32 = offset_of!(Frame, executed) as i32;
 pub(crate) const EPOCH: i32 = offset_of!(Frame, epoch) as i32;
 pub(crate) const FS_BASE: i32 = offset_of!(Frame, fs_base) as i32;
@@ -120,6 +123,12 @@ impl Frame {
         self.gs_base = cpu.arch.segment(SegReg::Gs).base;
         self.jumps = jumps;
         self.epoch = cpu.code_epoch.into();
+    }
+
+    /// Instructions that were counted have not been executed.
+    #[inline]
+    pub(crate) fn take_back(&mut self, instructions: u64) {
+        self.count = self.count.wrapping_sub(instructions);
     }
 
     /// What the thunks are to load.
