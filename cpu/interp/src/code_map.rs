@@ -18,13 +18,9 @@ pub struct CodeMap {
 }
 
 impl CodeMap {
-    /// Marks granules of the page around `gpa` as decoded. True if the page held no code before: its
-    /// cached write rights have to go.
-    pub fn mark(&mut self, gpa: u64, granules: u64) -> bool {
-        let known = self.pages.entry(gpa & PAGE_MASK).or_insert(0);
-        let first = *known == 0;
-        *known |= granules;
-        first
+    /// Marks granules of the page around `gpa` as decoded.
+    pub fn mark(&mut self, gpa: u64, granules: u64) {
+        *self.pages.entry(gpa & PAGE_MASK).or_insert(0) |= granules;
     }
 
     /// Whether the page around `gpa` holds code.
@@ -66,8 +62,8 @@ mod tests {
     #[test]
     fn only_a_store_into_a_decoded_granule_hits() {
         let mut map = CodeMap::default();
-        assert!(map.mark(0x1040, granules(0x1040, 65)));
-        assert!(!map.mark(0x1050, granules(0x1050, 1)));
+        map.mark(0x1040, granules(0x1040, 65));
+        map.mark(0x1050, granules(0x1050, 1));
         assert!(!map.hits(0x103F, 1));
         assert!(!map.hits(0x10C0, 8));
         assert!(!map.hits(0x2040, 8));

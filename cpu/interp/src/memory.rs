@@ -48,9 +48,8 @@ impl Memory {
     /// is compared with memory afterwards.
     pub fn mark_code(&mut self, gpa: u64, page: HostPage, granules: u64) {
         self.shared_code.mark(page, granules);
-        if self.code.mark(gpa, granules) {
-            self.tlb.trap_writes(page.address());
-        }
+        self.catch_up();
+        self.code.mark(gpa, granules);
     }
 
     /// Whether stores to a page have to be noticed.

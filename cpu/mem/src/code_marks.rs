@@ -39,13 +39,26 @@ pub fn granules(address: u64, len: usize) -> u64 {
     (u64::MAX >> (63 - last)) & (u64::MAX << first)
 }
 
-type Pages = HashMap<u64, u64, BuildHasherDefault<AddressHasher>>;
+/// What is known of a page to which stores are noticed.
+#[derive(Debug, Default)]
+struct Marks {
+    /// Granules with code. None: there was some, and may soon be again.
+    granules: u64,
+    /// Stores since there was code.
+    stores: u32,
+}
+
+/// Stores to a page without code after which they are no longer noticed. Noticing them anew costs each
+/// processor a look through its translations, so that code which is patched over and over shall not.
+const STORES: u32 = 64;
+
+type Pages = HashMap<u64, Marks, BuildHasherDefault<AddressHasher>>;
 
 /// The marks of one virtual machine.
 pub struct CodeMarks {
-    /// Granules with code, by the address of the page.
+    /// By the address of the page.
     shards: [Mutex<Pages>; SHARDS],
-    /// How many pages with marks share a place.
+    /// How many of these pages share a place.
     places: Box<[AtomicU32]>,
     /// How often marked code was written.
     changes: AtomicU64,
@@ -92,8 +105,11 @@ impl CodeMarks {
     /// Marks granules; what all have to have caught up with before the marks can be relied on.
     fn mark(&self, page: u64, granules: u64) -> u64 {
         let mut shard = self.shard(page);
-        let marks = shard.entry(page).or_insert(0);
-        if std::mem::replace(marks, *marks | granules) != 0 {
+        let marked = shard.len();
+        let marks = shard.entry(page).or_default();
+        marks.granules |= granules;
+        marks.stores = 0;
+        if shard.len() == marked {
             return self.marked.load(Ordering::SeqCst);
         }
         self.place(page).fetch_add(1, Ordering::SeqCst);
@@ -183,7 +199,7 @@ impl CodeWatch {
         self.seat.caught_up.store(self.caught_up, Ordering::SeqCst);
     }
 
-    /// Whether the page has marks.
+    /// Whether stores to the page have to be noticed: it has marks, or had them a short while ago.
     #[must_use]
     pub fn holds_code(&self, page: HostPage) -> bool {
         let page = page.address();
@@ -233,10 +249,16 @@ impl CodeWatch {
             return false;
         }
         let mut shard = self.marks.shard(page);
-        let hit = shard.get(&page).is_some_and(|marks| marks & granules != 0);
-        if hit {
-            shard.remove(&page);
-            self.marks.place(page).fetch_sub(1, Ordering::SeqCst);
+        let Some(marks) = shard.get_mut(&page) else { return false };
+        let hit = marks.granules & granules != 0;
+        if marks.granules == 0 {
+            marks.stores += 1;
+            if marks.stores == STORES {
+                shard.remove(&page);
+                self.marks.place(page).fetch_sub(1, Ordering::SeqCst);
+            }
+        } else if hit {
+            marks.granules = 0;
             let before = self.marks.changes.fetch_add(1, Ordering::SeqCst);
             if keeps && before == self.heard {
                 self.heard = before + 1;
@@ -323,7 +345,37 @@ mod tests {
         assert!(one.changed());
         assert!(!one.changed());
         assert!(other.changed());
-        assert!(!other.holds_code(page));
+    }
+
+    /// Stores to a page whose code was overwritten until stores are no longer noticed.
+    fn leave(watch: &mut CodeWatch, page: HostPage) {
+        for _ in 0..STORES {
+            assert!(watch.holds_code(page));
+            assert!(!watch.stored(page, u64::MAX, false));
+        }
+        assert!(!watch.holds_code(page));
+    }
+
+    #[test]
+    fn a_page_whose_code_is_overwritten_needs_no_new_look_for_a_while() {
+        let (mut one, mut other, page) = two();
+        other.begin();
+        one.mark(page, 1);
+        catch_up(&mut other);
+        assert!(one.changed());
+        for _ in 0..3 {
+            assert!(other.stored(page, 1, false));
+            assert!(one.changed());
+            assert!(!other.stored(page, 1, false), "there is no code");
+            assert!(!one.changed());
+            one.mark(page, 1);
+            assert_eq!(catch_up(&mut other), None);
+            assert!(!one.changed());
+        }
+        assert!(other.stored(page, 1, false));
+        leave(&mut other, page);
+        one.mark(page, 1);
+        assert_eq!(catch_up(&mut other), Some(Marked::Pages(vec![page.address()])));
     }
 
     #[test]
@@ -376,6 +428,7 @@ mod tests {
             one.mark(page, 1);
             assert!(one.stored(page, 1, true));
             assert!(!one.changed());
+            leave(&mut one, page);
         }
         assert_eq!(catch_up(&mut other), Some(Marked::All));
         one.mark(page, 1);

@@ -142,7 +142,7 @@ impl Pages {
         match self.pages.get(&key(gpa, rip)) {
             None => {}
             Some(known) if known.is_unchanged(page) => known.see(epoch),
-            Some(_) => self.drop_page(gpa),
+            Some(_) => self.drop_page(gpa, |_| ()),
         }
     }
 
@@ -184,11 +184,12 @@ impl Pages {
     }
 
     /// Forgets what was made from the guest-physical page around `gpa`. Code that was made from it is not
-    /// entered again.
-    pub(crate) fn drop_page(&mut self, gpa: u64) {
+    /// entered again. `each` hears where a block began, guest-physically.
+    pub(crate) fn drop_page(&mut self, gpa: u64, mut each: impl FnMut(u64)) {
         let gpa = gpa & PAGE_MASK;
         for linear in self.linear.remove(&gpa).unwrap_or_default() {
             if let Some(page) = self.pages.remove(&(gpa, linear)) {
+                page.blocks.keys().for_each(|&offset| each(gpa | u64::from(offset)));
                 page.seen.store(NEVER, Ordering::Relaxed);
                 self.dropped.push(page.seen);
             }

@@ -220,8 +220,10 @@ impl Translator {
         if std::mem::take(&mut self.dropped.all) {
             self.clear();
         }
-        for page in self.dropped.pages.drain(..) {
-            self.pages.drop_page(page);
+        let Self { dropped, pages, heat, .. } = self;
+        for page in dropped.pages.drain(..) {
+            // What is patched over and over is left to tier 0.
+            pages.drop_page(page, |gpa| heat[counter(gpa)] = 0);
         }
     }
 
@@ -312,7 +314,7 @@ impl Translator {
 
     /// Counts. Blocks may share a counter: then they are translated sooner.
     fn is_cold(&mut self, gpa: u64) -> bool {
-        let count = &mut self.heat[(gpa ^ gpa >> 14) as usize % COUNTERS];
+        let count = &mut self.heat[counter(gpa)];
         let cold = *count < self.patience;
         *count += u8::from(cold);
         cold
@@ -406,6 +408,11 @@ impl Translator {
         }
         (at > 0).then_some(at)
     }
+}
+
+/// Number of the counter of a guest-physical address.
+fn counter(gpa: u64) -> usize {
+    (gpa ^ gpa >> 14) as usize % COUNTERS
 }
 
 /// Nearly all begin in the last bytes of their pages.
