@@ -61,10 +61,17 @@ impl Assembler {
 
     /// ModRM, SIB and displacement of `[base + index << scale + disp]`. No index: RSP.
     fn memory(&mut self, reg: u8, base: u8, index: u8, scale: u8, disp: i32) {
+        // The encoding without displacement means something else with RBP or R13 as base.
+        let none = disp == 0 && base & 7 != 5;
         let small = i8::try_from(disp).is_ok();
-        let mode = if small { 0x40 } else { 0x80 };
-        self.bytes(&[mode | (reg & 7) << 3 | 4, scale << 6 | (index & 7) << 3 | (base & 7)]);
-        if small {
+        let mode = if none { 0 } else { 0x40 << u8::from(!small) };
+        let plain = index == RSP && base & 7 != 4;
+        self.bytes(&[mode | (reg & 7) << 3 | if plain { base & 7 } else { 4 }]);
+        if !plain {
+            self.bytes(&[scale << 6 | (index & 7) << 3 | (base & 7)]);
+        }
+        if none {
+        } else if small {
             self.bytes(&[disp as u8]);
         } else {
             self.imm32(disp);
@@ -143,6 +150,12 @@ impl Assembler {
     /// `mov qword [base + index], value`
     pub(crate) fn store_value(&mut self, base: u8, index: u8, value: i32) {
         self.wide_memory(0xC7, 0, base, index, 0, 0);
+        self.imm32(value);
+    }
+
+    /// `mov qword [base + disp], value`
+    pub(crate) fn store_value_at(&mut self, base: u8, disp: i32, value: i32) {
+        self.wide_memory(0xC7, 0, base, RSP, 0, disp);
         self.imm32(value);
     }
 
@@ -338,10 +351,14 @@ mod tests {
             (text(|a| a.store(R11, 512, 1)), "Mov_rm64_r64 None RCX R11 None 1 200 2"),
             (text(|a| a.store_indexed(R11, R10, 9)), "Mov_rm64_r64 None R9 R11 R10 1 0 2"),
             (text(|a| a.store_value(R11, R10, -1)), "Mov_rm64_imm32 None None R11 R10 1 0 2"),
+            (text(|a| a.store_value_at(R11, 8, -1)), "Mov_rm64_imm32 None None R11 None 1 8 2"),
             (text(|a| a.store_dword(RSP, 8, 7)), "Mov_rm32_imm32 None None RSP None 1 8 2"),
             (text(|a| a.xor_indexed(R10, 15, R11, 8)), "Xor_r64_rm64 R10 None R15 R11 1 8 2"),
             (text(|a| a.compare_memory(R11, 16, R10)), "Cmp_rm64_r64 None R10 R11 None 1 10 2"),
             (text(|a| a.compare_zero(R11)), "Cmp_rm32_imm8 None None R11 None 1 0 2"),
+            (text(|a| a.load(R11, 13, 0)), "Mov_r64_rm64 R11 None R13 None 1 0 2"),
+            (text(|a| a.load(R11, 12, 0)), "Mov_r64_rm64 R11 None R12 None 1 0 2"),
+            (text(|a| a.load_indexed(R11, 13, 12, 0)), "Mov_r64_rm64 R11 None R13 R12 1 0 2"),
             (text(|a| a.compare_low(RDX, R11)), "Cmp_rm32_r32 EDX R11D None None 1 0 2"),
             (text(|a| a.load_divisor(true)), "Mov_r64_rm64 R11 None R11 R10 1 0 2"),
             (text(|a| a.load_divisor(false)), "Mov_r32_rm32 R11D None R11 R10 1 0 2"),

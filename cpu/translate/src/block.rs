@@ -9,6 +9,8 @@ use crate::assemble::{Assembler, Hole, R10};
 use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
 use crate::emit::{Emitter, FlagState, Tail};
+use crate::frame::GROUP_SLOTS;
+use crate::group::{self, Group};
 use crate::pages::STALE;
 use crate::registers::{self, Checked, Registers};
 use crate::sites::Sites;
@@ -21,6 +23,10 @@ pub(crate) struct LinkPlace {
     pub target: u64,
     /// Where the flags are on the way.
     pub state: FlagState,
+    /// What is loaded on the way.
+    pub loaded: Registers,
+    /// It is to be a block without groups.
+    pub twin: bool,
 }
 
 /// Makes blocks.
@@ -33,6 +39,24 @@ pub(crate) struct BlockMaker {
     pub(crate) first_link: u32,
     /// The page of the block.
     pub(crate) page: u64,
+    /// Where the block begins, and its entry for flags in the frame, if the block may go on there by itself.
+    pub(crate) head: Option<(u64, usize)>,
+    pub(crate) groups: Vec<Group>,
+    /// The group whose address is in R11.
+    pub(crate) held: Option<usize>,
+    /// Those whose addresses are in the frame.
+    pub(crate) kept: [bool; GROUP_SLOTS],
+    /// The linear address of the present instruction, how many are behind it, and what is loaded there.
+    pub(crate) present: (u64, u64, Registers),
+}
+
+/// How a block is to be made.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// It leaves where it ends, even to its own start.
+    pub alone: bool,
+    /// Accesses share looks into the TLB.
+    pub grouped: bool,
 }
 
 /// A block that was made: its code is in the assembler.
@@ -50,8 +74,6 @@ pub(crate) struct Made {
     pub checked: Checked,
     /// What has to be loaded, see [`crate::registers`].
     pub wanted: Registers,
-    /// What is loaded at the end.
-    pub loaded: Registers,
 }
 
 impl BlockMaker {
@@ -68,6 +90,11 @@ impl BlockMaker {
             links: Vec::new(),
             first_link: 1,
             page: 0,
+            head: None,
+            groups: Vec::new(),
+            held: None,
+            kept: [false; GROUP_SLOTS],
+            present: (0, 0, Registers::NONE),
         }
     }
 
@@ -80,6 +107,7 @@ impl BlockMaker {
         items: &mut [Item],
         seen: u64,
         sites: &mut Sites,
+        manner: Manner,
     ) -> Made {
         self.emitter.code.clear();
         self.emitter.tails.clear();
@@ -87,8 +115,16 @@ impl BlockMaker {
         self.page = rip & !0xFFF;
         let (wanted, loaded) = registers::plan(items);
         x87::plan(items);
-        let mut made = Made { wanted, loaded, ..self.entries(items) };
-        self.emitter.count(items.len());
+        self.held = None;
+        self.groups.clear();
+        if manner.grouped {
+            self.groups = group::plan(&mut self.infos, items);
+        }
+        let mut made = Made { wanted, ..self.entries(items) };
+        let returns =
+            self.emitter.state == FlagState::FRAME && loaded.cover(wanted) && !manner.alone;
+        self.head = returns.then_some((rip, made.frame_entry));
+        self.emitter.count(items.len() as i32);
         let mut next = rip;
         for (number, item) in items.iter().enumerate() {
             let at = next;
@@ -97,6 +133,8 @@ impl BlockMaker {
             let Item { op, last, shadowed, loaded, .. } = *item;
             let site = sites.next();
             self.emitter.needs_site = false;
+            self.present = (at, rest, loaded);
+            self.make_room(item);
             let raw = &bytes[item.at..item.at + item.instruction.len()];
             self.item(item, site, raw, at, next);
             if self.emitter.needs_site {
@@ -211,6 +249,7 @@ impl BlockMaker {
                     self.emitter.state = FlagState::FRAME;
                     self.emitter.leave_through(STALE, rip);
                 }
+                Tail::Twin { from, rip, rest, loaded } => self.twin(from, rip, rest, loaded),
                 Tail::Far { from, target, state, poll } => {
                     self.emitter.code.here(from);
                     self.emitter.state = state;
@@ -221,9 +260,30 @@ impl BlockMaker {
         }
     }
 
+    fn twin(&mut self, from: Hole, rip: u64, rest: u64, loaded: Registers) {
+        let emitter = &mut self.emitter;
+        emitter.code.here(from);
+        emitter.state = FlagState::FRAME;
+        emitter.count(-(rest as i32 + 1));
+        let place = emitter.code.jump();
+        emitter.code.here(place);
+        let number = self.first_link + self.links.len() as u32;
+        let state = FlagState::FRAME;
+        let place = place.position();
+        self.links.push(LinkPlace { place, target: rip, state, loaded, twin: true });
+        emitter.leave_through(number, rip);
+    }
+
     fn edge(&mut self, from: Hole, target: u64, state: FlagState, poll: bool) {
         let emitter = &mut self.emitter;
         emitter.state = state;
+        if let Some((_, head)) = self.head.filter(|&(start, _)| poll && start == target) {
+            emitter.code.here(from);
+            emitter.save_flags();
+            emitter.poll(target);
+            emitter.code.jump_to(head);
+            return;
+        }
         let mut from = from;
         if poll {
             emitter.code.here(from);
@@ -237,7 +297,8 @@ impl BlockMaker {
         let state = emitter.state;
         emitter.code.here(from);
         let number = self.first_link + self.links.len() as u32;
-        self.links.push(LinkPlace { place: from.position(), target, state });
+        let (place, loaded) = (from.position(), self.present.2);
+        self.links.push(LinkPlace { place, target, state, loaded, twin: false });
         emitter.leave_through(number, target);
     }
 }

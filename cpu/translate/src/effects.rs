@@ -8,6 +8,7 @@ use iced_x86::{
     Mnemonic, OpAccess, OpKind, RflagsBits,
 };
 
+use crate::group::Member;
 use crate::registers::Registers;
 
 /// The status flags, as iced names them.
@@ -75,6 +76,8 @@ pub(crate) struct Item {
     pub loaded: Registers,
     /// What it does to x87 is noted after the next instruction, too.
     pub noted_later: bool,
+    /// Its access shares a look, see [`crate::group`].
+    pub member: Option<Member>,
 }
 
 impl Item {
@@ -124,6 +127,7 @@ pub(crate) fn item(
         used: None,
         loaded: Registers::NONE,
         noted_later: false,
+        member: None,
         instruction,
         op,
         at,

@@ -15,6 +15,7 @@ use crate::frame::{
 };
 use crate::jump_cache::{self, JumpEntry};
 use crate::plan::Plan;
+use crate::registers::Registers;
 
 /// Bit of CF in [`crate::frame::Frame::flags`].
 const CARRY_BIT: u8 = 8;
@@ -53,6 +54,9 @@ impl FlagState {
 pub(crate) enum Tail {
     /// Tier 0 executes an instruction whose page was not in the TLB.
     Slow { from: Hole, site: SiteAddress, back: usize, state: FlagState, last: bool },
+    /// The look of a group failed: the twin of the block goes on at `rip`, with `rest` instructions behind
+    /// that one, flags in the frame.
+    Twin { from: Hole, rip: u64, rest: u64, loaded: Registers },
     /// A branch that can be linked: goes to `target` in the same page.
     Edge { from: Hole, target: u64, state: FlagState, poll: bool },
     /// A branch of a condition to another page.
@@ -67,13 +71,15 @@ pub(crate) enum Tail {
     Done,
 }
 
-/// Where a byte of memory is: both registers are free after use.
+/// Where a byte of memory is; R10 and R11 are free after use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HostAddress {
     /// `[r11 + r10]`
     Pair,
     /// `[r11]`
     Single,
+    /// `[r11 + disp]`, and R11 is not free.
+    At(i32),
 }
 
 /// What a block is made into.
@@ -87,13 +93,13 @@ pub(crate) struct Emitter {
 
 impl Emitter {
     /// Counts instructions. Takes R10.
-    pub(crate) fn count(&mut self, instructions: usize) {
+    pub(crate) fn count(&mut self, instructions: i32) {
         if self.state.frame {
             // add qword [rsp + COUNT], instructions
-            self.code.bytes(&[0x48, 0x83, 0x44, 0x24, COUNT as u8, instructions as u8]);
+            self.code.bytes(&[0x48, 0x83, 0x44, 0x24, COUNT as u8, instructions as i8 as u8]);
         } else {
             self.code.load(R10, RSP, COUNT);
-            self.code.lea(R10, R10, None, instructions as i32);
+            self.code.lea(R10, R10, None, instructions);
             self.code.store(RSP, COUNT, R10);
         }
     }

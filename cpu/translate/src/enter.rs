@@ -13,16 +13,17 @@ use cpu_interp::Cpu;
 use cpu_interp::int::{RIP, SLOTS};
 
 use crate::callout::{Context, Next, Site, SiteAddress};
-use crate::frame::{FRAME_LEN, Frame, SPILLED};
+use crate::frame::{FRAME_LEN, Frame, KEPT_LEN, SPILLED};
 use crate::register_state::{load_registers, registers_thunk, save_registers};
 
 const _: () = assert!(FRAME_LEN == 184, "`enter` copies eleven times 16 bytes, and 8");
+const _: () = assert!((KEPT_LEN + PAD) % 16 == 8, "the stack is aligned");
 const _: () = assert!(SLOTS > RIP as usize);
 
 // SAFETY: its pointer is used only while translated code runs, on the thread that runs it.
 unsafe impl Send for Context {}
 
-/// Bytes between the frame and what was pushed before: the stack is aligned in calls from
+/// Bytes between what is kept above the frame and what was pushed before: the stack is aligned in calls from
 /// translated code.
 const PAD: usize = 16;
 
@@ -251,7 +252,7 @@ unsafe extern "sysv64" fn enter_code(frame: *mut Frame, code: u64) {
         "mov r10, rsi",
         load_registers!(),
         "jmp r10",
-        below = const FRAME_LEN + PAD,
+        below = const KEPT_LEN + PAD,
         tlb = const offset_of!(Frame, tlb),
         slots = const offset_of!(Frame, slots),
     )
@@ -275,7 +276,7 @@ unsafe extern "sysv64" fn leave_thunk() {
         "mov r11, rsp",
         "call {save_registers}",
         go_back!(),
-        below = const FRAME_LEN + PAD,
+        below = const KEPT_LEN + PAD,
         slots = const offset_of!(Frame, slots),
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
@@ -332,7 +333,7 @@ unsafe extern "sysv64" fn callout_thunk() {
         callout = sym callout,
         save_registers = sym save_registers,
         load_registers = sym load_registers,
-        below = const FRAME_LEN + PAD,
+        below = const KEPT_LEN + PAD,
         slots = const offset_of!(Frame, slots),
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),

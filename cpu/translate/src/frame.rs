@@ -70,6 +70,15 @@ pub(crate) struct Frame {
 
 /// Bytes of a frame.
 pub(crate) const FRAME_LEN: usize = size_of::<Frame>();
+/// Groups of accesses in a block, see [`crate::group`]. Their addresses are kept above the frame.
+pub(crate) const GROUP_SLOTS: usize = 6;
+/// Bytes of the frame and what is kept above it.
+pub(crate) const KEPT_LEN: usize = FRAME_LEN + 8 * GROUP_SLOTS;
+
+/// Where the host's address of a group is kept.
+pub(crate) fn group_slot(group: usize) -> i32 {
+    (FRAME_LEN + 8 * group) as i32
+}
 
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
 pub(crate) const COUNT: i32 = offset_of!(Frame, count) as i32;

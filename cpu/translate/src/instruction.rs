@@ -1,6 +1,6 @@
 //! Host code of one instruction.
 
-use iced_x86::{Code, OpKind, Register};
+use iced_x86::{Code, Instruction, OpKind, Register};
 
 use crate::assemble::{Hole, R10, R11};
 use crate::block::BlockMaker;
@@ -30,6 +30,10 @@ impl BlockMaker {
     }
 
     pub(crate) fn copied(&mut self, item: &Item, site: SiteAddress, raw: &[u8]) {
+        if let Some(member) = item.member {
+            self.copied_member(item, member, site);
+            return;
+        }
         let Some(plan) = Plan::of(&mut self.infos, item) else {
             self.emitter.call_out(site);
             return;
@@ -62,17 +66,12 @@ impl BlockMaker {
         match rewritten {
             None => self.emitter.code.bytes(raw),
             Some(instruction) => {
-                if self.encoder.encode(&instruction, 0).is_err() {
-                    // AH to BH beside one of our registers.
-                    let _ = self.encoder.take_buffer();
+                if !self.encode(&instruction) {
                     self.emitter.code.truncate(start);
                     self.emitter.state = before;
                     self.give_up(from.into_iter().chain(split), site);
                     return;
                 }
-                let code = self.encoder.take_buffer();
-                self.emitter.code.bytes(&code);
-                self.encoder.set_buffer(code_buffer(code));
             }
         }
         self.flags_behind(item.flags);
@@ -81,6 +80,17 @@ impl BlockMaker {
         for from in from.into_iter().chain(split) {
             self.slow(from, site, item.last);
         }
+    }
+
+    /// Encodes an instruction; false if it has AH to BH beside one of our registers.
+    pub(crate) fn encode(&mut self, instruction: &Instruction) -> bool {
+        let encoded = self.encoder.encode(instruction, 0).is_ok();
+        let code = self.encoder.take_buffer();
+        if encoded {
+            self.emitter.code.bytes(&code);
+        }
+        self.encoder.set_buffer(code_buffer(code));
+        encoded
     }
 
     /// Has tier 0 execute an instruction that cannot be encoded.
@@ -132,6 +142,10 @@ impl BlockMaker {
     }
 
     pub(crate) fn push(&mut self, item: &Item, site: SiteAddress) {
+        if let Some(member) = item.member {
+            self.push_member(item, member);
+            return;
+        }
         let instruction = &item.instruction;
         if instruction.op0_kind() == OpKind::Memory {
             self.emitter.address(&item.op, instruction);
@@ -177,6 +191,10 @@ impl BlockMaker {
     }
 
     pub(crate) fn pop(&mut self, item: &Item, site: SiteAddress) {
+        if let Some(member) = item.member {
+            self.pop_member(item, member);
+            return;
+        }
         let number = item.instruction.op0_register().number() as u8;
         self.emitter.code.mov(R10, GUEST_RSP);
         let from = self.access(SLOT, false);
@@ -195,6 +213,10 @@ impl BlockMaker {
     }
 
     pub(crate) fn leave(&mut self, item: &Item, site: SiteAddress) {
+        if let Some(member) = item.member {
+            self.leave_member(item, member);
+            return;
+        }
         self.emitter.code.mov(R10, GUEST_RBP);
         let from = self.access(SLOT, false);
         self.emitter.code.lea(GUEST_RSP, GUEST_RBP, None, SLOT as i32);

@@ -19,6 +19,7 @@ mod effects;
 mod emit;
 mod enter;
 mod frame;
+mod group;
 mod instruction;
 mod jump_cache;
 mod limit;

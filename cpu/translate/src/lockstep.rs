@@ -85,14 +85,17 @@ impl Lockstep {
         let Some((block, code)) = translator.block_at(interp, rip) else {
             return single(interp);
         };
-        let stretches = translator.stretches.as_ref().expect("made with them");
-        let Some(items) = stretches.get(&block).filter(|items| is_copied(&items[0])) else {
+        let items = translator.items(block);
+        if !items.first().is_some_and(is_copied) {
             return single(interp);
-        };
+        }
         let Some((expected, stores)) = rehearse(&mut interp.cpu, items) else {
             return single(interp);
         };
-        let left = enter(&mut translator.context, &mut interp.cpu, kick, code);
+        let mut left = enter(&mut translator.context, &mut interp.cpu, kick, code);
+        while let Some(code) = translator.twin_behind(interp, left) {
+            left = enter(&mut translator.context, &mut interp.cpu, kick, code);
+        }
         if left == u64::from(STALE) || left == u64::from(NO_REGISTERS) {
             return single(interp);
         }
@@ -105,7 +108,7 @@ impl Lockstep {
         assert!(
             differences.is_empty(),
             "the tiers differ in {}:\n{differences}",
-            listing(rip, items)
+            listing(rip, translator.items(block))
         );
         translator.after(interp, 0)
     }

@@ -122,11 +122,11 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The block at these addresses, if there is one that was [compared](Self::compare) in this epoch.
-    pub(crate) fn find(&self, gpa: u64, rip: u64, epoch: u32) -> Option<Block> {
+    /// The block at these addresses, or its twin without groups, if there is one that was [compared](Self::compare) in this epoch.
+    pub(crate) fn find(&self, gpa: u64, rip: u64, twin: bool, epoch: u32) -> Option<Block> {
         let known = self.pages.get(&key(gpa, rip))?;
         let seen = known.seen.load(Ordering::Relaxed) == u64::from(epoch);
-        if seen { known.blocks.get(&offset(rip)).copied() } else { None }
+        if seen { known.blocks.get(&number(rip, twin)).copied() } else { None }
     }
 
     /// The granules that something was made from at these addresses and that were not compared with
@@ -159,11 +159,12 @@ impl Pages {
         (&raw const *page.seen).expose_provenance() as u64
     }
 
-    /// Remembers a block made from `bytes`, for which [`Self::seen`] was asked.
+    /// Remembers a block, or a twin, made from `bytes`, for which [`Self::seen`] was asked.
     pub(crate) fn insert(
         &mut self,
         gpa: u64,
         rip: u64,
+        twin: bool,
         bytes: &[u8],
         block: Block,
         source: HostPage,
@@ -180,7 +181,7 @@ impl Pages {
         }
         // What was translated counts, not what memory holds by now.
         page.bytes[usize::from(offset(rip))..][..bytes.len()].copy_from_slice(bytes);
-        page.blocks.insert(offset(rip), block);
+        page.blocks.insert(number(rip, twin), block);
     }
 
     /// Forgets what was made from the guest-physical page around `gpa`. Code that was made from it is not
@@ -207,6 +208,11 @@ impl Pages {
         self.linear.clear();
         self.dropped.clear();
     }
+}
+
+/// Of a block, or its twin.
+fn number(rip: u64, twin: bool) -> u16 {
+    offset(rip) | u16::from(twin) << 15
 }
 
 fn offset(rip: u64) -> u16 {

@@ -80,8 +80,9 @@ impl Plan {
             let pair = memory == HostAddress::Pair;
             instruction.set_memory_index(if pair { Register::R10 } else { Register::None });
             instruction.set_memory_index_scale(1);
-            instruction.set_memory_displacement64(0);
-            instruction.set_memory_displ_size(0);
+            let displacement = if let HostAddress::At(disp) = memory { disp } else { 0 };
+            instruction.set_memory_displacement64(i64::from(displacement) as u64);
+            instruction.set_memory_displ_size((displacement != 0).into());
             // XACQUIRE and XRELEASE: a hint that the host is not to take.
             instruction.set_has_repne_prefix(false);
             instruction.set_has_rep_prefix(false);

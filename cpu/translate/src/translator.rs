@@ -9,7 +9,7 @@ use cpu_interp::{Dropped, Executed, Fetched, Interp, Outcome};
 use cpu_mem::{HostPage, PAGE_SIZE, granules};
 use iced_x86::{Decoder, Mnemonic};
 
-use crate::block::BlockMaker;
+use crate::block::{BlockMaker, Manner};
 use crate::callout::{Context, is_translatable};
 use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
@@ -30,6 +30,8 @@ pub const PATIENCE: u8 = 4;
 const COUNTERS: usize = 1 << 14;
 /// Instructions across pages that are remembered.
 const CROSSINGS: usize = 256;
+/// Twins have counters of their own.
+const TWIN_HEAT: u64 = 0xA5A << 2;
 /// Room in the arena that a block may take.
 const SPARE: usize = 1 << 16;
 
@@ -55,6 +57,8 @@ struct Link {
     target: u64,
     state: FlagState,
     loaded: Registers,
+    /// To a twin, see [`crate::group`].
+    twin: bool,
 }
 
 /// The translated code of one processor.
@@ -75,6 +79,8 @@ pub struct Translator {
     compare: bool,
     /// Tier 0 has to execute the block at RIP.
     interpret: bool,
+    /// The code of a twin at RIP: it goes on there.
+    twin: Option<u64>,
     /// How often code has been looked for in vain, by guest-physical address.
     heat: Box<[u8]>,
     /// Where no block can begin, by guest-physical address and epoch of code: the instruction there
@@ -113,6 +119,7 @@ impl Translator {
             patience,
             compare: false,
             interpret: false,
+            twin: None,
             stale: false,
             stretches: None,
         })
@@ -131,6 +138,7 @@ impl Translator {
     }
 
     fn run_some(&mut self, interp: &mut Interp, kick: &AtomicU32) -> Option<Outcome> {
+        let twin = self.twin.take();
         if interp.cpu.attention {
             // The delivery of an event has stored something.
             return interp.after_attention();
@@ -143,7 +151,7 @@ impl Translator {
         let compare = std::mem::take(&mut self.compare);
         let known = match compare {
             true => None,
-            false => self.context.jumps(&interp.cpu).find(rip),
+            false => twin.or_else(|| self.context.jumps(&interp.cpu).find(rip)),
         };
         let Some(code) = known.or_else(|| self.find(interp, rip, compare)) else {
             return interp.run_one_block();
@@ -169,10 +177,28 @@ impl Translator {
 
     /// The block at RIP and its code, for who executes block by block; None if there is none.
     pub(crate) fn block_at(&mut self, interp: &mut Interp, rip: u64) -> Option<(At, u64)> {
-        let (_, block) = self.find_block(interp, rip)?;
+        let (_, block) = self.find_block(interp, rip, false)?;
         let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
         self.serialize_if_stale();
         Some((block.guarded, code))
+    }
+
+    /// What the block was made from, for who executes block by block.
+    pub(crate) fn items(&self, block: At) -> &[Item] {
+        self.stretches
+            .as_ref()
+            .and_then(|stretches| stretches.get(&block))
+            .map_or(&[], |items| items)
+    }
+
+    /// The code of the twin to which translated code has left through `link`, if it has.
+    pub(crate) fn twin_behind(&mut self, interp: &mut Interp, link: u64) -> Option<u64> {
+        let known = usize::try_from(link).ok()?.checked_sub(1)?;
+        if !self.links.get(known)?.twin {
+            return None;
+        }
+        self.link(interp, link);
+        self.twin.take()
     }
 
     /// After translated code has left.
@@ -200,11 +226,17 @@ impl Translator {
     fn link(&mut self, interp: &mut Interp, number: u64) {
         let rip = interp.cpu.arch.rip();
         let wanted = |link: &&Link| link.target == rip;
-        if self.links.get(number as usize - 1).filter(wanted).is_none() {
+        let Some(&Link { twin, .. }) = self.links.get(number as usize - 1).filter(wanted) else {
             return;
-        }
+        };
         let before = self.clears;
-        let Some((page, block)) = self.find_block(interp, rip) else { return };
+        let found = self.find_block(interp, rip, twin);
+        if twin {
+            let entry = found.and_then(|(_, block)| self.arena.entry(block.guarded as usize));
+            self.twin = entry.map(|entry| entry.expose_provenance() as u64);
+            self.interpret = self.twin.is_none();
+        }
+        let Some((page, block)) = found else { return };
         // A block that was made may have taken the place of all others.
         if self.clears != before {
             return;
@@ -229,6 +261,7 @@ impl Translator {
 
     fn clear(&mut self) {
         self.clears += 1;
+        self.twin = None;
         self.arena.truncate(0);
         self.found.fill(Found::NOTHING);
         self.pages.clear();
@@ -261,7 +294,7 @@ impl Translator {
                 code
             }
             _ => {
-                let (_, block) = self.find_fetched(interp, rip, fetched)?;
+                let (_, block) = self.find_fetched(interp, rip, false, fetched)?;
                 let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
                 self.found[found] = Found { gpa, rip, code };
                 code
@@ -273,15 +306,21 @@ impl Translator {
         Some(code)
     }
 
-    fn find_block(&mut self, interp: &mut Interp, rip: u64) -> Option<(PageKey, Block)> {
+    fn find_block(
+        &mut self,
+        interp: &mut Interp,
+        rip: u64,
+        twin: bool,
+    ) -> Option<(PageKey, Block)> {
         let fetched = interp.fetch().ok()?;
-        self.find_fetched(interp, rip, fetched)
+        self.find_fetched(interp, rip, twin, fetched)
     }
 
     fn find_fetched(
         &mut self,
         interp: &mut Interp,
         rip: u64,
+        twin: bool,
         fetched: Fetched,
     ) -> Option<(PageKey, Block)> {
         let Fetched { gpa, page, new } = fetched;
@@ -293,11 +332,13 @@ impl Translator {
             // It has the marks of this epoch.
             self.pages.compare(gpa, rip, page, epoch);
         }
-        if let Some(block) = self.pages.find(gpa, rip, epoch) {
+        if let Some(block) = self.pages.find(gpa, rip, twin, epoch) {
             return Some((key(gpa, rip), block));
         }
         let crossing = crossing_index(gpa);
-        if self.crossings[crossing] == (gpa, epoch) || self.is_cold(gpa) {
+        if self.crossings[crossing] == (gpa, epoch)
+            || self.is_cold(gpa ^ if twin { TWIN_HEAT } else { 0 })
+        {
             return None;
         }
         interp.make_room();
@@ -308,7 +349,7 @@ impl Translator {
             self.clear();
             self.arena.release();
         }
-        let block = self.translate(interp, gpa, rip, page)?;
+        let block = self.translate(interp, gpa, rip, twin, page)?;
         Some((key(gpa, rip), block))
     }
 
@@ -325,6 +366,7 @@ impl Translator {
         interp: &mut Interp,
         gpa: u64,
         rip: u64,
+        twin: bool,
         page: HostPage,
     ) -> Option<Block> {
         let start = gpa as usize % PAGE_SIZE;
@@ -344,8 +386,12 @@ impl Translator {
         }
         let seen = self.pages.seen(gpa, rip, interp.cpu.code_epoch);
         self.maker.first_link = self.links.len() as u32 + 1;
-        let Translator { maker, sites, items, .. } = self;
-        let made = maker.make(rip, bytes, items, seen, sites);
+        let Translator { maker, sites, items, stretches, .. } = self;
+        let alone = stretches.is_some();
+        // A twin has to end where the block does.
+        let cut = alone && items.len() == MAX_ITEMS;
+        let grouped = !(twin || cut);
+        let made = maker.make(rip, bytes, items, seen, sites, Manner { alone, grouped });
         let at = self.arena.push(self.maker.emitter.code.code())? as At;
         self.stale = true;
         let page_key = key(gpa, rip);
@@ -354,7 +400,8 @@ impl Translator {
             place: at + link.place as At,
             target: link.target,
             state: link.state,
-            loaded: made.loaded,
+            loaded: link.loaded,
+            twin: link.twin,
         }));
         let block = Block {
             host: at + made.host_entry as At,
@@ -364,7 +411,7 @@ impl Translator {
             wanted: made.wanted,
             guarded: at + made.guarded as At,
         };
-        self.pages.insert(gpa, rip, bytes, block, page);
+        self.pages.insert(gpa, rip, twin, bytes, block, page);
         if let Some(stretches) = &mut self.stretches {
             stretches.insert(block.guarded, self.items.drain(..).collect());
         }
