@@ -127,6 +127,8 @@ impl Translator {
 
     /// Executes until something needs the caller, or `kick` is not zero.
     pub fn run(&mut self, interp: &mut Interp, kick: &AtomicU32) -> Outcome {
+        // The processor may be elsewhere by now: an event was delivered, or registers were set.
+        self.twin = None;
         loop {
             if let Some(outcome) = self.run_some(interp, kick) {
                 return outcome;
