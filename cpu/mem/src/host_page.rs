@@ -25,9 +25,16 @@ impl HostPage {
     /// From an entry of the map: host address in bits 63:12, rights in the low bits. Log bits are
     /// dropped.
     ///
-    /// Only for the map, whose entries carry the promise made to `map_page`.
+    /// Only for the map, whose entries carry the promise made to `map_page`, and for what a page was made
+    /// into.
+    #[inline(always)]
     pub(crate) fn from_entry(entry: u64) -> Option<Self> {
         NonZeroU64::new(entry & !LOG_BITS).map(Self)
+    }
+
+    /// What [`Self::from_entry`] makes this page of.
+    pub(crate) fn entry(self) -> u64 {
+        self.0.get()
     }
 
     /// The rights that the map grants on this page.

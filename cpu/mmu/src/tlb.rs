@@ -1,6 +1,6 @@
 //! The translation cache of one vCPU ("Caching Translation Information").
 //!
-//! Direct-mapped, 4096 pages of 4 KiB for each [`Privilege`]; larger pages enter in pieces. An
+//! Direct-mapped, 16384 pages of 4 KiB for each [`Privilege`]; larger pages enter in pieces. An
 //! entry has one tag for each kind of access, equal to the page's linear address if that access
 //! is allowed, so a hit is one compare and gives the host page.
 //!
@@ -20,7 +20,7 @@
 //! - Entries hold host pages: they are flushed before an unmapping of guest-physical memory is
 //!   acknowledged.
 
-use cpu_mem::{HostPage, PageFlags};
+use cpu_mem::{HostPage, PageArray, PageFlags};
 
 use crate::table_cache::TableCache;
 use crate::{Access, AccessKind, PageSize, Privilege, Translation};
@@ -29,62 +29,111 @@ use crate::{Access, AccessKind, PageSize, Privilege, Translation};
 const MAX_PARKED: usize = 7;
 /// Ranges that are remembered one by one.
 const MAX_RANGES: usize = 64;
-const PAGES_PER_PRIVILEGE: usize = 4096;
+const PAGES_PER_PRIVILEGE: usize = 16384;
 const ENTRIES: usize = PAGES_PER_PRIVILEGE * Privilege::ALL.len();
 const PAGE_MASK: u64 = !(cpu_mem::PAGE_SIZE as u64 - 1);
 
-/// No page address.
-const NO_PAGE: u64 = 1;
+/// Words of an entry, and which is which; an entry does not cross a line of the host's cache.
+const WORDS: usize = 4;
+const READ: usize = 0;
+const WRITE: usize = 1;
+const HOST: usize = 2;
+const EXECUTE: usize = 3;
 
-/// What a hit needs; tags are linear page addresses or [`no_page`].
+/// What a hit needs: tags, which are linear page addresses or [`no_page`], and the address of the page in
+/// this process. Translated code looks here by itself, see [`Tlb::table`].
 ///
-/// The layout is fixed: translated code looks here by itself, see [`Tlb::table`].
-#[derive(Clone, Copy)]
-#[repr(C, align(32))]
-struct Entry {
-    read: u64,
-    write: u64,
-    /// Address of `page` in this process.
-    host: u64,
-    page: Option<HostPage>,
+/// Nearly all of it is zero at first, which takes no memory until it is written.
+struct Table {
+    words: Vec<u64>,
+    /// Where the first entry is: at a multiple of its length.
+    first: usize,
+}
+
+impl Table {
+    fn new() -> Self {
+        let words = vec![0; WORDS * (ENTRIES + 1)];
+        let address = words.as_ptr().addr() / size_of::<u64>();
+        let mut table = Table { words, first: address.next_multiple_of(WORDS) - address };
+        Privilege::ALL.iter().for_each(|&privilege| table.clear(index(privilege, 0)));
+        table
+    }
+
+    #[inline(always)]
+    fn get(&self, index: usize, word: usize) -> u64 {
+        self.words[self.first + index * WORDS + word]
+    }
+
+    #[inline(always)]
+    fn set(&mut self, index: usize, word: usize, value: u64) {
+        self.words[self.first + index * WORDS + word] = value;
+    }
+
+    fn clear(&mut self, index: usize) {
+        [READ, WRITE, EXECUTE].into_iter().for_each(|tag| self.set(index, tag, no_page(index)));
+        self.set(index, HOST, 0);
+    }
 }
 
 /// How translated code finds an entry: `gla >> PAGE_SHIFT`, modulo [`layout::ENTRIES`], is its
 /// number in [`Tlb::table`].
 pub mod layout {
-    use std::mem::{offset_of, size_of};
-
     /// Entries of a table.
     pub const ENTRIES: usize = super::PAGES_PER_PRIVILEGE;
     /// Bytes of an entry.
-    pub const ENTRY_LEN: usize = size_of::<super::Entry>();
+    pub const ENTRY_LEN: usize = super::WORDS * 8;
     /// Offset of the linear address of a page that can be loaded from, in 64 bits.
-    pub const READ: usize = offset_of!(super::Entry, read);
+    pub const READ: usize = super::READ * 8;
     /// Offset of the linear address of a page that can be stored to.
-    pub const WRITE: usize = offset_of!(super::Entry, write);
+    pub const WRITE: usize = super::WRITE * 8;
     /// Offset of the address of that page in this process.
-    pub const HOST: usize = offset_of!(super::Entry, host);
+    pub const HOST: usize = super::HOST * 8;
 }
 
-/// What a flush needs to know of an entry.
+/// What a flush needs to know of an entry: two words, zero at first.
 #[derive(Clone, Copy)]
 struct Origin {
     gla: u64,
-    /// `gla` if instructions can be fetched there.
-    execute: u64,
     gpa: u64,
     page_size: PageSize,
     global: bool,
     /// The bit of its protection key, if it has one.
     key_bit: u16,
-    /// The entry is in the list of filled ones, maybe emptied since.
-    listed: bool,
 }
+
+/// There is an origin in the two words; the first one's other bits are the linear address.
+const KNOWN: u64 = 1;
+/// The entry is in the list of filled ones, maybe emptied since.
+const LISTED: u64 = 2;
+const GLOBAL: u64 = 4;
+const SIZE_SHIFT: u32 = 3;
+const KEY_SHIFT: u32 = 5;
+/// There is a key, in the bits above.
+const HAS_KEY: u64 = 1 << KEY_SHIFT;
+
+impl Origin {
+    fn from_words([gla, gpa]: [u64; 2]) -> Option<Self> {
+        let key_bit = if gla & HAS_KEY != 0 { 1 << (gla >> (KEY_SHIFT + 1) & 15) } else { 0 };
+        (gla & KNOWN != 0).then_some(Origin {
+            gla: gla & PAGE_MASK,
+            gpa,
+            page_size: SIZES[(gla >> SIZE_SHIFT) as usize & 3],
+            global: gla & GLOBAL != 0,
+            key_bit,
+        })
+    }
+}
+
+/// By number.
+const SIZES: [PageSize; 4] =
+    [PageSize::Size4K, PageSize::Size2M, PageSize::Size4M, PageSize::Size1G];
 
 /// The entries of one process-context identifier.
 struct Set {
-    entries: Box<[Entry; ENTRIES]>,
-    origins: Box<[Origin; ENTRIES]>,
+    table: Table,
+    /// The pages with their rights.
+    pages: PageArray,
+    origins: Vec<[u64; 2]>,
     /// Entries that may be in use, so that a flush does not visit all.
     filled: Vec<u16>,
     /// Linear addresses (first, last) that pieces of larger pages came from.
@@ -208,23 +257,19 @@ impl Tlb {
     /// The page to load from, if the access is known to be allowed.
     #[inline(always)]
     pub fn read(&self, privilege: Privilege, gla: u64) -> Option<HostPage> {
-        let entry = &self.active.entries[index(privilege, gla)];
-        if entry.read == gla & PAGE_MASK { entry.page } else { None }
+        self.active.hit(privilege, gla, READ)
     }
 
     /// The page to store to, if the access is known to be allowed.
     #[inline(always)]
     pub fn write(&self, privilege: Privilege, gla: u64) -> Option<HostPage> {
-        let entry = &self.active.entries[index(privilege, gla)];
-        if entry.write == gla & PAGE_MASK { entry.page } else { None }
+        self.active.hit(privilege, gla, WRITE)
     }
 
     /// The page to fetch instructions from, if the access is known to be allowed.
     #[inline(always)]
     pub fn execute(&self, privilege: Privilege, gla: u64) -> Option<HostPage> {
-        let index = index(privilege, gla);
-        let fetched = self.active.origins[index].execute == gla & PAGE_MASK;
-        if fetched { self.active.entries[index].page } else { None }
+        self.active.hit(privilege, gla, EXECUTE)
     }
 
     /// Where the entries of a privilege are while no other identifier is activated; what they mean
@@ -232,16 +277,15 @@ impl Tlb {
     #[inline(always)]
     #[must_use]
     pub fn table(&self, privilege: Privilege) -> *const u8 {
-        let first = privilege as usize * PAGES_PER_PRIVILEGE;
-        (&raw const self.active.entries[first]).cast()
+        let Table { words, first } = &self.active.table;
+        (&raw const words[first + index(privilege, 0) * WORDS]).cast()
     }
 
     /// Guest-physical address behind `gla`, if any access to it is cached.
     pub fn gpa(&self, privilege: Privilege, gla: u64) -> Option<u64> {
-        let index = index(privilege, gla);
-        let origin = &self.active.origins[index];
-        let cached = self.active.entries[index].page.is_some() && origin.gla == gla & PAGE_MASK;
-        cached.then_some(origin.gpa | (gla & !PAGE_MASK))
+        let origin = self.active.origin_of(index(privilege, gla), gla)?;
+        self.active.pages.get(index(privilege, gla))?;
+        Some(origin.gpa | (gla & !PAGE_MASK))
     }
 
     /// Remembers what [`crate::walk`] returned for this access, and the page behind it. `writes`: nobody
@@ -328,7 +372,7 @@ impl Tlb {
         sets.any(|set| {
             let known = |&index: &u16| {
                 let index = usize::from(index);
-                set.entries[index].page.is_some() && set.origins[index].gla == gla & PAGE_MASK
+                set.pages.get(index).is_some() && set.origin_of(index, gla).is_some()
             };
             set.pcid == pcid && set.filled.iter().any(known)
         })
@@ -408,7 +452,7 @@ impl Tlb {
     /// Makes the next write to a linear page miss.
     pub fn forget_write(&mut self, privilege: Privilege, gla: u64) {
         let index = index(privilege, gla);
-        self.active.entries[index].write = no_page(index);
+        self.active.table.set(index, WRITE, no_page(index));
     }
 
     /// Makes the next write to every page miss.
@@ -439,8 +483,8 @@ impl Tlb {
     /// Whether the page around `gla` is known to be a global one.
     #[must_use]
     pub fn is_global(&self, privilege: Privilege, gla: u64) -> bool {
-        let origin = &self.active.origins[index(privilege, gla)];
-        origin.gla == gla & PAGE_MASK && origin.global
+        let origin = self.active.origin_of(index(privilege, gla), gla);
+        origin.is_some_and(|origin| origin.global)
     }
 
     fn sets(&mut self) -> impl Iterator<Item = &mut Set> {
@@ -451,9 +495,10 @@ impl Tlb {
 impl Set {
     fn new(pcid: u16) -> Self {
         Self {
-            entries: Box::new(std::array::from_fn(empty)),
-            origins: Box::new([NOWHERE; ENTRIES]),
-            filled: Vec::with_capacity(ENTRIES),
+            table: Table::new(),
+            pages: PageArray::new(ENTRIES),
+            origins: vec![[0; 2]; ENTRIES],
+            filled: Vec::new(),
             large: None,
             pcid,
             space: Space::Empty,
@@ -476,28 +521,23 @@ impl Set {
             let allowed = rights.allows(kind) && page.flags().contains(flag);
             if allowed { gla } else { no_page(index) }
         };
-        self.entries[index] = Entry {
-            read: tag(AccessKind::Read, PageFlags::READ),
-            write: if writes && translation.dirty {
-                tag(AccessKind::Write, PageFlags::WRITE)
-            } else {
-                no_page(index)
-            },
-            host: page.address(),
-            page: Some(page),
-        };
-        if !self.origins[index].listed {
+        let writable = writes && translation.dirty;
+        let write =
+            if writable { tag(AccessKind::Write, PageFlags::WRITE) } else { no_page(index) };
+        self.table.set(index, READ, tag(AccessKind::Read, PageFlags::READ));
+        self.table.set(index, WRITE, write);
+        self.table.set(index, EXECUTE, tag(AccessKind::Execute, PageFlags::EXECUTE));
+        self.table.set(index, HOST, page.address());
+        self.pages.set(index, Some(page));
+        if self.origins[index][0] & LISTED == 0 {
             self.filled.push(index as u16);
         }
-        self.origins[index] = Origin {
-            gla,
-            execute: tag(AccessKind::Execute, PageFlags::EXECUTE),
-            gpa: translation.gpa & PAGE_MASK,
-            page_size: translation.page_size,
-            global: translation.global,
-            key_bit: translation.protection_key.map_or(0, |key| 1 << key),
-            listed: true,
-        };
+        let size = SIZES.iter().position(|&size| size == translation.page_size).unwrap_or(0);
+        let key =
+            translation.protection_key.map_or(0, |key| HAS_KEY | u64::from(key) << (KEY_SHIFT + 1));
+        let global = if translation.global { GLOBAL } else { 0 };
+        let known = gla | KNOWN | LISTED | global | (size as u64) << SIZE_SHIFT | key;
+        self.origins[index] = [known, translation.gpa & PAGE_MASK];
         if translation.page_size != PageSize::Size4K {
             self.widen_large(gla, translation.page_size.bytes());
         }
@@ -515,8 +555,8 @@ impl Set {
 
     fn forget(&mut self, privilege: Privilege, gla: u64) {
         let index = index(privilege, gla);
-        if self.origins[index].gla == gla & PAGE_MASK {
-            self.entries[index] = empty(index);
+        if self.origin_of(index, gla).is_some() {
+            self.empty(index);
         }
     }
 
@@ -541,9 +581,9 @@ impl Set {
         }
         for privilege in Privilege::ALL {
             let index = index(privilege, gla);
-            let origin = &self.origins[index];
-            if origin.gla == gla & PAGE_MASK && (origin.global || !global_only) {
-                self.entries[index] = empty(index);
+            let origin = self.origin_of(index, gla);
+            if origin.is_some_and(|origin| origin.global || !global_only) {
+                self.empty(index);
             }
         }
     }
@@ -556,29 +596,49 @@ impl Set {
     fn trap_writes(&mut self, page: u64) {
         for &index in &self.filled {
             let index = usize::from(index);
-            if self.entries[index].host == page {
-                self.entries[index].write = no_page(index);
+            if self.table.get(index, HOST) == page {
+                self.table.set(index, WRITE, no_page(index));
             }
         }
     }
 
     fn trap_all_writes(&mut self) {
         for &index in &self.filled {
-            self.entries[usize::from(index)].write = no_page(usize::from(index));
+            self.table.set(index.into(), WRITE, no_page(index.into()));
         }
     }
 
     fn retain(&mut self, keep: impl Fn(&Origin) -> bool) {
-        let Self { entries, origins, filled, .. } = self;
+        let mut filled = std::mem::take(&mut self.filled);
         filled.retain(|&index| {
             let index = usize::from(index);
-            let kept = entries[index].page.is_some() && keep(&origins[index]);
+            let known = self.pages.get(index).and_then(|_| Origin::from_words(self.origins[index]));
+            let kept = known.is_some_and(|origin| keep(&origin));
             if !kept {
-                entries[index] = empty(index);
-                origins[index] = NOWHERE;
+                self.empty(index);
+                self.origins[index] = [0; 2];
             }
             kept
         });
+        self.filled = filled;
+    }
+
+    /// The page, if the tag of this access is that of `gla`.
+    #[inline(always)]
+    fn hit(&self, privilege: Privilege, gla: u64, tag: usize) -> Option<HostPage> {
+        let index = index(privilege, gla);
+        if self.table.get(index, tag) == gla & PAGE_MASK { self.pages.get(index) } else { None }
+    }
+
+    /// What is known about the entry, if it is or was of the page around `gla`.
+    #[inline]
+    fn origin_of(&self, index: usize, gla: u64) -> Option<Origin> {
+        Origin::from_words(self.origins[index]).filter(|origin| origin.gla == gla & PAGE_MASK)
+    }
+
+    fn empty(&mut self, index: usize) {
+        self.table.clear(index);
+        self.pages.set(index, None);
     }
 
     fn widen_large(&mut self, gla: u64, size_bytes: u64) {
@@ -595,24 +655,11 @@ impl Default for Tlb {
     }
 }
 
-/// A tag for entry `index` that differs from the page of every address that leads there.
+/// A tag for entry `index` that differs from the page of every address that leads there: 0, where it can.
+#[inline(always)]
 const fn no_page(index: usize) -> u64 {
-    (index as u64 ^ 1) << 12
+    if index.is_multiple_of(PAGES_PER_PRIVILEGE) { 1 << 12 } else { 0 }
 }
-
-const fn empty(index: usize) -> Entry {
-    Entry { read: no_page(index), write: no_page(index), host: 0, page: None }
-}
-
-const NOWHERE: Origin = Origin {
-    gla: NO_PAGE,
-    execute: NO_PAGE,
-    gpa: NO_PAGE,
-    page_size: PageSize::Size4K,
-    global: false,
-    key_bit: 0,
-    listed: false,
-};
 
 #[inline(always)]
 fn index(privilege: Privilege, gla: u64) -> usize {

@@ -13,8 +13,8 @@ use proptest::prelude::*;
 
 use ram::Ram;
 
-/// Linear page numbers: neighbours, and pages that share a place (4096 apart).
-const PAGES: [u64; 8] = [0, 1, 2, 4096, 4097, 512, 0xf_f000, 0xf_fffe];
+/// Linear page numbers: neighbours, and pages that share a place (16384 apart).
+const PAGES: [u64; 8] = [0, 1, 2, 16384, 16385, 512, 0xf_f000, 0xf_fffe];
 
 const KINDS: [AccessKind; 3] = [AccessKind::Read, AccessKind::Write, AccessKind::Execute];
 
@@ -258,7 +258,7 @@ fn flushing_a_page_takes_global_ones_and_no_neighbour() {
     insert(&mut tlb, &ram, 4, WRITABLE);
     tlb.flush_page(0x3fff);
     assert!(!hit(&tlb, 3) && hit(&tlb, 4));
-    tlb.flush_page((4 + 4096) << 12);
+    tlb.flush_page((4 + 16384) << 12);
     assert!(hit(&tlb, 4), "another page that shares the place");
 }
 

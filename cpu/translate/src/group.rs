@@ -116,6 +116,10 @@ impl Values {
             Kind::Push if instruction.op0_kind() != OpKind::Memory => Some(at(STACK, -SLOT, true)),
             Kind::Pop if instruction.op0_register() != Register::RSP => Some(at(STACK, 0, false)),
             Kind::Leave => Some(at(BASE, 0, false)),
+            Kind::Return => Some(at(STACK, 0, false)),
+            Kind::Call if instruction.op0_kind() == OpKind::NearBranch64 => {
+                Some(at(STACK, -SLOT, true))
+            }
             Kind::Copied if is_member(item) => self.operand(item),
             _ => None,
         }
@@ -246,7 +250,9 @@ pub(crate) fn plan(infos: &mut InstructionInfoFactory, items: &mut [Item]) -> Ve
 
 fn plan_stretch(infos: &mut InstructionInfoFactory, items: &mut [Item], groups: &mut Vec<Group>) {
     let accesses = |item: &&Item| {
-        matches!(item.kind, Kind::Push | Kind::Pop | Kind::Leave) || item.has_memory()
+        use Kind as K;
+        let stack = matches!(item.kind, K::Push | K::Pop | K::Leave | K::Call | K::Return);
+        stack || item.has_memory()
     };
     if items.iter().filter(accesses).nth(1).is_none() {
         return;
@@ -420,6 +426,27 @@ impl BlockMaker {
             }
         }
         self.emitter.move_stack(SLOT as i32);
+        self.release(member);
+    }
+
+    /// The address that is returned to, into R10.
+    pub(crate) fn return_member(&mut self, item: &Item, member: Member) {
+        self.hold(item, member);
+        self.emitter.code.load(R10, R11, member.at);
+        self.release(member);
+    }
+
+    /// Pushes the address behind a call.
+    pub(crate) fn call_member(&mut self, item: &Item, member: Member, next: u64) {
+        self.hold(item, member);
+        match i32::try_from(next as i64) {
+            Ok(value) => self.emitter.code.store_value_at(R11, member.at, value),
+            Err(_) => {
+                self.emitter.code.mov_value(R10, next);
+                self.emitter.code.store(R11, member.at, R10);
+            }
+        }
+        self.emitter.move_stack(-(SLOT as i32));
         self.release(member);
     }
 

@@ -274,6 +274,22 @@ impl BlockMaker {
             self.emitter.check_target(site);
             self.emitter.stash();
         }
+        if let Some(member) = item.member {
+            self.call_member(item, member, next);
+        } else {
+            self.push_return(site, next);
+        }
+        if indirect {
+            self.emitter.unstash();
+            self.emitter.call_anywhere();
+        } else {
+            let target = item.instruction.near_branch64();
+            self.go_to(target, target < next);
+        }
+    }
+
+    /// Pushes the address behind a call.
+    fn push_return(&mut self, site: SiteAddress, next: u64) {
         let from = self.push_address();
         match i32::try_from(next as i64) {
             Ok(value) => self.emitter.code.store_value(R11, R10, value),
@@ -285,21 +301,18 @@ impl BlockMaker {
         }
         self.emitter.move_stack(-(SLOT as i32));
         self.slow(from, site, true);
-        if indirect {
-            self.emitter.unstash();
-            self.emitter.call_anywhere();
-        } else {
-            let target = item.instruction.near_branch64();
-            self.go_to(target, target < next);
-        }
     }
 
     pub(crate) fn ret(&mut self, item: &Item, site: SiteAddress) {
-        self.emitter.code.mov(R10, GUEST_RSP);
-        let from = self.access(SLOT, false);
         let more = if item.instruction.op_count() > 0 { item.instruction.immediate(0) } else { 0 };
-        self.emitter.code.load_indexed(R10, R11, R10, 0);
-        self.slow(from, site, true);
+        if let Some(member) = item.member {
+            self.return_member(item, member);
+        } else {
+            self.emitter.code.mov(R10, GUEST_RSP);
+            let from = self.access(SLOT, false);
+            self.emitter.code.load_indexed(R10, R11, R10, 0);
+            self.slow(from, site, true);
+        }
         self.emitter.jump_anywhere(site, SLOT as i32 + more as i32);
     }
 

@@ -30,8 +30,10 @@ pub const PATIENCE: u8 = 4;
 const COUNTERS: usize = 1 << 14;
 /// Instructions across pages that are remembered.
 const CROSSINGS: usize = 256;
-/// Twins have counters of their own.
+/// Twins have counters of their own, more or less.
 const TWIN_HEAT: u64 = 0xA5A << 2;
+/// So many times as often tier 0 executes what a twin would: mostly a page is new to the TLB.
+const TWIN_PATIENCE: u8 = 4;
 /// Room in the arena that a block may take.
 const SPARE: usize = 1 << 16;
 
@@ -338,9 +340,7 @@ impl Translator {
             return Some((key(gpa, rip), block));
         }
         let crossing = crossing_index(gpa);
-        if self.crossings[crossing] == (gpa, epoch)
-            || self.is_cold(gpa ^ if twin { TWIN_HEAT } else { 0 })
-        {
+        if self.crossings[crossing] == (gpa, epoch) || self.is_cold(gpa, twin) {
             return None;
         }
         interp.make_room();
@@ -356,9 +356,13 @@ impl Translator {
     }
 
     /// Counts. Blocks may share a counter: then they are translated sooner.
-    fn is_cold(&mut self, gpa: u64) -> bool {
+    fn is_cold(&mut self, gpa: u64, twin: bool) -> bool {
+        let (gpa, patience) = match twin {
+            true => (gpa ^ TWIN_HEAT, self.patience * TWIN_PATIENCE),
+            false => (gpa, self.patience),
+        };
         let count = &mut self.heat[counter(gpa)];
-        let cold = *count < self.patience;
+        let cold = *count < patience;
         *count += u8::from(cold);
         cold
     }
