@@ -9,10 +9,21 @@ from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.ioctls_gen import KVM_ENABLE_CAP, KVM_GET_SUPPORTED_HV_CPUID
-from kvmshim.abi.structs_gen import kvm_cpuid_entry2, kvm_enable_cap
+from kvmshim.abi.structs_gen import kvm_cpuid_entry2, kvm_enable_cap, kvm_segment
 from tests.assembler import assemble
 from tests.kvm import System, Vcpu, cpuid_entries, cpuid_table
-from tests.machine import CODE, STACK, Machine, Mode
+from tests.machine import (
+    CODE,
+    CODE_SELECTOR,
+    DATA_SELECTOR,
+    PAGE_DIRECTORY,
+    PDPT,
+    PML4,
+    STACK,
+    Machine,
+    Mode,
+    flat_segment,
+)
 
 VENDOR: Final = 0x4000_0000
 INTERFACE: Final = 0x4000_0001
@@ -30,6 +41,7 @@ TIME_REF_COUNT: Final = 0x4000_0020
 REFERENCE_TSC: Final = 0x4000_0021
 TSC_FREQUENCY: Final = 0x4000_0022
 APIC_FREQUENCY: Final = 0x4000_0023
+NPIEP_CONFIG: Final = 0x4000_0040
 EOI: Final = 0x4000_0070
 ICR: Final = 0x4000_0071
 TPR: Final = 0x4000_0072
@@ -49,6 +61,9 @@ CRASH_CTL: Final = 0x4000_0105
 REENLIGHTENMENT_CONTROL: Final = 0x4000_0106
 TSC_EMULATION_CONTROL: Final = 0x4000_0107
 TSC_EMULATION_STATUS: Final = 0x4000_0108
+UNHALTED_TIMER_CONFIG: Final = 0x4000_0114
+UNHALTED_TIMER_COUNT: Final = 0x4000_0115
+TSC_INVARIANT_CONTROL: Final = 0x4000_0118
 
 SAVED_MSRS: Final = (
     *range(GUEST_OS_ID, RESET + 1),
@@ -60,6 +75,10 @@ SAVED_MSRS: Final = (
     *range(SYNDBG_CONTROL, SYNDBG_CONTROL + 5),
     SYNDBG_OPTIONS,
     *range(CRASH_P0, TSC_EMULATION_STATUS + 1),
+    NPIEP_CONFIG,
+    UNHALTED_TIMER_CONFIG,
+    UNHALTED_TIMER_COUNT,
+    TSC_INVARIANT_CONTROL,
 )
 
 LINUX: Final = 0x8100 << 48
@@ -90,6 +109,8 @@ OPERATION_DENIED: Final = 8
 DONE_PORT: Final = 0x55
 UD: Final = 6
 GP: Final = 13
+
+_TSS: Final = 0xD000
 
 STEPS: Final = {"rdmsr": CODE, "wrmsr": CODE + 0x40, "call": CODE + 0x80}
 
@@ -226,6 +247,24 @@ class Guest:
     def introduce(self) -> None:
         """Tells the hypervisor who the guest is; without, there are no hypercalls."""
         self.wrmsr(GUEST_OS_ID, LINUX)
+
+
+def enter_ring(guest: Guest, ring: int) -> None:
+    """Has a 64-bit guest go on in ring 0 or 3, by its descriptors; exceptions go to ring 0."""
+    machine = guest.machine
+    sregs = machine.vcpu.sregs()
+    machine.ram.write(_TSS, bytes(4) + (STACK - 0x100).to_bytes(8, "little") + bytes(92))
+    sregs.tr = kvm_segment(base=_TSS, limit=103, type_=11, present=1, selector=0x18)
+    sregs.cs = flat_segment(CODE_SELECTOR, type_=11, db=False, long=True)
+    sregs.ss = flat_segment(DATA_SELECTOR, type_=3, db=True, long=False)
+    for segment in (sregs.cs, sregs.ss):
+        segment.dpl = ring
+        segment.selector |= ring
+    machine.vcpu.set_sregs(sregs)
+    # Pages for everybody.
+    for table in (PML4, PDPT, PAGE_DIRECTORY):
+        entry = machine.peek(table, 8)
+        machine.ram.write(table, (entry | 4).to_bytes(8, "little"))
 
 
 def call_instruction(system: System) -> str:

@@ -61,21 +61,7 @@ def test_hv_00j_real_mode_is_undefined(system: System) -> None:
 
 
 def test_hv_00j_rings_but_0_are_undefined(guest: Guest) -> None:
-    """Ring 3 by its descriptors; the exception goes to ring 0."""
-    machine = guest.machine
-    sregs = machine.vcpu.sregs()
-    tss = 0xD000
-    machine.ram.write(tss, bytes(4) + (0x7F00).to_bytes(8, "little") + bytes(92))
-    sregs.tr.base, sregs.tr.limit, sregs.tr.type_, sregs.tr.present = tss, 103, 11, 1
-    sregs.tr.selector = 0x18
-    for segment in (sregs.cs, sregs.ss):
-        segment.dpl = 3
-        segment.selector |= 3
-    machine.vcpu.set_sregs(sregs)
-    # A page for everybody.
-    for table in (0x70000, 0x71000, 0x72000):
-        entry = machine.peek(table, 8)
-        machine.ram.write(table, (entry | 4).to_bytes(8, "little"))
+    hv.enter_ring(guest, 3)
     assert faults(guest.call, hv.LONG_SPIN_WAIT) == UD
 
 

@@ -25,6 +25,8 @@ ACCESS = [
     (hv.REENLIGHTENMENT_CONTROL, "eax", 13),
     (hv.TSC_EMULATION_CONTROL, "eax", 13),
     (hv.TSC_EMULATION_STATUS, "eax", 13),
+    (hv.TSC_INVARIANT_CONTROL, "eax", 15),
+    (hv.NPIEP_CONFIG, "edx", 12),
     (hv.CRASH_P0, "edx", 10),
     (hv.CRASH_P0 + 4, "edx", 10),
     (hv.CRASH_CTL, "edx", 10),
@@ -38,7 +40,7 @@ READ_ONLY = [
     hv.TSC_FREQUENCY,
     hv.APIC_FREQUENCY,
 ]
-NOT_THERE = [0x4000_0004, 0x4000_000F, 0x4000_0040, 0x4000_006F, 0x4000_0074, 0x4000_00B8]
+NOT_THERE = [0x4000_0004, 0x4000_000F, 0x4000_0041, 0x4000_006F, 0x4000_0074, 0x4000_00B8]
 
 
 @pytest.fixture

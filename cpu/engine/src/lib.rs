@@ -31,6 +31,7 @@ pub use cpu_interp::{
     Features, FpuState, HostDebug, HypercallAnswer, TscClock, host_tsc, host_tsc_khz,
 };
 pub use cpu_interp::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, PlatformMsrs, Quirks};
+pub use cpu_interp::{Withheld, user_stores};
 pub use cpu_mmu::{Forget, ROOT};
 pub use cpu_translate::CodeLimit;
 pub use cpuid::{Personality, supported_cpuid, supported_cpuid_as};

@@ -12,7 +12,7 @@ use crate::complete::Unfinished;
 use crate::events::Queue;
 use crate::tier::Tier;
 use crate::trace::Trace;
-use crate::{Counters, CpuidEntry, HostDebug, Kick, MsrRules, Quirks};
+use crate::{Counters, CpuidEntry, HostDebug, Kick, MsrRules, Quirks, Withheld};
 
 /// One virtual processor.
 pub struct Vcpu {
@@ -130,6 +130,11 @@ impl Vcpu {
         self.cpu_mut().set_cpuid(cpuid);
         // Which instructions exist may have changed.
         self.interp.flush();
+    }
+
+    /// Keeps something from the guest that the processor has, in place of what was kept so far.
+    pub fn withhold(&mut self, withheld: Withheld) {
+        self.cpu_mut().withheld = withheld;
     }
 
     /// What CPUID shows.

@@ -22,6 +22,7 @@ use crate::op::Op;
 use crate::ports::PortInput;
 use crate::quirks::Quirks;
 use crate::state::{Arch, Shadow};
+use crate::withheld::Withheld;
 
 /// What the processor wants from the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub struct Cpu {
     pub native: Native,
     /// What CPUID shows.
     pub cpuid: Vec<CpuidEntry>,
+    /// What its host keeps from the guest.
+    pub withheld: Withheld,
     /// What `cpuid` means to the interpreter.
     pub features: Features,
     /// Time-stamp counter.
@@ -157,6 +160,7 @@ impl Cpu {
             fpu: FpuState::at_reset(),
             native: Native::new(),
             cpuid,
+            withheld: Withheld::default(),
             features,
             clock,
             tsc_offset: 0,

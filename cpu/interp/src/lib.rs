@@ -35,6 +35,7 @@ mod run;
 pub mod state;
 mod stop;
 mod wide;
+mod withheld;
 pub mod xstate;
 
 pub use access::MANY_NOTED;
@@ -51,3 +52,4 @@ pub use msr_rules::{MsrAnswer, MsrFilter, MsrRange, MsrReason, MsrRules, Platfor
 pub use quirks::Quirks;
 pub use run::{Dropped, Fetched, Interp, Outcome};
 pub use stop::{Done, Stop};
+pub use withheld::{Withheld, user_stores};

@@ -68,7 +68,9 @@ impl Processor<'_> {
     /// Executes until the root has something to do. `window`: also as soon as the guest could take
     /// an interrupt of the root's.
     pub fn run(&mut self, window: bool) -> Stopped {
+        self.beside.synic.go_on();
         let stopped = self.run_inside(window);
+        self.beside.synic.pause();
         self.beside.vapic.leave();
         stopped
     }
@@ -133,6 +135,7 @@ impl Processor<'_> {
             match halted {
                 Halted::Woken => {
                     if slept.is_some() {
+                        self.beside.synic.go_on();
                         self.paravirt.end_preemption(self.vcpu);
                     }
                     return None;
@@ -149,6 +152,7 @@ impl Processor<'_> {
                     }
                     let halted = *self.mp_state == MpState::Wait;
                     slept.get_or_insert_with(|| presence.sleep_counts.begin(halted));
+                    self.beside.synic.pause();
                     self.sleep();
                 }
             }
@@ -247,6 +251,7 @@ impl Processor<'_> {
         }
         let answered = self.paravirt.handle(self.vcpu, exit);
         self.beside.spared.set_msr(self.paravirt.pv_eoi());
+        self.beside.synic.note_assist_page(self.paravirt.hyperv.assist_page());
         let exit = match answered {
             Ok(None) => return Handled::Inside,
             Ok(Some(next)) => return self.handle(next),

@@ -6,7 +6,7 @@ use cpu_defs::{Exception, SegReg, attrib, attrib::system_type, rflags, vector};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use super::place::by_size;
-use super::system::check_umip;
+use super::system::check_user_store;
 use super::undefined;
 use crate::cpu::Cpu;
 use crate::descriptor::{Descriptor, is_null, selector_fault};
@@ -14,9 +14,11 @@ use crate::int::Int;
 use crate::op::{Handler, Op};
 use crate::state::{Segment, Shadow};
 use crate::stop::{Done, Stop, gp, ud};
+use crate::withheld::user_stores;
 
 const CS: u8 = SegReg::Cs as u8;
 const SS: u8 = SegReg::Ss as u8;
+const TR: u8 = SegReg::Tr as u8;
 
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     let is_segment = |number: u32| {
@@ -279,7 +281,7 @@ fn store_system_selector<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
     if !cpu.mode.has_descriptors() {
         return ud();
     }
-    check_umip(cpu)?;
+    check_user_store(cpu, if op.src == TR { user_stores::STR } else { user_stores::SLDT })?;
     let selector = cpu.arch.seg[usize::from(op.src & 7)].selector;
     cpu.store(op, op.dst, T::from_u64(u64::from(selector)))
 }

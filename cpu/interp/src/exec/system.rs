@@ -13,6 +13,7 @@ use crate::int::Int;
 use crate::op::{Handler, Op};
 use crate::state::Table;
 use crate::stop::{Done, Stop, gp, ud};
+use crate::withheld::user_stores;
 
 pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> {
     let register = |number: u32| {
@@ -34,8 +35,8 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
             match instruction.mnemonic() {
                 Mnemonic::Lgdt => lgdt,
                 Mnemonic::Lidt => lidt,
-                Mnemonic::Sgdt => |cpu, op| store_table(cpu, op, cpu.arch.gdtr),
-                _ => |cpu, op| store_table(cpu, op, cpu.arch.idtr),
+                Mnemonic::Sgdt => |cpu, op| store_table(cpu, op, cpu.arch.gdtr, user_stores::SGDT),
+                _ => |cpu, op| store_table(cpu, op, cpu.arch.idtr, user_stores::SIDT),
             }
         }
         Mnemonic::Smsw if op.dst_is_memory() => smsw::<u16>,
@@ -50,9 +51,10 @@ pub(super) fn ring0(cpu: &Cpu) -> Done {
     if cpu.arch.cpl != 0 { gp(0) } else { Ok(()) }
 }
 
-/// #GP(0) in user code where CR4.UMIP is set.
-pub(super) fn check_umip(cpu: &Cpu) -> Done {
-    if cpu.arch.cr4 & cr4::UMIP != 0 && cpu.arch.cpl != 0 { gp(0) } else { Ok(()) }
+/// #GP(0) in user code where CR4.UMIP is set, or the host withholds this one of [`user_stores`].
+pub(super) fn check_user_store(cpu: &Cpu, store: u8) -> Done {
+    let denied = cpu.arch.cr4 & cr4::UMIP != 0 || cpu.withheld.user_stores & store != 0;
+    if denied && cpu.arch.cpl != 0 { gp(0) } else { Ok(()) }
 }
 
 /// MOV of control and debug registers is 64 bits wide in 64-bit code, else 32.
@@ -139,8 +141,8 @@ fn lidt(cpu: &mut Cpu, op: &Op) -> Done {
 }
 
 /// Stores the whole base whatever the operand size, as processors since the 80386 do.
-fn store_table(cpu: &mut Cpu, op: &Op, table: Table) -> Done {
-    check_umip(cpu)?;
+fn store_table(cpu: &mut Cpu, op: &Op, table: Table, store: u8) -> Done {
+    check_user_store(cpu, store)?;
     let at = cpu.offset(op);
     let base_at = at.wrapping_add(2) & op.address_mask;
     let len = if op.size == 8 { 10 } else { 6 };
@@ -154,7 +156,7 @@ fn store_table(cpu: &mut Cpu, op: &Op, table: Table) -> Done {
 }
 
 fn smsw<T: Int>(cpu: &mut Cpu, op: &Op) -> Done {
-    check_umip(cpu)?;
+    check_user_store(cpu, 0)?;
     cpu.store(op, op.dst, T::from_u64(cpu.arch.cr0))
 }
 

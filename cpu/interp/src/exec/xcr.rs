@@ -97,6 +97,9 @@ pub(super) fn live_cpuid(cpu: &Cpu, function: u32, index: u32) -> [u32; 4] {
                 ecx = (ecx & !bit::MONITOR.mask()) | shown;
             }
         }
+        (0x8000_0007, _) if cpu.withheld.hides_invariant_tsc() => {
+            edx &= !bit::INVARIANT_TSC.mask();
+        }
         (7, 0) => ecx = follow(ecx, bit::OSPKE, bit::PKU, cr4::PKE),
         (0xD, 0) => ebx = standard_len(cpu.arch.xcr0) as u32,
         (0xD, 1) if entry.eax & (bit::XSAVEC.mask() | bit::XSAVES.mask()) != 0 => {

@@ -57,6 +57,7 @@ pub mod access {
     pub const REFERENCE_TSC: u32 = 1 << 9;
     pub const FREQUENCIES: u32 = 1 << 11;
     pub const REENLIGHTENMENT: u32 = 1 << 13;
+    pub const TSC_INVARIANT: u32 = 1 << 15;
 }
 
 /// EBX of [`FEATURES`]: hypercalls.
@@ -76,8 +77,10 @@ pub mod feature {
     pub const FREQUENCY_MSRS: u32 = 1 << 8;
     pub const CRASH_MSRS: u32 = 1 << 10;
     pub const DEBUG_MSRS: u32 = 1 << 11;
+    pub const NPIEP: u32 = 1 << 12;
     pub const EXTENDED_RANGES: u32 = 1 << 14;
     pub const DIRECT_TIMERS: u32 = 1 << 19;
+    pub const UNHALTED_TIMER: u32 = 1 << 23;
 }
 
 /// EAX of [`RECOMMENDATIONS`].
@@ -103,7 +106,8 @@ const ACCESS: u32 = access::VP_RUNTIME
     | access::RESET
     | access::REFERENCE_TSC
     | access::FREQUENCIES
-    | access::REENLIGHTENMENT;
+    | access::REENLIGHTENMENT
+    | access::TSC_INVARIANT;
 const PRIVILEGES: u32 = privilege::POST_MESSAGES
     | privilege::SIGNAL_EVENTS
     | privilege::DEBUGGING
@@ -113,6 +117,7 @@ const FEATURE: u32 = feature::GUEST_DEBUGGING
     | feature::FREQUENCY_MSRS
     | feature::CRASH_MSRS
     | feature::DEBUG_MSRS
+    | feature::NPIEP
     | feature::EXTENDED_RANGES;
 const RECOMMEND: u32 = recommend::REMOTE_TLB_FLUSH
     | recommend::APIC_ACCESS
@@ -120,7 +125,7 @@ const RECOMMEND: u32 = recommend::REMOTE_TLB_FLUSH
     | recommend::NO_AUTO_EOI
     | recommend::EX_PROCESSOR_MASKS;
 /// Only with a local APIC beside the processor.
-const FEATURE_WITH_APIC: u32 = feature::DIRECT_TIMERS;
+const FEATURE_WITH_APIC: u32 = feature::DIRECT_TIMERS | feature::UNHALTED_TIMER;
 const RECOMMEND_WITH_APIC: u32 = recommend::CLUSTER_IPI;
 
 /// The leaves that a guest can have, in the order of KVM_GET_SUPPORTED_HV_CPUID. `shares_cores`: two

@@ -24,6 +24,8 @@ pub const REFERENCE_TSC: u32 = 0x4000_0021;
 pub const TSC_FREQUENCY: u32 = 0x4000_0022;
 /// Of the local APIC's timer, Hz.
 pub const APIC_FREQUENCY: u32 = 0x4000_0023;
+/// Which of SGDT, SIDT, SLDT and STR user code must not execute, by bit.
+pub const NPIEP_CONFIG: u32 = 0x4000_0040;
 /// End of interrupt.
 pub const EOI: u32 = 0x4000_0070;
 /// Interrupt command.
@@ -74,6 +76,12 @@ pub const REENLIGHTENMENT_CONTROL: u32 = 0x4000_0106;
 pub const TSC_EMULATION_CONTROL: u32 = 0x4000_0107;
 /// It does.
 pub const TSC_EMULATION_STATUS: u32 = 0x4000_0108;
+/// A timer of executed time: vector, and whether it runs.
+pub const UNHALTED_TIMER_CONFIG: u32 = 0x4000_0114;
+/// Its period, 100 ns.
+pub const UNHALTED_TIMER_COUNT: u32 = 0x4000_0115;
+/// 1: CPUID shows that the counter is invariant, if it is.
+pub const TSC_INVARIANT_CONTROL: u32 = 0x4000_0118;
 
 /// In MSRs that name a page: it is in use. The page is in bits 63:12.
 pub const ENABLED: u64 = 1;
@@ -83,12 +91,14 @@ pub const CRASH_NOTIFY: u64 = 1 << 63;
 pub const APIC_HZ: u64 = 1_000_000_000;
 
 /// Where MSRs of Hyper-V are; not every number is one.
-pub const RANGES: [RangeInclusive<u32>; 5] = [
+pub const RANGES: [RangeInclusive<u32>; 7] = [
     GUEST_OS_ID..=SINT15,
     STIMER0_CONFIG..=STIMER3_COUNT,
     SYNDBG_CONTROL..=SYNDBG_PENDING_BUFFER,
     SYNDBG_OPTIONS..=SYNDBG_OPTIONS,
     CRASH_P0..=TSC_EMULATION_STATUS,
+    UNHALTED_TIMER_CONFIG..=UNHALTED_TIMER_COUNT,
+    TSC_INVARIANT_CONTROL..=TSC_INVARIANT_CONTROL,
 ];
 
 /// Those that a client saves and restores, in the order of KVM_GET_MSR_INDEX_LIST: that of restoring.
@@ -114,6 +124,10 @@ pub const SAVED: &[u32] = &[
     REENLIGHTENMENT_CONTROL,
     TSC_EMULATION_CONTROL,
     TSC_EMULATION_STATUS,
+    TSC_INVARIANT_CONTROL,
+    NPIEP_CONFIG,
+    UNHALTED_TIMER_CONFIG,
+    UNHALTED_TIMER_COUNT,
     SYNDBG_OPTIONS,
     SYNDBG_CONTROL,
     SYNDBG_STATUS,
@@ -137,7 +151,16 @@ pub const fn is_apic(index: u32) -> bool {
 /// Whether an MSR is the synthetic interrupt controller's or one of its timers'.
 #[must_use]
 pub const fn is_synic(index: u32) -> bool {
-    matches!(index, SCONTROL..=EOM | SINT0..=SINT15 | STIMER0_CONFIG..=STIMER3_COUNT)
+    is_timer(index) || matches!(index, SCONTROL..=EOM | SINT0..=SINT15)
+}
+
+/// Whether an MSR is one of a synthetic timer.
+#[must_use]
+pub const fn is_timer(index: u32) -> bool {
+    matches!(
+        index,
+        STIMER0_CONFIG..=STIMER3_COUNT | UNHALTED_TIMER_CONFIG..=UNHALTED_TIMER_COUNT
+    )
 }
 
 /// Whether CPUID announces an MSR.
@@ -155,6 +178,14 @@ pub const fn is_announced(announced: &Announced, index: u32) -> bool {
         EOI..=VP_ASSIST_PAGE => access::APIC,
         TSC_FREQUENCY | APIC_FREQUENCY => access::FREQUENCIES,
         REENLIGHTENMENT_CONTROL..=TSC_EMULATION_STATUS => access::REENLIGHTENMENT,
+        TSC_INVARIANT_CONTROL => access::TSC_INVARIANT,
+        NPIEP_CONFIG => return announced.features & feature::NPIEP != 0,
+        UNHALTED_TIMER_CONFIG..=UNHALTED_TIMER_COUNT
+            if announced.features & feature::UNHALTED_TIMER == 0 =>
+        {
+            return false;
+        }
+        UNHALTED_TIMER_CONFIG..=UNHALTED_TIMER_COUNT => access::SYNTHETIC_TIMERS,
         CRASH_P0..=CRASH_CTL => return announced.features & feature::CRASH_MSRS != 0,
         SYNDBG_OPTIONS | SYNDBG_CONTROL..=SYNDBG_PENDING_BUFFER => {
             return announced.features & feature::DEBUG_MSRS != 0;

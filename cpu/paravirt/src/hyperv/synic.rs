@@ -43,6 +43,9 @@ pub fn timer_message(timer: u32, expiration: u64, delivery: u64) -> [u8; TIMER_M
     bytes
 }
 
+/// In the assist page of a processor, 8 bits: the timer of unhalted time has expired.
+pub const UNHALTED_TIMER_EXPIRED: u64 = 56;
+
 /// HV_X64_MSR_STIMER0_CONFIG and its like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimerConfig(pub u64);

@@ -16,6 +16,7 @@ mod runtime;
 mod stimer;
 mod synic;
 pub mod synic_port;
+mod unhalted;
 mod vp_set;
 mod wish;
 
@@ -23,8 +24,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cpu_chipset::lapic::{DeliveryMode, Destination, Message};
-use cpu_engine::Vcpu;
-use cpu_paravirt::hyperv::cpuid::{Announced, feature};
+use cpu_engine::{Vcpu, Withheld};
+use cpu_paravirt::hyperv::cpuid::{Announced, access, feature};
 use cpu_paravirt::hyperv::msr as number;
 
 use crate::object::Vm;
@@ -59,6 +60,8 @@ pub struct Hyperv {
     pub enforce_cpuid: bool,
     announced: Announced,
     vp_assist_page: u64,
+    /// HV_X64_MSR_NPIEP_CONFIG.
+    npiep: u8,
     runtime: Runtime,
     wishes: Wishes,
     /// A hypercall that the root has to answer.
@@ -75,6 +78,7 @@ impl Hyperv {
             enforce_cpuid: false,
             announced: Announced::default(),
             vp_assist_page: 0,
+            npiep: 0,
             runtime: Runtime::default(),
             wishes: Wishes::default(),
             call: None,
@@ -82,8 +86,17 @@ impl Hyperv {
     }
 
     /// CPUID shows something else.
-    pub fn note_other_cpuid(&mut self, vcpu: &Vcpu) {
+    pub fn note_other_cpuid(&mut self, vcpu: &mut Vcpu) {
         self.announced = Announced::of(vcpu.cpuid());
+        vcpu.withhold(self.withheld());
+    }
+
+    /// What is kept from the guest: an invariant counter where its CPUID has an MSR for that, until it has
+    /// written that, and what it wants to be kept from its user code.
+    pub fn withheld(&self) -> Withheld {
+        let has_gate = self.announced.access & access::TSC_INVARIANT != 0;
+        let invariant_tsc = has_gate.then(|| Arc::clone(&self.vm.hyperv.invariant_tsc));
+        Withheld { invariant_tsc, user_stores: self.npiep }
     }
 
     /// The counter of the processor has another frequency. It is the one that the guest has chosen to be
@@ -116,10 +129,13 @@ impl Hyperv {
 
     /// What HV_X64_MSR_VP_ASSIST_PAGE makes of the address where an end of interrupt is spared.
     pub fn eoi_assist(&self) -> u64 {
-        match self.vp_assist_page & number::ENABLED {
-            0 => 0,
-            _ => self.vp_assist_page & !0xFFF | number::ENABLED,
-        }
+        self.assist_page().map_or(0, |page| page | number::ENABLED)
+    }
+
+    /// The page that HV_X64_MSR_VP_ASSIST_PAGE names, if it is in use.
+    pub fn assist_page(&self) -> Option<u64> {
+        let enabled = self.vp_assist_page & number::ENABLED != 0;
+        enabled.then_some(self.vp_assist_page & !0xFFF)
     }
 
     /// The calling thread executes the VS.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use cpu_engine::{CpuidEntry, MsrAnswer, MsrExit, Vcpu};
+use cpu_engine::{CpuidEntry, MsrAnswer, MsrExit, Vcpu, user_stores};
 use cpu_paravirt::hyperv::cpuid;
 use cpu_paravirt::hyperv::msr as number;
 use cpu_paravirt::hyperv::msr::ENABLED;
@@ -15,6 +15,9 @@ use crate::paravirt::memory::{self, Structure};
 
 const PAGE: u64 = !0xFFF;
 const RET: u8 = 0xC3;
+/// Bits of HV_X64_MSR_NPIEP_CONFIG, which are those of `user_stores`.
+const NPIEP_ALL: u64 =
+    (user_stores::SGDT | user_stores::SIDT | user_stores::SLDT | user_stores::STR) as u64;
 /// Numbers of processors are below.
 const MAX_VP_INDEX: u64 = 1024;
 
@@ -53,8 +56,12 @@ impl Hyperv {
             number::REENLIGHTENMENT_CONTROL => shared.reenlightenment,
             number::TSC_EMULATION_CONTROL => shared.reference.emulation_control,
             number::TSC_EMULATION_STATUS => shared.emulation_status,
+            number::NPIEP_CONFIG => self.npiep.into(),
+            number::TSC_INVARIANT_CONTROL => {
+                self.vm.hyperv.invariant_tsc.load(Ordering::Relaxed).into()
+            }
             // Without a local APIC beside the processor no timer was ever set.
-            number::STIMER0_CONFIG..=number::STIMER3_COUNT => 0,
+            _ if number::is_timer(index) => 0,
             _ => *self.debug_msr(&mut shared, index, origin)?,
         })
     }
@@ -101,6 +108,8 @@ impl Hyperv {
             number::TSC_EMULATION_STATUS if origin == Origin::Root || value == 0 => {
                 shared.emulation_status = value;
             }
+            number::NPIEP_CONFIG if value <= NPIEP_ALL => self.npiep = value as u8,
+            number::TSC_INVARIANT_CONTROL => self.show_invariant_tsc(value, origin)?,
             _ => {
                 *self.debug_msr(&mut shared, index, origin)? = value;
                 self.tell_debugger(&shared.debug, index, origin);
@@ -145,6 +154,17 @@ impl Hyperv {
             page.ok_or(MsrRefused)?.write(0, &0_u32.to_le_bytes());
         }
         self.vp_assist_page = value;
+        Ok(())
+    }
+
+    /// The guest can have it shown, and not hidden again.
+    fn show_invariant_tsc(&self, value: u64, origin: Origin) -> Result<(), MsrRefused> {
+        let shown = &self.vm.hyperv.invariant_tsc;
+        let hides = value == 0 && shown.load(Ordering::Relaxed);
+        if value > 1 || (hides && origin == Origin::Guest) {
+            return Err(MsrRefused);
+        }
+        shown.store(value != 0, Ordering::Relaxed);
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! What the processors of a partition share: MSRs of which there is one for all.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::inhibition::FlushOrder;
 use super::reference_page::ReferencePage;
@@ -12,6 +12,8 @@ use super::reference_page::ReferencePage;
 pub struct Partition {
     /// Of flushes that hypercalls ask for.
     pub flush_order: FlushOrder,
+    /// The guest has asked to see that its counters are invariant.
+    pub invariant_tsc: Arc<AtomicBool>,
     processors: AtomicU32,
     shared: Mutex<Shared>,
 }

@@ -1,9 +1,10 @@
 //! The synthetic interrupt controller of a VS and its timers: MSRs, messages, and interrupts of its local
 //! APIC. TLFS, "Virtual Interrupt Controller".
 //!
-//! Exists where the root has activated it, which needs a local APIC. Messages and events of other
-//! partitions are the root's, which is told where their pages are.
+//! Exists where the root has activated it, which needs a local APIC; but for the timer of unhalted time,
+//! which has no messages. Messages and events of other partitions are the root's, which is told where their pages are.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use cpu_chipset::lapic::{DeliveryMode, Destination, Message};
@@ -13,6 +14,7 @@ use cpu_paravirt::hyperv::synic::{self as layout, TimerConfig};
 
 use super::Origin;
 use super::stimer::{Now, Timer};
+use super::unhalted::{Interrupt, UnhaltedTimer};
 use super::wish::{SynicWish, Wish};
 use crate::alarm::now_ns;
 use crate::object::Vm;
@@ -21,6 +23,8 @@ use crate::object::presence::Presence;
 use crate::paravirt::memory::{self, Structure};
 
 const PAGE: u64 = !0xFFF;
+const UNHALTED_TIMER: RangeInclusive<u32> =
+    number::UNHALTED_TIMER_CONFIG..=number::UNHALTED_TIMER_COUNT;
 const ALL_SINTS: u32 = (1 << layout::SINTS) - 1;
 
 /// The controller.
@@ -35,6 +39,9 @@ pub struct Synic {
     event_page: u64,
     message_page: u64,
     timers: [Timer; layout::TIMERS],
+    unhalted: UnhaltedTimer,
+    /// The page where the guest is told that the timer of unhalted time has expired.
+    assist_page: Option<u64>,
     wish: Option<Wish>,
 }
 
@@ -50,6 +57,8 @@ impl Synic {
             event_page: 0,
             message_page: 0,
             timers: Default::default(),
+            unhalted: UnhaltedTimer::default(),
+            assist_page: None,
             wish: None,
         }
     }
@@ -59,6 +68,26 @@ impl Synic {
         self.presence.synic.activate();
         self.keeps_pages = keeps_pages;
         self.control = layout::CONTROL_ENABLED;
+    }
+
+    /// The page that HV_X64_MSR_VP_ASSIST_PAGE names.
+    pub fn note_assist_page(&mut self, page: Option<u64>) {
+        self.assist_page = page;
+    }
+
+    /// The processor executes.
+    pub fn go_on(&mut self) {
+        if self.unhalted.is_on() {
+            self.unhalted.go_on(now_ns());
+            self.presence.kick.look();
+        }
+    }
+
+    /// It does no more.
+    pub fn pause(&mut self) {
+        if self.unhalted.is_on() {
+            self.unhalted.pause(now_ns());
+        }
     }
 
     /// Takes what the root has to know before the guest goes on.
@@ -71,7 +100,7 @@ impl Synic {
     /// # Errors
     /// [`MsrRefused`]: it does not exist, or, for the guest, there is no controller.
     pub fn read(&self, index: u32, origin: Origin) -> Result<u64, MsrRefused> {
-        if origin == Origin::Guest && !self.presence.synic.is_active() && !is_timer(index) {
+        if origin == Origin::Guest && !self.presence.synic.is_active() && !number::is_timer(index) {
             return Err(MsrRefused);
         }
         Ok(match index {
@@ -85,6 +114,8 @@ impl Synic {
                 (timer, Field::Config) => self.timers[timer].config().0,
                 (timer, Field::Count) => self.timers[timer].count(),
             },
+            number::UNHALTED_TIMER_CONFIG => self.unhalted.config(),
+            number::UNHALTED_TIMER_COUNT => self.unhalted.count(),
             _ => return Err(MsrRefused),
         })
     }
@@ -101,6 +132,9 @@ impl Synic {
         direct: bool,
     ) -> Result<(), MsrRefused> {
         let by_guest = origin == Origin::Guest;
+        if UNHALTED_TIMER.contains(&index) {
+            return self.set_unhalted_timer(index, value, by_guest);
+        }
         if !self.presence.synic.is_active() && (by_guest || value != 0) {
             return Err(MsrRefused);
         }
@@ -156,6 +190,21 @@ impl Synic {
         Ok(())
     }
 
+    fn set_unhalted_timer(
+        &mut self,
+        index: u32,
+        value: u64,
+        by_guest: bool,
+    ) -> Result<(), MsrRefused> {
+        let now = by_guest.then(now_ns);
+        match index {
+            number::UNHALTED_TIMER_CONFIG => self.unhalted.set_config(value, now)?,
+            _ => self.unhalted.set_count(value, now),
+        }
+        self.presence.kick.look();
+        Ok(())
+    }
+
     fn clear_page(&self, value: u64, origin: Origin) -> Result<(), MsrRefused> {
         if value & ENABLED == 0 || origin == Origin::Root || self.keeps_pages {
             return Ok(());
@@ -182,11 +231,17 @@ impl Synic {
 
     /// When a timer is to be looked at, on the alarms' clock.
     pub fn next_look(&self) -> Option<u64> {
-        self.timers.iter().filter_map(Timer::alarm_ns).min()
+        let timers = self.timers.iter().filter_map(Timer::alarm_ns);
+        timers.chain(self.unhalted.alarm_ns()).min()
     }
 
     /// Does what is due. `tsc`: of this processor.
     pub fn look(&mut self, tsc: u64) {
+        if self.unhalted.is_on()
+            && let Some(interrupt) = self.unhalted.look(now_ns())
+        {
+            self.tell_unhalted(interrupt);
+        }
         if !self.presence.synic.is_active() {
             return;
         }
@@ -230,17 +285,28 @@ impl Synic {
         vector.is_some_and(|vector| self.interrupt(vector))
     }
 
+    /// The guest has executed for a period.
+    fn tell_unhalted(&self, interrupt: Interrupt) {
+        let place = self.assist_page.map(|page| page + layout::UNHALTED_TIMER_EXPIRED);
+        if let Some(expired) = place.and_then(|at| Structure::at(&self.vm.memory.normal, at, 1)) {
+            expired.write(0, &[1]);
+        }
+        match interrupt {
+            Interrupt::Fixed(vector) => self.interrupt(vector),
+            Interrupt::Nmi => self.send_to_itself(DeliveryMode::Nmi, 0),
+        };
+    }
+
     fn interrupt(&self, vector: u8) -> bool {
+        self.send_to_itself(DeliveryMode::Fixed, vector)
+    }
+
+    fn send_to_itself(&self, mode: DeliveryMode, vector: u8) -> bool {
         if !self.presence.lapic.address().enabled {
             return false;
         }
-        let message = Message {
-            destination: Destination::Itself,
-            mode: DeliveryMode::Fixed,
-            vector,
-            level: false,
-            assert: true,
-        };
+        let message =
+            Message { destination: Destination::Itself, mode, vector, level: false, assert: true };
         self.presence.lapic.inbox.post(&message);
         true
     }
@@ -260,8 +326,4 @@ fn timer_of(index: u32) -> (usize, Field) {
 
 fn sint_of(index: u32) -> usize {
     (index - number::SINT0) as usize
-}
-
-fn is_timer(index: u32) -> bool {
-    (number::STIMER0_CONFIG..=number::STIMER3_COUNT).contains(&index)
 }

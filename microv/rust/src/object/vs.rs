@@ -243,6 +243,7 @@ impl Vs {
             presence: &self.presence,
             vcpus,
         };
+        synic.note_assist_page(paravirt.hyperv.assist_page());
         let beside = Beside {
             local,
             alarm,
@@ -315,7 +316,9 @@ impl State {
         match &mut self.lapic {
             _ if msr::is_paravirtual(index) => self.paravirt.set(index, value),
             _ if hyperv_msr::is_synic(index) => self.synic.write(index, value, Origin::Root, true),
-            _ if hyperv_msr::is_hyperv(index) => self.paravirt.set_hyperv(&self.vcpu, index, value),
+            _ if hyperv_msr::is_hyperv(index) => {
+                self.paravirt.set_hyperv(&mut self.vcpu, index, value)
+            }
             Some(local) if LocalApic::has_msr(index) => {
                 local.set_msr(index, value, ApicModes::of(&self.vcpu), &self.presence)?;
                 self.vcpu.note_apic_base(local.lapic.apic_base());
@@ -401,7 +404,7 @@ impl State {
 
     /// Makes the local APIC and the interface of Hyper-V what CPUID says they are.
     pub fn note_other_cpuid(&mut self) {
-        self.paravirt.hyperv.note_other_cpuid(&self.vcpu);
+        self.paravirt.hyperv.note_other_cpuid(&mut self.vcpu);
         let has = self.vcpu.announces(cpuid_bit::TSC_DEADLINE);
         if let Some(local) = &mut self.lapic {
             local.lapic.set_has_deadline_mode(has);

@@ -171,11 +171,11 @@ impl Paravirt {
         }
     }
 
-    fn answer(&mut self, vcpu: &Vcpu, access: &MsrExit) -> MsrAnswer {
+    fn answer(&mut self, vcpu: &mut Vcpu, access: &MsrExit) -> MsrAnswer {
         let index = access.index;
         if hyperv_msr::is_hyperv(index) {
             let answer = self.hyperv.answer(vcpu, access);
-            self.note_assist_page(index);
+            self.note_written(vcpu, index);
             return answer;
         }
         if !msr::is_paravirtual(index) {
@@ -208,16 +208,23 @@ impl Paravirt {
     ///
     /// # Errors
     /// [`MsrRefused`]: there is none, or it cannot have the value.
-    pub fn set_hyperv(&mut self, vcpu: &Vcpu, index: u32, value: u64) -> Result<(), MsrRefused> {
+    pub fn set_hyperv(
+        &mut self,
+        vcpu: &mut Vcpu,
+        index: u32,
+        value: u64,
+    ) -> Result<(), MsrRefused> {
         self.hyperv.write(vcpu, index, value, Origin::Root)?;
-        self.note_assist_page(index);
+        self.note_written(vcpu, index);
         Ok(())
     }
 
     /// Hyper-V's guests are spared ends of interrupts as KVM's are: of the two the last one counts.
-    fn note_assist_page(&mut self, index: u32) {
-        if index == hyperv_msr::VP_ASSIST_PAGE {
-            self.pv_eoi = self.hyperv.eoi_assist();
+    fn note_written(&mut self, vcpu: &mut Vcpu, index: u32) {
+        match index {
+            hyperv_msr::VP_ASSIST_PAGE => self.pv_eoi = self.hyperv.eoi_assist(),
+            hyperv_msr::NPIEP_CONFIG => vcpu.withhold(self.hyperv.withheld()),
+            _ => {}
         }
     }
 
