@@ -4,25 +4,33 @@ Nobody sleeps and hopes here: the control socket tells that a vCPU is suspended,
 """
 
 import ctypes
+import inspect
+import itertools
 import os
 import signal
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Final
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.ioctls_gen import KVM_HYPERV_SET_TLB_FLUSH_INHIBIT
 from kvmshim.abi.structs_gen import kvm_hyperv_tlb_flush_inhibit
-from kvmshim.observe.daemon import Daemon, daemons
+from kvmshim.observe.daemon import Daemon, ObserveError, daemons
 from tests import hyperv as hv
+from tests.deadline import deadline
 from tests.hyperv import Guest
 from tests.ioctl.test_hypercalls import switch_on
 from tests.kvm import System, Vcpu
 from tests.leftovers import wait_until
 from tests.machine import DATA, STACK
 
+ROUNDS: Final = int(os.environ.get("KVMSHIM_INHIBITS", "3"))
+"""How often each test is done that could fail for reasons of time."""
+ROUND_SECONDS: Final = 30
 VCPU_IDS: Final = (0, 2, 65)
 """Of the processors 0, 1 and 2."""
 CALL_AT: Final = hv.STEPS["call"]
@@ -30,6 +38,7 @@ MARK: Final = 0x5A5A
 """In RAX until the hypercall has ended."""
 ALL_SPACES: Final = 2
 CR4_OSFXSR: Final = 1 << 9
+_VM_MARKS: Final = itertools.count(0x5EED_0000_0000)
 
 
 def inhibit(vcpu: Vcpu, value: int = 1, *, flags: int = 0) -> None:
@@ -109,8 +118,14 @@ class Partition:
                 switch_on(vcpu)
                 vcpu.set_mp_state(kvm.KVM_MP_STATE_RUNNABLE)
         self.guest.introduce()
-        self._daemon, self._vm = _find()
+        self._daemon, self._vm = _find(self.guest.vcpu)
         system.owned.enter_context(self._daemon)
+
+    def reset(self) -> None:
+        """As it was made: nobody is inhibited, and memory for data is 0."""
+        for vcpu in self.vcpus:
+            inhibit(vcpu, 0)
+        self.guest.machine.ram.write(DATA, bytes(0x1000))
 
     def state(self, place: int) -> dict[str, Any]:
         """What the control socket says of a processor."""
@@ -140,6 +155,27 @@ class Partition:
         vcpu.change_regs(rip=CALL_AT, rsp=STACK - 0x200 * place, rflags=rflags)
         form.prepare(vcpu, self.guest, DATA + place * 128)
         return Flusher(vcpu, form)
+
+
+def repeated(test: Callable[..., None]) -> Callable[..., None]:
+    """Does a test ROUNDS times, all with the same partition, each within a time of its own."""
+
+    @wraps(test)
+    def rounds(system: System, **arguments: object) -> None:
+        partition = Partition(system)
+        for number in range(ROUNDS):
+            try:
+                with deadline(ROUND_SECONDS):
+                    test(partition, **arguments)
+            except BaseException as error:
+                error.add_note(f"in round {number}")
+                raise
+            partition.reset()
+
+    _, *others = inspect.signature(test).parameters.values()
+    asks = inspect.Parameter("system", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    rounds.__signature__ = inspect.Signature([asks, *others])  # type: ignore[attr-defined]
+    return rounds
 
 
 class Flusher:
@@ -179,10 +215,24 @@ class Flusher:
         assert self.vcpu.regs().rax == self.form.result
 
 
-def _find() -> tuple[Daemon, str]:
-    """The daemon that serves this process, and its newest VM."""
+def _find(vcpu: Vcpu) -> tuple[Daemon, str]:
+    """The daemon that serves this process, and the VM of a vCPU 0: its R15 is like no other's.
+
+    Names of VMs are given anew, and other daemons, and VMs before this one, may end meanwhile.
+    """
+    mark = next(_VM_MARKS)
+    vcpu.change_regs(r15=mark)
     for daemon in daemons():
-        names = [vm["vm"] for vm in daemon.ask("list")["vms"] if vm["process"] == os.getpid()]
-        if names:
-            return Daemon(daemon.path), max(names, key=lambda name: int(name.rpartition("-")[2]))
-    raise AssertionError("no daemon knows this process")
+        with suppress(ObserveError):
+            vms = daemon.ask("list")["vms"]
+            names = [vm["vm"] for vm in vms if vm["process"] == os.getpid()]
+            for name in names:
+                if _r15(daemon, name) == mark:
+                    return Daemon(daemon.path), name
+    raise AssertionError("no daemon knows this vCPU")
+
+
+def _r15(daemon: Daemon, name: str) -> int | None:
+    with suppress(ObserveError):
+        return int(daemon.ask("regs", vm=name, vcpu=0)["general"]["r15"], 16)
+    return None

@@ -6,7 +6,7 @@ capability is in Linux that of another architecture, for which x86 answers 0.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from kvmshim.abi import ioctls_gen as nr
@@ -49,15 +49,25 @@ class _Choice:
     hidden_ioctls: frozenset[int] = frozenset()
     hidden_capabilities: frozenset[int] = frozenset()
     strict: bool = False
+    answers: dict[int, int] = field(default_factory=dict)
+    hyperv_name: bytes | None = None
 
 
 _CHOICE: Final = _Choice()
 
 
-def choose(name: str = "default", *, strict: bool = False) -> None:
+def choose(
+    name: str = "default",
+    *,
+    strict: bool = False,
+    answers: Mapping[int, int] | None = None,
+    hyperv_name: bytes | None = None,
+) -> None:
     """Takes effect for what is asked from now on; said once, before the first client. KeyError.
 
     `strict`: what a series' documentation demands is demanded even where its code does not.
+    `answers`: what KVM_CHECK_EXTENSION says of these numbers, whatever is there. `hyperv_name`: the
+    12 bytes that KVM_GET_SUPPORTED_HV_CPUID has for "Linux KVM Hv".
     """
     shown = PROFILES[name]
     hidden = [series for series in _SERIES if series not in shown]
@@ -65,6 +75,8 @@ def choose(name: str = "default", *, strict: bool = False) -> None:
     _CHOICE.hidden_ioctls = frozenset().union(*(series.ioctls for series in hidden))
     _CHOICE.hidden_capabilities = numbers.difference(*(series.capabilities for series in shown))
     _CHOICE.strict = strict
+    _CHOICE.answers = dict(answers or {})
+    _CHOICE.hyperv_name = hyperv_name
 
 
 def has_ioctl(number: int) -> bool:
@@ -75,6 +87,16 @@ def has_ioctl(number: int) -> bool:
 def has_capability(number: int) -> bool:
     """The same of a capability."""
     return number not in _CHOICE.hidden_capabilities
+
+
+def chosen_answer(number: int) -> int | None:
+    """What KVM_CHECK_EXTENSION is to say of a number; None: what is there."""
+    return _CHOICE.answers.get(number)
+
+
+def hyperv_name() -> bytes | None:
+    """What was chosen; None: the name that KVM has."""
+    return _CHOICE.hyperv_name
 
 
 def is_strict() -> bool:

@@ -5,9 +5,8 @@ import shlex
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from kvmshim.abi import profiles
 from kvmshim.cli.processor import Processor, add_processor_options
-from kvmshim.cli.profile import add_profile_options
+from kvmshim.cli.profile import add_profile_options, choose
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device.command import exit_like
 from kvmshim.device.run import run
@@ -28,8 +27,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="run one command with a private /dev/kvm",
-        usage="kvmshim run [-h] [--cpu {intel,amd}] [--code-cache MIB] [--profile NAME] [--strict] "
-        "[--host-cpuid] [--] CMD [ARG ...]",
+        usage="kvmshim run [-h] [--cpu {intel,amd}] [--code-cache MIB] [--profile NAME] "
+        "[--capability NUMBER=ANSWER] [--hyperv-name NAME] [--strict] [--host-cpuid] "
+        "[--] CMD [ARG ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
     argv = [arguments.command, *arguments.arguments]
     accompany = _alone if arguments.host_cpuid else wiring.accompany_command
 
-    profiles.choose(arguments.profile, strict=arguments.strict)
+    choose(arguments)
 
     def make_service() -> Service:
         return wiring.make_service(Processor.of(arguments))

@@ -5,9 +5,8 @@ import grp
 import os
 from typing import Any
 
-from kvmshim.abi import profiles
 from kvmshim.cli.processor import Processor, add_processor_options
-from kvmshim.cli.profile import add_profile_options
+from kvmshim.cli.profile import add_profile_options, choose
 from kvmshim.cli.wiring import Wiring
 from kvmshim.device.cuse import CuseDoor
 from kvmshim.device.door import Access, Door, DoorError
@@ -86,7 +85,7 @@ def _run(arguments: argparse.Namespace, wiring: Wiring) -> int:
             return CuseDoor(arguments.name, access, workplace, expect)
         return FuseDoor(arguments.fuse, access, workplace, expect)
 
-    profiles.choose(arguments.profile, strict=arguments.strict)
+    choose(arguments)
 
     def make_service() -> Service:
         return wiring.make_service(Processor.of(arguments))

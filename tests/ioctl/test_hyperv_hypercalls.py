@@ -11,6 +11,7 @@ from tests.hyperv import GP, UD, Guest, faults
 from tests.kvm import System
 from tests.machine import CODE, DATA, RAM_SIZE, Mode
 
+QUERY_CAPABILITIES, MEMORY_HEAT_HINT = 0x8001, 0x8003
 RESERVED_BITS = [*range(27, 32), *range(44, 48), *range(60, 64)]
 
 
@@ -187,6 +188,19 @@ def test_hv_35_enforced_they_need_their_bit(system: System) -> None:
     assert without.call(hv.EXTENDED[0]) == hv.ACCESS_DENIED
     with_it = enforced(system, {hv.FEATURES: {"ebx": 1 << 20}})
     assert with_it.begin("call", **with_it.words(hv.EXTENDED[0])) == kvm.KVM_EXIT_HYPERV
+
+
+def test_hv_44_the_client_hears_of_memory_that_the_guest_does_not_need(guest: Guest) -> None:
+    """What it can take, and a list of ranges: with its length, and with how many it has taken."""
+    guest.begin("call", **guest.words(QUERY_CAPABILITIES, 0, DATA))
+    assert guest.vcpu.exit_words[1] == QUERY_CAPABILITIES
+    guest.machine.ram.write(DATA, (1 << 8).to_bytes(8, "little"))
+    guest.vcpu.exit_words[2] = hv.SUCCESS
+    assert guest.vcpu.run() == kvm.KVM_EXIT_IO
+    assert (guest.result(), guest.machine.peek(DATA, 8)) == (hv.SUCCESS, 1 << 8)
+    two_ranges = MEMORY_HEAT_HINT | 2 << 32
+    assert guest.begin("call", **guest.words(two_ranges, DATA)) == kvm.KVM_EXIT_HYPERV
+    assert (guest.vcpu.exit_words[1], guest.vcpu.exit_words[3]) == (two_ranges, DATA)
 
 
 STATUSES = {0, 2, 3, 4, 5, 6, 8, 17}

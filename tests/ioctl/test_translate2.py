@@ -255,35 +255,6 @@ def test_tr_04_a_page_outside_memory_is_told(paged: Paged) -> None:
     assert paged.bits() == [0] * 4
 
 
-def test_tr_07_32_bit_paging(machine: Machine) -> None:
-    machine.load("hlt", Mode.PROTECTED)
-    machine.ram.write(TABLES[0], struct.pack("<I", TABLES[1] | P | RW | US))
-    machine.ram.write(TABLES[1] + 4, struct.pack("<I", PAGE | P | RW | US))
-    sregs = machine.vcpu.sregs()
-    sregs.cr3, sregs.cr0 = TABLES[0], sregs.cr0 | 1 << 31
-    machine.vcpu.set_sregs(sregs)
-    every = SET_ACCESSED | SET_DIRTY
-    found = translate(machine.vcpu, LINEAR, every, WRITE)
-    assert (found.valid, found.physical_address) == (1, PAGE | LINEAR & 0xFFF)
-    assert machine.peek(TABLES[0]) & (A | D) == A
-    assert machine.peek(TABLES[1] + 4) & (A | D) == A | D
-    assert failure(machine.vcpu, 0x40_0000) == (NOT_PRESENT, TABLES[0] + 4)
-    assert failure(machine.vcpu, 1 << 32) == (INVALID_GVA, 0)
-
-
-def test_tr_07_pae_paging(machine: Machine) -> None:
-    machine.load("hlt", Mode.PROTECTED)
-    machine.ram.write(TABLES[0], struct.pack("<2Q", TABLES[1] | P, 0))
-    machine.ram.write(TABLES[1], struct.pack("<Q", TABLES[2] | P | RW | US))
-    machine.ram.write(TABLES[2] + 8, struct.pack("<Q", PAGE | P | RW | US))
-    sregs = machine.vcpu.sregs()
-    sregs.cr3, sregs.cr4, sregs.cr0 = TABLES[0], sregs.cr4 | 1 << 5, sregs.cr0 | 1 << 31
-    machine.vcpu.set_sregs(sregs)
-    found = translate(machine.vcpu, LINEAR, SET_ACCESSED, WRITE)
-    assert (found.valid, found.physical_address) == (1, PAGE | LINEAR & 0xFFF)
-    assert failure(machine.vcpu, 1 << 30) == (NOT_PRESENT, TABLES[0] + 8)
-
-
 @pytest.mark.parametrize(("access", "source"), [(0, "mov al, [rbx]"), (WRITE, "mov [rbx], al")])
 def test_tr_08_what_is_allowed_is_what_an_access_gets(
     machine: Machine, access: int, source: str

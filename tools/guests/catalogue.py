@@ -21,6 +21,8 @@ class Case:
     irqchip: str = "on"
     smp: int = 1
     cpu: str = "host"
+    hypervisor: str = "KVM"
+    kvmshim: tuple[str, ...] = ()
     firmware: str = ""
     from_disk: bool = False
     devices: tuple[str, ...] = ()
@@ -52,7 +54,7 @@ def _case(name: str, table: dict[str, Any]) -> Case:
     values = dict(table)
     if "from" in values:
         values["from_disk"] = {"disk": True, "kernel": False}[values.pop("from")]
-    for key in ("devices", "checks"):
+    for key in ("devices", "checks", "kvmshim"):
         if key in values:
             values[key] = tuple(values[key])
     unknown = values.keys() - {field.name for field in fields(Case)}

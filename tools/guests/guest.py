@@ -27,14 +27,20 @@ class Guest:
     """A VMM at work. Nothing of it lives on after `close`, or when the caller is killed."""
 
     def __init__(
-        self, command: Sequence[str | Path], log: Path, *, on_kvmshim: bool = True
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        *,
+        on_kvmshim: bool = True,
+        options: Sequence[str] = (),
     ) -> None:
         """The command's standard input and output are the guest's serial line; `log` gets it.
 
-        Without kvmshim, what answers at /dev/kvm is what the machine has.
+        `options` are kvmshim's. Without kvmshim, what answers at /dev/kvm is what the machine has.
         """
         asked = (sys.executable, "-I", "-S", guard.__file__)
-        below = (_KVMSHIM, "run", "--", *_TIED, *asked) if on_kvmshim else ()
+        run: tuple[str | Path, ...] = (_KVMSHIM, "run", *options, "--", *_TIED, *asked)
+        below = run if on_kvmshim else ()
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [*_TIED, *below, *command],

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from kvmshim.abi.structs_gen import kvm_cpuid_entry2
-from kvmshim.handle.cpuid_leaf import from_cdl
+from kvmshim.handle.hyperv_leaves import hyperv_leaves
 from kvmshim.objects.vcpu import Vcpu
 from microv.ops import vs as vs_op
 
 
 def handle_vcpu_get_supported_hv_cpuid(vcpu: Vcpu) -> Sequence[kvm_cpuid_entry2]:
     """The ten leaves; without a local APIC in the VM some bits are missing."""
-    return [from_cdl(entry) for entry in vs_op.hyperv_cpuid_get_supported_list(vcpu.vsid)]
+    return hyperv_leaves(vs_op.hyperv_cpuid_get_supported_list(vcpu.vsid))

@@ -1,5 +1,6 @@
 """Linux boots, makes its checks and powers off."""
 
+import re
 import time
 
 from tools.guests.catalogue import Case
@@ -9,14 +10,16 @@ from tools.guests.guest import Guest
 
 def play(guest: Guest, case: Case, deadline: Deadline) -> float:
     """See `guest.Scenario`."""
-    seconds = wait_until_up(guest, deadline)
+    seconds = wait_until_up(guest, deadline, case.hypervisor)
     pass_checks(guest, case, deadline)
     return seconds
 
 
-def wait_until_up(guest: Guest, deadline: Deadline) -> float:
-    """Until Linux has a shell: seconds from the start. Failed."""
-    guest.console.wait_for(rb"Hypervisor detected: KVM", deadline)
+def wait_until_up(guest: Guest, deadline: Deadline, hypervisor: str = "KVM") -> float:
+    """Until Linux has a shell: seconds from the start; it has found this hypervisor. Failed."""
+    if hypervisor:
+        found = re.escape(f"Hypervisor detected: {hypervisor}").encode()
+        guest.console.wait_for(found, deadline)
     guest.console.wait_for(rb"@@ up\r?\n", deadline)
     return time.monotonic() - guest.started
 

@@ -40,4 +40,4 @@ def start(case: Case, files: Files, scratch: Path, log: Path) -> Guest:
         command += ["--disk", files.data_disk(scratch / "data")]
     if "virtio-rng" in case.devices:
         command += ["--rng"]
-    return Guest(command, log)
+    return Guest(command, log, options=case.kvmshim)

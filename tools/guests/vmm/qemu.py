@@ -5,6 +5,7 @@ many exits there were; it is told to quit then.
 """
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,12 +30,18 @@ class QemuGuest(Guest):
     """A guest under QEMU: on KVM, which is kvmshim's then, or not."""
 
     def __init__(
-        self, command: Arguments, log: Path, scratch: Path, *, on_kvmshim: bool = True
+        self,
+        command: Arguments,
+        log: Path,
+        scratch: Path,
+        *,
+        on_kvmshim: bool = True,
+        options: Sequence[str] = (),
     ) -> None:
         path = scratch / "qmp"
         self.gdb_socket = scratch / "gdb"
         monitored: Arguments = [*command, "-qmp", f"unix:{path},server=on,wait=off"]
-        super().__init__(monitored, log, on_kvmshim=on_kvmshim)
+        super().__init__(monitored, log, on_kvmshim=on_kvmshim, options=options)
         try:
             self.qmp = Qmp(path, Deadline(_START_SECONDS))
             enabled = self.qmp.execute("query-kvm", Deadline(_START_SECONDS))["enabled"]
@@ -84,7 +91,7 @@ def start(case: Case, files: Files, scratch: Path, log: Path) -> QemuGuest:
         arguments += ["-drive", f"if=none,id=snapshots,format=qcow2,file={disk}"]
     if case.scenario == "gdb":
         arguments += ["-gdb", f"unix:{scratch / 'gdb'},server=on,wait=off"]
-    return QemuGuest(arguments, log, scratch)
+    return QemuGuest(arguments, log, scratch, options=case.kvmshim)
 
 
 def _firmware(case: Case, scratch: Path) -> Arguments:

@@ -31,6 +31,13 @@ def test_run_takes_a_command_and_leaves_its_options_alone(separator: tuple[str, 
         ("serve", "--fuse", "x", "--mode", "1000"),
         ("serve", "--fuse", "x", "--mode", "-1"),
         ("serve", "--fuse", "x", "--group", "no such group"),
+        ("serve", "--fuse", "x", "--capability", "245"),
+        ("serve", "--fuse", "x", "--capability", "x=1"),
+        ("serve", "--fuse", "x", "--capability", "1=-1"),
+        ("serve", "--fuse", "x", "--capability", "1=0x80000000"),
+        ("serve", "--fuse", "x", "--hyperv-name", ""),
+        ("serve", "--fuse", "x", "--hyperv-name", "thirteen bytes"),
+        ("serve", "--fuse", "x", "--profile", "vsm-v1"),
     ],
 )
 def test_nonsense_is_refused(argv: tuple[str, ...]) -> None:
