@@ -14,7 +14,6 @@ from tests.server import ROOT
 
 _NESTED: Final = "waits for nested virtualization"
 _VMS: Final = "proved by guests that boot: tools/guests"
-_UNCLAIMED: Final = "no kernel has it; not here yet"
 
 WITHOUT_TEST: Final[dict[str, str]] = {
     "hv_00e": "names of bits: test_hv_24",
@@ -28,7 +27,6 @@ WITHOUT_TEST: Final[dict[str, str]] = {
     "hv_33": _NESTED,
     "hv_43": _NESTED,
     "hv_45": "virtual trust levels: another matter",
-    "hv_47": _UNCLAIMED,
     "ti_16": "returns between virtual trust levels: another matter",
     "ti_18": "what it asks for: test_ti_05, test_ti_07, test_ti_08",
     "ti_19": "bugs of the series that have no counterpart: test_ti_13, test_ti_15",

@@ -124,7 +124,10 @@ impl Processor<'_> {
             let halted = match *self.mp_state {
                 MpState::Wait if self.beside.local.presence.take_unhalted() => Halted::Woken,
                 MpState::Wait if self.has_page_news() => Halted::Woken,
-                MpState::Wait => self.vcpu.poll_halted(&mut self.beside),
+                MpState::Wait => match self.vcpu.poll_halted(&mut self.beside) {
+                    Halted::Asleep if self.ends_idle() => Halted::Woken,
+                    other => other,
+                },
                 MpState::Initial | MpState::Init => match self.vcpu.poll_halted(&mut self.beside) {
                     // Only INIT and start-up wake it, which are reasons to leave the poll.
                     Halted::Woken => Halted::Asleep,
@@ -134,6 +137,7 @@ impl Processor<'_> {
             };
             match halted {
                 Halted::Woken => {
+                    self.paravirt.hyperv.end_idle();
                     if slept.is_some() {
                         self.beside.synic.go_on();
                         self.paravirt.end_preemption(self.vcpu);
@@ -167,6 +171,12 @@ impl Processor<'_> {
             }
             self.beside.show_task_priority();
         }
+    }
+
+    /// Whether there is an interrupt for a guest that has read HV_X64_MSR_GUEST_IDLE.
+    fn ends_idle(&mut self) -> bool {
+        let cr8 = self.vcpu.reg(Reg::Cr8) as u8;
+        self.paravirt.hyperv.is_idle() && self.beside.has_interrupt(cr8)
     }
 
     /// Whether HLT ends for what the guest is to be told of its pages. With its local APIC disabled it
@@ -253,7 +263,12 @@ impl Processor<'_> {
         self.beside.spared.set_msr(self.paravirt.pv_eoi());
         self.beside.synic.note_assist_page(self.paravirt.hyperv.assist_page());
         let exit = match answered {
-            Ok(None) => return Handled::Inside,
+            Ok(None) => {
+                if self.paravirt.hyperv.is_idle() {
+                    *self.mp_state = MpState::Wait;
+                }
+                return Handled::Inside;
+            }
             Ok(Some(next)) => return self.handle(next),
             Err(other) => other,
         };

@@ -55,6 +55,7 @@ pub mod access {
     pub const VP_INDEX: u32 = 1 << 6;
     pub const RESET: u32 = 1 << 7;
     pub const REFERENCE_TSC: u32 = 1 << 9;
+    pub const GUEST_IDLE: u32 = 1 << 10;
     pub const FREQUENCIES: u32 = 1 << 11;
     pub const REENLIGHTENMENT: u32 = 1 << 13;
     pub const TSC_INVARIANT: u32 = 1 << 15;
@@ -63,6 +64,7 @@ pub mod access {
 /// EBX of [`FEATURES`]: hypercalls.
 #[allow(missing_docs, reason = "the names are the specification's")]
 pub mod privilege {
+    pub const PARTITION_ID: u32 = 1 << 1;
     pub const POST_MESSAGES: u32 = 1 << 4;
     pub const SIGNAL_EVENTS: u32 = 1 << 5;
     pub const DEBUGGING: u32 = 1 << 11;
@@ -79,6 +81,7 @@ pub mod feature {
     pub const DEBUG_MSRS: u32 = 1 << 11;
     pub const NPIEP: u32 = 1 << 12;
     pub const EXTENDED_RANGES: u32 = 1 << 14;
+    pub const HYPERCALL_MSR_LOCK: u32 = 1 << 18;
     pub const DIRECT_TIMERS: u32 = 1 << 19;
     pub const UNHALTED_TIMER: u32 = 1 << 23;
 }
@@ -108,7 +111,8 @@ const ACCESS: u32 = access::VP_RUNTIME
     | access::FREQUENCIES
     | access::REENLIGHTENMENT
     | access::TSC_INVARIANT;
-const PRIVILEGES: u32 = privilege::POST_MESSAGES
+const PRIVILEGES: u32 = privilege::PARTITION_ID
+    | privilege::POST_MESSAGES
     | privilege::SIGNAL_EVENTS
     | privilege::DEBUGGING
     | privilege::EXTENDED_HYPERCALLS;
@@ -118,13 +122,15 @@ const FEATURE: u32 = feature::GUEST_DEBUGGING
     | feature::CRASH_MSRS
     | feature::DEBUG_MSRS
     | feature::NPIEP
-    | feature::EXTENDED_RANGES;
+    | feature::EXTENDED_RANGES
+    | feature::HYPERCALL_MSR_LOCK;
 const RECOMMEND: u32 = recommend::REMOTE_TLB_FLUSH
     | recommend::APIC_ACCESS
     | recommend::RELAXED_TIMING
     | recommend::NO_AUTO_EOI
     | recommend::EX_PROCESSOR_MASKS;
 /// Only with a local APIC beside the processor.
+const ACCESS_WITH_APIC: u32 = access::GUEST_IDLE;
 const FEATURE_WITH_APIC: u32 = feature::DIRECT_TIMERS | feature::UNHALTED_TIMER;
 const RECOMMEND_WITH_APIC: u32 = recommend::CLUSTER_IPI;
 
@@ -137,15 +143,15 @@ pub fn supported(shares_cores: bool, local_apic: bool) -> [CpuidEntry; 10] {
     let leaf =
         |function, eax, ebx, edx| CpuidEntry { function, eax, ebx, edx, ..CpuidEntry::default() };
     let sharing = if shares_cores { 0 } else { recommend::NO_CORE_SHARING };
-    let (feature, with_apic) = match local_apic {
-        true => (FEATURE | FEATURE_WITH_APIC, RECOMMEND_WITH_APIC),
-        false => (FEATURE, 0),
+    let (access, feature, with_apic) = match local_apic {
+        true => (ACCESS | ACCESS_WITH_APIC, FEATURE | FEATURE_WITH_APIC, RECOMMEND_WITH_APIC),
+        false => (ACCESS, FEATURE, 0),
     };
     [
         CpuidEntry { function: VENDOR, eax: DEBUG_CAPABILITIES, ..vendor },
         leaf(INTERFACE, HV_1, 0, 0),
         leaf(VERSION, BUILD, VERSION_10_0, 0),
-        leaf(FEATURES, ACCESS, PRIVILEGES, feature),
+        leaf(FEATURES, access, PRIVILEGES, feature),
         leaf(RECOMMENDATIONS, RECOMMEND | with_apic | sharing, SPIN_RETRIES, 0),
         leaf(LIMITS, MAX_PROCESSORS, MAX_LOGICAL_PROCESSORS, 0),
         CpuidEntry { function: DEBUG_VENDOR, ..vendor },
@@ -215,7 +221,7 @@ mod tests {
     fn hv_00d_without_the_interface_nothing_is_announced() {
         let mut table = supported(true, true);
         assert!(Announced::of(&table).enabled);
-        assert_eq!(Announced::of(&table).access, ACCESS);
+        assert_eq!(Announced::of(&table).access, ACCESS | ACCESS_WITH_APIC);
         table[1].eax = 0;
         assert_eq!(Announced::of(&table), Announced::default());
     }

@@ -18,6 +18,8 @@ pub const FLUSH_VIRTUAL_ADDRESS_SPACE_EX: u16 = 0x13;
 pub const FLUSH_VIRTUAL_ADDRESS_LIST_EX: u16 = 0x14;
 /// As [`SEND_IPI`], for a set of processors.
 pub const SEND_IPI_EX: u16 = 0x15;
+/// Tells the number of the guest's partition.
+pub const GET_PARTITION_ID: u16 = 0x46;
 /// Sends a message to another partition.
 pub const POST_MESSAGE: u16 = 0x5C;
 /// Signals an event to another partition.
@@ -127,6 +129,7 @@ pub fn is_announced(announced: &Announced, code: u16) -> bool {
     let recommended = |bits| announced.recommended & bits == bits;
     match code {
         NOTIFY_LONG_SPIN_WAIT => !matches!(announced.spin_retries, 0 | u32::MAX),
+        GET_PARTITION_ID => announced.privileges & privilege::PARTITION_ID != 0,
         POST_MESSAGE => announced.privileges & privilege::POST_MESSAGES != 0,
         SIGNAL_EVENT => announced.privileges & privilege::SIGNAL_EVENTS != 0,
         POST_DEBUG_DATA | RETRIEVE_DEBUG_DATA | RESET_DEBUG_SESSION => {
@@ -174,7 +177,7 @@ mod tests {
     #[test]
     fn hv_24_hypercalls_have_their_bits() {
         let none = Announced::default();
-        for code in [0x02, 0x03, 0x08, 0x0B, 0x13, 0x14, 0x15, 0x5C, 0x5D, 0x8001, 0x8041] {
+        for code in [0x02, 0x03, 0x08, 0x0B, 0x13, 0x14, 0x15, 0x46, 0x5C, 0x5D, 0x8001, 0x8041] {
             assert!(!is_announced(&none, code), "{code:#x}");
         }
         assert!(is_announced(&none, 0xBEEF) && is_announced(&none, RESET_DEBUG_SESSION));

@@ -52,6 +52,8 @@ pub const SINT15: u32 = 0x4000_009F;
 pub const STIMER0_CONFIG: u32 = 0x4000_00B0;
 /// The last count.
 pub const STIMER3_COUNT: u32 = 0x4000_00B7;
+/// A read waits for an interrupt, even one that the processor does not take.
+pub const GUEST_IDLE: u32 = 0x4000_00F0;
 /// The debugger's interface.
 pub const SYNDBG_CONTROL: u32 = 0x4000_00F1;
 /// What became of the debugger's request.
@@ -85,6 +87,8 @@ pub const TSC_INVARIANT_CONTROL: u32 = 0x4000_0118;
 
 /// In MSRs that name a page: it is in use. The page is in bits 63:12.
 pub const ENABLED: u64 = 1;
+/// In [`HYPERCALL`]: the guest cannot change it any more.
+pub const HYPERCALL_LOCKED: u64 = 2;
 /// Bit 63 of [`CRASH_CTL`].
 pub const CRASH_NOTIFY: u64 = 1 << 63;
 /// What [`APIC_FREQUENCY`] holds.
@@ -94,7 +98,7 @@ pub const APIC_HZ: u64 = 1_000_000_000;
 pub const RANGES: [RangeInclusive<u32>; 7] = [
     GUEST_OS_ID..=SINT15,
     STIMER0_CONFIG..=STIMER3_COUNT,
-    SYNDBG_CONTROL..=SYNDBG_PENDING_BUFFER,
+    GUEST_IDLE..=SYNDBG_PENDING_BUFFER,
     SYNDBG_OPTIONS..=SYNDBG_OPTIONS,
     CRASH_P0..=TSC_EMULATION_STATUS,
     UNHALTED_TIMER_CONFIG..=UNHALTED_TIMER_COUNT,
@@ -168,6 +172,7 @@ pub const fn is_timer(index: u32) -> bool {
 pub const fn is_announced(announced: &Announced, index: u32) -> bool {
     let access = match index {
         GUEST_OS_ID | HYPERCALL => access::HYPERCALL,
+        GUEST_IDLE => access::GUEST_IDLE,
         VP_RUNTIME => access::VP_RUNTIME,
         TIME_REF_COUNT => access::TIME_REF_COUNT,
         VP_INDEX => access::VP_INDEX,
@@ -203,7 +208,7 @@ mod tests {
     fn hv_00m_what_is_saved_is_hypervs() {
         assert!(SAVED.iter().all(|&index| is_hyperv(index)));
         assert!(
-            ![0x3FFF_FFFF, 0x4000_00A0, 0x4000_00B8, 0x4000_00F0, 0x4000_0109]
+            ![0x3FFF_FFFF, 0x4000_00A0, 0x4000_00B8, 0x4000_00EF, 0x4000_0109]
                 .into_iter()
                 .any(is_hyperv)
         );

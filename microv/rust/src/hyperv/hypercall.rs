@@ -16,6 +16,9 @@ const XMM_HALVES: usize = 12;
 /// In HV_X64_MSR_SYNDBG_OPTIONS: the debugger's interface is used by hypercalls.
 const DEBUG_BY_HYPERCALLS: u64 = 1 << 2;
 
+/// Partitions have numbers from here on: 0 is none, and all ones the caller's.
+const PARTITION_IDS: u64 = 1;
+
 /// In the input of HvCallSignalEvent.
 const CONNECTION: u64 = 0xFF_FFFF;
 const EVENT_FLAG: u64 = 0xFFFF << 32;
@@ -154,6 +157,9 @@ impl Hyperv {
             hc::FLUSH_VIRTUAL_ADDRESS_LIST_EX if is_list(input) => self.flush_set(vcpu, caller),
             hc::SEND_IPI if plain => self.send_ipi(caller).into(),
             hc::SEND_IPI_EX if !input.has_reps() => self.send_ipi_to_set(caller).into(),
+            hc::GET_PARTITION_ID if plain && !input.is_fast() => {
+                self.tell_partition_id(caller).into()
+            }
             hc::SIGNAL_EVENT if plain => self.signal_event(caller),
             hc::POST_MESSAGE if plain => self.leave_to_root(),
             hc::POST_DEBUG_DATA | hc::RETRIEVE_DEBUG_DATA if input.is_fast() => {
@@ -170,8 +176,22 @@ impl Hyperv {
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE..=hc::FLUSH_VIRTUAL_ADDRESS_LIST
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX..=hc::SEND_IPI_EX
             | hc::SEND_IPI
+            | hc::GET_PARTITION_ID
             | hc::POST_MESSAGE..=hc::SIGNAL_EVENT => refused,
             _ => Status::InvalidHypercallCode.into(),
+        }
+    }
+
+    /// HvCallGetPartitionId: 64 bits of output, of which the guest gives the address.
+    fn tell_partition_id(&self, caller: &Caller) -> Status {
+        let address = caller.in_words[1];
+        if !address.is_multiple_of(8) {
+            return Status::InvalidAlignment;
+        }
+        let id = PARTITION_IDS + u64::from(self.vm.id());
+        match memory::copy_in(&self.vm.memory.normal, address, &id.to_le_bytes()) {
+            true => Status::Success,
+            false => Status::InvalidHypercallInput,
         }
     }
 

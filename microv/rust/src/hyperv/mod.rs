@@ -62,6 +62,8 @@ pub struct Hyperv {
     vp_assist_page: u64,
     /// HV_X64_MSR_NPIEP_CONFIG.
     npiep: u8,
+    /// The guest has read HV_X64_MSR_GUEST_IDLE, and waits.
+    idle: bool,
     runtime: Runtime,
     wishes: Wishes,
     /// A hypercall that the root has to answer.
@@ -79,6 +81,7 @@ impl Hyperv {
             announced: Announced::default(),
             vp_assist_page: 0,
             npiep: 0,
+            idle: false,
             runtime: Runtime::default(),
             wishes: Wishes::default(),
             call: None,
@@ -136,6 +139,16 @@ impl Hyperv {
     pub fn assist_page(&self) -> Option<u64> {
         let enabled = self.vp_assist_page & number::ENABLED != 0;
         enabled.then_some(self.vp_assist_page & !0xFFF)
+    }
+
+    /// Whether the processor waits for an interrupt that it need not take.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
+    /// It does not wait any more.
+    pub fn end_idle(&mut self) {
+        self.idle = false;
     }
 
     /// The calling thread executes the VS.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use cpu_engine::{CpuidEntry, MsrAnswer, MsrExit, Vcpu, user_stores};
-use cpu_paravirt::hyperv::cpuid;
+use cpu_paravirt::hyperv::cpuid::{self, feature};
 use cpu_paravirt::hyperv::msr as number;
 use cpu_paravirt::hyperv::msr::ENABLED;
 
@@ -28,10 +28,17 @@ impl Hyperv {
             return MsrAnswer::Refused;
         }
         let answer = match access.value {
+            None if access.index == number::GUEST_IDLE => self.begin_idle(),
             None => self.read(vcpu, access.index, Origin::Guest),
             Some(value) => self.write(vcpu, access.index, value, Origin::Guest).map(|()| 0),
         };
         answer.map_or(MsrAnswer::Refused, MsrAnswer::Value)
+    }
+
+    /// Where the root has the local APICs nobody knows when there is an interrupt.
+    fn begin_idle(&mut self) -> Result<u64, MsrRefused> {
+        self.idle = self.vm.irqchip.get().is_some();
+        if self.idle { Ok(0) } else { Err(MsrRefused) }
     }
 
     /// Reads an MSR.
@@ -86,7 +93,7 @@ impl Hyperv {
                     shared.hypercall &= !ENABLED;
                 }
             }
-            number::HYPERCALL => self.set_hypercall(&mut shared, vcpu, value)?,
+            number::HYPERCALL => self.set_hypercall(&mut shared, vcpu, value, origin)?,
             number::VP_INDEX => self.set_vp_index(value, origin)?,
             number::RESET if value == 1 => self.wishes.add(Wish::Reset),
             number::RESET => {}
@@ -124,7 +131,11 @@ impl Hyperv {
         shared: &mut Shared,
         vcpu: &Vcpu,
         value: u64,
+        origin: Origin,
     ) -> Result<(), MsrRefused> {
+        if origin == Origin::Guest && self.has_locked(shared) {
+            return Err(MsrRefused);
+        }
         if shared.guest_os_id == 0 {
             return Ok(());
         }
@@ -136,6 +147,11 @@ impl Hyperv {
         }
         shared.hypercall = value;
         Ok(())
+    }
+
+    fn has_locked(&self, shared: &Shared) -> bool {
+        let can_lock = self.announced.features & feature::HYPERCALL_MSR_LOCK != 0;
+        can_lock && shared.hypercall & number::HYPERCALL_LOCKED != 0
     }
 
     fn set_vp_index(&self, value: u64, origin: Origin) -> Result<(), MsrRefused> {

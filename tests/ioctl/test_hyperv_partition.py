@@ -1,0 +1,82 @@
+"""What a guest of Hyper-V learns of its partition, and the hypercall page that it locks.
+
+TLFS, "HvCallGetPartitionId", "Establishing the Hypercall Interface". No kernel has them.
+"""
+
+import pytest
+
+from tests import hyperv as hv
+from tests.hyperv import GP, Guest, faults
+from tests.kvm import System
+from tests.machine import DATA, RAM_SIZE, Mode
+
+LOCKED = 2
+
+
+@pytest.fixture
+def guest(system: System) -> Guest:
+    made = Guest.of(system)
+    made.introduce()
+    return made
+
+
+def partition_id(guest: Guest) -> int:
+    assert guest.call(hv.GET_PARTITION_ID, 0, DATA) == hv.SUCCESS
+    return guest.machine.peek(DATA, 8)
+
+
+def test_hv_47_each_partition_has_a_number(system: System, guest: Guest) -> None:
+    other = Guest.of(system, mode=Mode.PROTECTED)
+    other.introduce()
+    ids = {partition_id(guest), partition_id(other)}
+    assert len(ids) == 2
+    assert not ids & {0, (1 << 64) - 1}
+    assert partition_id(guest) in ids
+
+
+@pytest.mark.parametrize(
+    ("control", "address", "status"),
+    [
+        (0, DATA + 1, hv.INVALID_ALIGNMENT),
+        (0, DATA + 4, hv.INVALID_ALIGNMENT),
+        (0, RAM_SIZE, hv.INVALID_INPUT),
+        (0, (1 << 64) - 8, hv.INVALID_INPUT),
+        (hv.FAST, DATA, hv.INVALID_INPUT),
+        (1 << 17, DATA, hv.INVALID_INPUT),
+        (1 << 32, DATA, hv.INVALID_INPUT),
+    ],
+)
+def test_hv_47_a_bad_request_for_the_number_is_refused(
+    guest: Guest, control: int, address: int, status: int
+) -> None:
+    assert guest.call(hv.GET_PARTITION_ID | control, 0, address) == status
+    assert guest.machine.peek(DATA, 8) == 0
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_hv_47_enforced_the_number_needs_its_bit(system: System, there: bool) -> None:
+    guest = Guest.of(system, {hv.FEATURES: {"ebx": there << 1}}, enforce=True)
+    guest.introduce()
+    status = guest.call(hv.GET_PARTITION_ID, 0, DATA)
+    assert status == (hv.SUCCESS if there else hv.ACCESS_DENIED)
+
+
+def test_hv_47_a_locked_page_cannot_be_moved_by_the_guest(guest: Guest) -> None:
+    guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED)
+    guest.wrmsr(hv.HYPERCALL, DATA + 0x1000 | hv.ENABLED | LOCKED)
+    locked = guest.rdmsr(hv.HYPERCALL)
+    assert locked == DATA + 0x1000 | hv.ENABLED | LOCKED
+    for value in (0, DATA | hv.ENABLED, locked & ~LOCKED):
+        assert faults(guest.wrmsr, hv.HYPERCALL, value) == GP
+    assert guest.rdmsr(hv.HYPERCALL) == locked
+    assert guest.vcpu.set_msrs([(hv.HYPERCALL, 0)]) == 1
+    guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED)
+
+
+def test_hv_47_where_a_lock_is_not_announced_the_bit_is_nothing(system: System) -> None:
+    supported = hv.leaf(hv.supported(system), hv.FEATURES).edx
+    guest = Guest.of(system, {hv.FEATURES: {"edx": supported & ~(1 << 18)}})
+    guest.introduce()
+    guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED | LOCKED)
+    guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED)
+    assert guest.rdmsr(hv.HYPERCALL) == DATA | hv.ENABLED
