@@ -159,14 +159,7 @@ impl Interp {
     /// # Errors
     /// What fetching raises.
     pub fn fetch(&mut self) -> Result<Fetched, Stop> {
-        self.fetch_at(self.cpu.linear_rip())
-    }
-
-    /// Where code at a linear address is.
-    ///
-    /// # Errors
-    /// What fetching raises.
-    pub fn fetch_at(&mut self, gla: u64) -> Result<Fetched, Stop> {
+        let gla = self.cpu.linear_rip();
         fetch_page(&mut self.cpu, gla)
     }
 
@@ -178,12 +171,6 @@ impl Interp {
             Decoded::Op { op, last } => Some((op, last)),
             _ => None,
         }
-    }
-
-    /// Whether `bytes` end before the instruction does at whose start they are, as 64-bit code.
-    pub fn is_cut_off(&mut self, bytes: &[u8]) -> bool {
-        let Cpu { features, native, .. } = &mut self.cpu;
-        matches!(decode_one(bytes, 64, features, native), Decoded::Truncated)
     }
 
     /// Makes room for another block of instructions that the host executes.

@@ -59,14 +59,6 @@ pub(crate) struct Manner {
     pub grouped: bool,
 }
 
-/// Where [`crate::pages::Pages::seen`] says that the pages of a block are looked at.
-#[derive(Clone, Copy)]
-pub(crate) struct Seen {
-    pub page: u64,
-    /// The next one, if the block's instruction reaches into it.
-    pub next: Option<u64>,
-}
-
 /// A block that was made: its code is in the assembler.
 #[derive(Default)]
 pub(crate) struct Made {
@@ -106,14 +98,14 @@ impl BlockMaker {
         }
     }
 
-    /// Makes a block of `items` from the linear address `rip`, whose code is `bytes`; `sites` get those
-    /// that the code may need.
+    /// Makes a block of `items` from the linear address `rip`, whose code is `bytes`. `seen` is where
+    /// [`crate::pages::Pages::seen`] says; `sites` get those that the code may need.
     pub(crate) fn make(
         &mut self,
         rip: u64,
         bytes: &[u8],
         items: &mut [Item],
-        seen: Seen,
+        seen: u64,
         sites: &mut Sites,
         manner: Manner,
     ) -> Made {
@@ -154,33 +146,14 @@ impl BlockMaker {
         }
         self.tails();
         made.guarded = self.emitter.code.position();
-        self.emitter.guard(seen.page, rip);
-        if let Some(next) = seen.next {
-            self.emitter.guard(next, rip);
-        }
+        self.emitter.guard(seen, rip);
         if wanted == Registers::NONE {
             self.emitter.code.jump_to(made.frame_entry);
         } else {
             made.checked = self.emitter.check_loaded(wanted, made.frame_entry, rip);
         }
-        if seen.next.is_some() {
-            self.lead_through_jump_cache(&mut made, rip);
-        }
         self.tails();
         made
-    }
-
-    /// Has all entries but the guarded one look for the block in the jump cache.
-    fn lead_through_jump_cache(&mut self, made: &mut Made, rip: u64) {
-        let emitter = &mut self.emitter;
-        let host = emitter.code.position();
-        emitter.state = FlagState::HOST;
-        emitter.save_flags();
-        let frame = emitter.code.position();
-        emitter.state = FlagState::FRAME;
-        emitter.far_jump(rip, false);
-        (made.host_entry, made.frame_entry, made.entry) = (host, frame, frame);
-        made.checked = Checked { host, frame };
     }
 
     /// The start: from wherever the flags are to where the first instruction wants them.

@@ -23,8 +23,6 @@ pub(crate) const ENTRIES: usize = 8192;
 const PAGE_WORDS: usize = 64;
 /// Log2 of the bytes of a page.
 pub(crate) const PAGE_SHIFT: u8 = 12;
-/// The longest way from an instruction's first byte to its last: that may be in the next page.
-pub(crate) const REACH: u64 = 14;
 
 /// The entry of no address leads nowhere: 0 is compared as well, so it goes to entry 1's place.
 const fn empty(index: usize) -> JumpEntry {
@@ -84,10 +82,8 @@ impl JumpCache {
         }
         self.entries[index] = JumpEntry { rip, host };
         self.global[index] = global;
-        for page in [rip, rip.wrapping_add(REACH)] {
-            let (word, bit) = page_bit(page);
-            self.pages[word] |= bit;
-        }
+        let (word, bit) = page_bit(rip);
+        self.pages[word] |= bit;
     }
 
     /// Forgets what can no longer be fetched as before.
@@ -102,11 +98,8 @@ impl JumpCache {
         for &(first, last) in &flushed.ranges {
             let (word, bit) = page_bit(first);
             if first >> PAGE_SHIFT != last >> PAGE_SHIFT || self.pages[word] & bit != 0 {
-                let stays = |rip: u64| {
-                    [rip, rip.wrapping_add(REACH)].iter().all(|end| !(first..=last).contains(end))
-                };
                 for global in [false, true] {
-                    self.retain(global, stays);
+                    self.retain(global, |rip| !(first..=last).contains(&rip));
                 }
             }
         }
@@ -173,15 +166,6 @@ mod tests {
         assert_eq!(found(&jumps), [Some(1), None, Some(3)]);
         jumps.flush(&Flushed { ranges: vec![(0, (1 << 30) - 1)], ..Flushed::default() });
         assert_eq!(found(&jumps), [None, None, Some(3)]);
-    }
-
-    #[test]
-    fn a_flush_of_a_page_takes_what_may_reach_into_it() {
-        let mut jumps = JumpCache::new();
-        jumps.insert(0x1FF1, 1, false);
-        jumps.insert(0x1FF2, 2, true);
-        jumps.flush(&Flushed { ranges: vec![(0x2000, 0x2FFF)], ..Flushed::default() });
-        assert_eq!([0x1FF1, 0x1FF2].map(|rip| jumps.find(rip)), [Some(1), None]);
     }
 
     #[test]

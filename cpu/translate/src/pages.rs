@@ -37,18 +37,6 @@ pub(crate) struct Block {
     /// For who comes from another page, flags in the frame: leaves with [`STALE`] if the page was not yet
     /// compared in this epoch.
     pub guarded: At,
-    /// Its instruction crosses the page's end. The other entries lead to the jump cache then, since
-    /// where the next page is may have changed.
-    pub across: Option<NextPage>,
-}
-
-/// The page behind that of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NextPage {
-    /// Guest-physical address.
-    pub gpa: u64,
-    /// What [`Pages::seen`] said.
-    pub seen: u64,
 }
 
 /// What translated code leaves through instead of a link: the page has to be compared.
@@ -103,11 +91,6 @@ impl Page {
         }
     }
 
-    /// Where translated code looks.
-    fn address(&self) -> u64 {
-        (&raw const *self.seen).expose_provenance() as u64
-    }
-
     fn see(&self, epoch: u32) {
         self.seen.store(epoch.into(), Ordering::Relaxed);
     }
@@ -146,15 +129,6 @@ impl Pages {
         if seen { known.blocks.get(&number(rip, twin)).copied() } else { None }
     }
 
-    /// Whether a page at these addresses is the one that a block's code looks at, and was compared in this
-    /// epoch.
-    pub(crate) fn is(&self, next: NextPage, gpa: u64, rip: u64, epoch: u32) -> bool {
-        let known = self.pages.get(&key(gpa, rip)).filter(|_| gpa & PAGE_MASK == next.gpa);
-        known.is_some_and(|page| {
-            page.address() == next.seen && page.seen.load(Ordering::Relaxed) == u64::from(epoch)
-        })
-    }
-
     /// The granules that something was made from at these addresses and that were not compared with
     /// memory in this epoch; all or none.
     pub(crate) fn unseen(&self, gpa: u64, rip: u64, epoch: u32) -> Option<u64> {
@@ -182,18 +156,19 @@ impl Pages {
             Page::new()
         });
         page.see(epoch);
-        page.address()
+        (&raw const *page.seen).expose_provenance() as u64
     }
 
-    /// Remembers a block, or a twin, whose bytes are [kept](Self::keep).
-    pub(crate) fn insert(&mut self, gpa: u64, rip: u64, twin: bool, block: Block) {
-        if let Some(page) = self.pages.get_mut(&key(gpa, rip)) {
-            page.blocks.insert(number(rip, twin), block);
-        }
-    }
-
-    /// Remembers that something was made from `bytes`, for which [`Self::seen`] was asked.
-    pub(crate) fn keep(&mut self, gpa: u64, rip: u64, bytes: &[u8], source: HostPage) {
+    /// Remembers a block, or a twin, made from `bytes`, for which [`Self::seen`] was asked.
+    pub(crate) fn insert(
+        &mut self,
+        gpa: u64,
+        rip: u64,
+        twin: bool,
+        bytes: &[u8],
+        block: Block,
+        source: HostPage,
+    ) {
         let Some(page) = self.pages.get_mut(&key(gpa, rip)) else { return };
         let first = usize::from(offset(rip)) / GRANULE;
         let last = (usize::from(offset(rip)) + bytes.len().max(1) - 1) / GRANULE;
@@ -206,6 +181,7 @@ impl Pages {
         }
         // What was translated counts, not what memory holds by now.
         page.bytes[usize::from(offset(rip))..][..bytes.len()].copy_from_slice(bytes);
+        page.blocks.insert(number(rip, twin), block);
     }
 
     /// Forgets what was made from the guest-physical page around `gpa`. Code that was made from it is not

@@ -9,15 +9,14 @@ use cpu_interp::{Dropped, Executed, Fetched, Interp, Outcome};
 use cpu_mem::{HostPage, PAGE_SIZE, granules};
 use iced_x86::{Decoder, Mnemonic};
 
-use crate::block::{BlockMaker, Manner, Seen};
+use crate::block::{BlockMaker, Manner};
 use crate::callout::{Context, is_translatable};
 use crate::effects::{Item, Kind, item};
 use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
-use crate::jump_cache::REACH;
 use crate::limit::{CodeLimit, CodeShare};
 use crate::lockstep::{Stretches, is_copied};
-use crate::pages::{At, Block, NO_REGISTERS, NextPage, PageKey, Pages, STALE, key};
+use crate::pages::{At, Block, NO_REGISTERS, PageKey, Pages, STALE, key};
 use crate::registers::Registers;
 use crate::sites::Sites;
 
@@ -51,15 +50,6 @@ struct Found {
 
 impl Found {
     const NOTHING: Self = Found { gpa: u64::MAX, rip: 0, code: 0 };
-}
-
-/// What translating has led to.
-enum Made {
-    Block(Block),
-    /// The first instruction is not whole in its page.
-    Crossing,
-    /// What was decoded is no longer in memory.
-    Nothing,
 }
 
 /// A branch that can be linked.
@@ -301,7 +291,6 @@ impl Translator {
         let fetched = interp.fetch().ok()?;
         let gpa = fetched.gpa;
         let found = (gpa ^ rip >> 12 ^ rip >> 24) as usize % FOUND;
-        let mut end = rip;
         let code = match self.found[found] {
             Found { gpa: known, rip: at, code }
                 if known == gpa && at == rip && !compare && !fetched.new =>
@@ -311,17 +300,12 @@ impl Translator {
             _ => {
                 let (_, block) = self.find_fetched(interp, rip, false, fetched)?;
                 let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
-                if block.across.is_some() {
-                    end = rip.wrapping_add(REACH);
-                } else {
-                    self.found[found] = Found { gpa, rip, code };
-                }
+                self.found[found] = Found { gpa, rip, code };
                 code
             }
         };
         let cpu = &interp.cpu;
-        let global = |at| cpu.memory.tlb.is_global(cpu.mode.fetch_privilege, at);
-        let global = global(rip) && global(end);
+        let global = cpu.memory.tlb.is_global(cpu.mode.fetch_privilege, rip);
         self.context.jumps(cpu).insert(rip, code, global);
         Some(code)
     }
@@ -343,15 +327,17 @@ impl Translator {
         twin: bool,
         fetched: Fetched,
     ) -> Option<(PageKey, Block)> {
-        let Fetched { gpa, page, .. } = fetched;
+        let Fetched { gpa, page, new } = fetched;
         let epoch = interp.cpu.code_epoch;
-        self.compare(interp, rip, fetched);
+        if let Some(granules) = self.pages.unseen(gpa, rip, epoch) {
+            interp.cpu.memory.mark_code(gpa, page, granules);
+            self.pages.compare(gpa, rip, page, epoch);
+        } else if new {
+            // It has the marks of this epoch.
+            self.pages.compare(gpa, rip, page, epoch);
+        }
         if let Some(block) = self.pages.find(gpa, rip, twin, epoch) {
-            let Some(next) = block.across else { return Some((key(gpa, rip), block)) };
-            let (fetched, at) = self.next_page(interp, rip)?;
-            if self.pages.is(next, fetched.gpa, at, epoch) {
-                return Some((key(gpa, rip), block));
-            }
+            return Some((key(gpa, rip), block));
         }
         let crossing = crossing_index(gpa);
         if self.crossings[crossing] == (gpa, epoch) || self.is_cold(gpa, twin) {
@@ -365,34 +351,8 @@ impl Translator {
             self.clear();
             self.arena.release();
         }
-        let block = match self.translate(interp, gpa, rip, twin, page) {
-            Made::Block(block) => block,
-            Made::Crossing => self.translate_across(interp, fetched, rip)?,
-            Made::Nothing => return None,
-        };
+        let block = self.translate(interp, gpa, rip, twin, page)?;
         Some((key(gpa, rip), block))
-    }
-
-    /// Compares what was made from a page with it, if that was not yet done in this epoch.
-    fn compare(&mut self, interp: &mut Interp, rip: u64, fetched: Fetched) {
-        let Fetched { gpa, page, new } = fetched;
-        let epoch = interp.cpu.code_epoch;
-        if let Some(granules) = self.pages.unseen(gpa, rip, epoch) {
-            interp.cpu.memory.mark_code(gpa, page, granules);
-            self.pages.compare(gpa, rip, page, epoch);
-        } else if new {
-            // It has the marks of this epoch.
-            self.pages.compare(gpa, rip, page, epoch);
-        }
-    }
-
-    /// The page behind that of RIP, compared, and its linear address; None if nothing can be fetched
-    /// there.
-    fn next_page(&mut self, interp: &mut Interp, rip: u64) -> Option<(Fetched, u64)> {
-        let at = (rip | (PAGE_SIZE as u64 - 1)).wrapping_add(1);
-        let fetched = interp.fetch_at(at).ok()?;
-        self.compare(interp, at, fetched);
-        Some((fetched, at))
     }
 
     /// Counts. Blocks may share a counter: then they are translated sooner.
@@ -414,120 +374,61 @@ impl Translator {
         rip: u64,
         twin: bool,
         page: HostPage,
-    ) -> Made {
+    ) -> Option<Block> {
         let start = gpa as usize % PAGE_SIZE;
         let mut bytes = [0; MAX_ITEMS * MAX_LEN];
         let available = bytes.len().min(PAGE_SIZE - start);
         let bytes = &mut bytes[..available];
         page.copy_out(start, bytes);
-        let Some(len) = self.decode(interp, rip, bytes, MAX_ITEMS) else { return Made::Crossing };
-        let bytes = &bytes[..len];
-        let Some(seen) = self.take(interp, gpa, rip, page, bytes) else { return Made::Nothing };
-        // A twin has to end where the block does.
-        let cut = self.stretches.is_some() && self.items.len() == MAX_ITEMS;
-        let seen = Seen { page: seen, next: None };
-        match self.make(key(gpa, rip), rip, bytes, seen, !(twin || cut)) {
-            Some(block) => Made::Block(self.insert(gpa, rip, twin, block)),
-            None => Made::Nothing,
-        }
-    }
-
-    /// Translates the instruction that crosses the end of its page. None: tier 0 has to execute it.
-    fn translate_across(&mut self, interp: &mut Interp, first: Fetched, rip: u64) -> Option<Block> {
-        let crossing = crossing_index(first.gpa);
-        self.crossings[crossing] = (first.gpa, interp.cpu.code_epoch);
-        let start = first.gpa as usize % PAGE_SIZE;
-        let head_len = PAGE_SIZE - start;
-        let mut bytes = [0; MAX_LEN];
-        let (head, tail) = bytes.split_at_mut_checked(head_len)?;
-        first.page.copy_out(start, head);
-        if !interp.is_cut_off(head) {
+        let Some(len) = self.decode(interp, rip, bytes) else {
+            let crossing = crossing_index(gpa);
+            self.crossings[crossing] = (gpa, interp.cpu.code_epoch);
             return None;
-        }
-        let (second, at) = self.next_page(interp, rip)?;
-        second.page.copy_out(0, tail);
-        let len = self.decode(interp, rip, &bytes, 1)?;
-        let (head, tail) = bytes[..len].split_at_checked(head_len)?;
-        let page = self.take(interp, first.gpa, rip, first.page, head)?;
-        let next = self.take(interp, second.gpa, at, second.page, tail)?;
-        let seen = Seen { page, next: Some(next) };
-        let block = self.make(key(first.gpa, rip), rip, &bytes[..len], seen, false)?;
-        self.crossings[crossing] = (u64::MAX, 0);
-        let across = Some(NextPage { gpa: second.gpa, seen: next });
-        Some(self.insert(first.gpa, rip, false, Block { across, ..block }))
-    }
-
-    /// Marks and keeps bytes of code; where their page is looked at, None if they have changed.
-    fn take(
-        &mut self,
-        interp: &mut Interp,
-        gpa: u64,
-        rip: u64,
-        page: HostPage,
-        bytes: &[u8],
-    ) -> Option<u64> {
-        interp.cpu.memory.mark_code(gpa, page, granules(gpa, bytes.len()));
-        if !page.has(gpa as usize % PAGE_SIZE, bytes) {
+        };
+        let bytes = &bytes[..len];
+        interp.cpu.memory.mark_code(gpa, page, granules(gpa, len));
+        if !page.has(start, bytes) {
             return None;
         }
         let seen = self.pages.seen(gpa, rip, interp.cpu.code_epoch);
-        self.pages.keep(gpa, rip, bytes, page);
-        Some(seen)
-    }
-
-    /// Makes a block of what was decoded.
-    fn make(
-        &mut self,
-        page: PageKey,
-        rip: u64,
-        bytes: &[u8],
-        seen: Seen,
-        grouped: bool,
-    ) -> Option<Block> {
         self.maker.first_link = self.links.len() as u32 + 1;
         let Translator { maker, sites, items, stretches, .. } = self;
-        let manner = Manner { alone: stretches.is_some(), grouped };
-        let made = maker.make(rip, bytes, items, seen, sites, manner);
+        let alone = stretches.is_some();
+        // A twin has to end where the block does.
+        let cut = alone && items.len() == MAX_ITEMS;
+        let grouped = !(twin || cut);
+        let made = maker.make(rip, bytes, items, seen, sites, Manner { alone, grouped });
         let at = self.arena.push(self.maker.emitter.code.code())? as At;
         self.stale = true;
+        let page_key = key(gpa, rip);
         self.links.extend(self.maker.links.drain(..).map(|link| Link {
-            page,
+            page: page_key,
             place: at + link.place as At,
             target: link.target,
             state: link.state,
             loaded: link.loaded,
             twin: link.twin,
         }));
-        Some(Block {
+        let block = Block {
             host: at + made.host_entry as At,
             frame: at + made.frame_entry as At,
             both: at + made.entry as At,
             checked: (at + made.checked.host as At, at + made.checked.frame as At),
             wanted: made.wanted,
             guarded: at + made.guarded as At,
-            across: None,
-        })
-    }
-
-    fn insert(&mut self, gpa: u64, rip: u64, twin: bool, block: Block) -> Block {
-        self.pages.insert(gpa, rip, twin, block);
+        };
+        self.pages.insert(gpa, rip, twin, bytes, block, page);
         if let Some(stretches) = &mut self.stretches {
             stretches.insert(block.guarded, self.items.drain(..).collect());
         }
-        block
+        Some(block)
     }
 
-    /// Decodes a block of at most `most` instructions into `items`; its length in bytes.
-    fn decode(
-        &mut self,
-        interp: &mut Interp,
-        rip: u64,
-        bytes: &[u8],
-        most: usize,
-    ) -> Option<usize> {
+    /// Decodes a block into `items`; its length in bytes.
+    fn decode(&mut self, interp: &mut Interp, rip: u64, bytes: &[u8]) -> Option<usize> {
         self.items.clear();
         let mut at = 0;
-        while self.items.len() < most && at < bytes.len() {
+        while self.items.len() < MAX_ITEMS && at < bytes.len() {
             let rest = &bytes[at..bytes.len().min(at + MAX_LEN)];
             let Some((op, last)) = interp.decode(rest) else { break };
             let options = interp.cpu.features.decoder_options();
