@@ -81,6 +81,7 @@ pub mod feature {
     pub const DEBUG_MSRS: u32 = 1 << 11;
     pub const NPIEP: u32 = 1 << 12;
     pub const EXTENDED_RANGES: u32 = 1 << 14;
+    pub const SINT_POLLING: u32 = 1 << 17;
     pub const HYPERCALL_MSR_LOCK: u32 = 1 << 18;
     pub const DIRECT_TIMERS: u32 = 1 << 19;
     pub const UNHALTED_TIMER: u32 = 1 << 23;
@@ -131,7 +132,8 @@ const RECOMMEND: u32 = recommend::REMOTE_TLB_FLUSH
     | recommend::EX_PROCESSOR_MASKS;
 /// Only with a local APIC beside the processor.
 const ACCESS_WITH_APIC: u32 = access::GUEST_IDLE;
-const FEATURE_WITH_APIC: u32 = feature::DIRECT_TIMERS | feature::UNHALTED_TIMER;
+const FEATURE_WITH_APIC: u32 =
+    feature::DIRECT_TIMERS | feature::UNHALTED_TIMER | feature::SINT_POLLING;
 const RECOMMEND_WITH_APIC: u32 = recommend::CLUSTER_IPI;
 
 /// The leaves that a guest can have, in the order of KVM_GET_SUPPORTED_HV_CPUID. `shares_cores`: two

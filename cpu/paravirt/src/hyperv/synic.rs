@@ -15,6 +15,8 @@ pub const CONTROL_ENABLED: u64 = 1;
 pub const SINT_MASKED: u64 = 1 << 16;
 /// In HV_X64_MSR_SINT0 and its like: interrupts need no end.
 pub const SINT_AUTO_EOI: u64 = 1 << 17;
+/// In HV_X64_MSR_SINT0 and its like: messages come without an interrupt.
+pub const SINT_POLLED: u64 = 1 << 18;
 /// Lower vectors are the processor's.
 pub const FIRST_VECTOR: u8 = 16;
 

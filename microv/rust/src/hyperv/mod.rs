@@ -91,6 +91,8 @@ impl Hyperv {
     /// CPUID shows something else.
     pub fn note_other_cpuid(&mut self, vcpu: &mut Vcpu) {
         self.announced = Announced::of(vcpu.cpuid());
+        let has_polling = self.announced.features & feature::SINT_POLLING != 0;
+        self.presence.synic.set_has_polling(has_polling);
         vcpu.withhold(self.withheld());
     }
 

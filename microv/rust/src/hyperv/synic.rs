@@ -282,7 +282,8 @@ impl Synic {
         }
         memory.write(0, &message);
         let vector = self.presence.synic.vector(sint.into());
-        vector.is_some_and(|vector| self.interrupt(vector))
+        self.presence.synic.is_polled(sint.into())
+            || vector.is_some_and(|vector| self.interrupt(vector))
     }
 
     /// The guest has executed for a period.

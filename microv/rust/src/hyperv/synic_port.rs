@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use cpu_paravirt::hyperv::synic::{FIRST_VECTOR, SINT_AUTO_EOI, SINT_MASKED, SINTS};
+use cpu_paravirt::hyperv::synic::{FIRST_VECTOR, SINT_AUTO_EOI, SINT_MASKED, SINT_POLLED, SINTS};
 
 /// Shared between the vCPU's thread and those that send to it.
 #[derive(Debug)]
 pub struct SynicPort {
     active: AtomicBool,
+    /// The guest knows that sources can be polled.
+    has_polling: AtomicBool,
     sints: [AtomicU64; SINTS],
     /// Sources whose message or interrupt has ended since the vCPU last looked, by bit.
     ended: AtomicU32,
@@ -17,6 +19,7 @@ impl Default for SynicPort {
     fn default() -> SynicPort {
         SynicPort {
             active: AtomicBool::new(false),
+            has_polling: AtomicBool::new(false),
             sints: std::array::from_fn(|_| AtomicU64::new(SINT_MASKED)),
             ended: AtomicU32::new(0),
         }
@@ -34,6 +37,11 @@ impl SynicPort {
         self.active.load(Ordering::Acquire)
     }
 
+    /// Whether the guest is told that sources can be polled; without, the bit means nothing, as in KVM.
+    pub fn set_has_polling(&self, has: bool) {
+        self.has_polling.store(has, Ordering::Release);
+    }
+
     /// HV_X64_MSR_SINT0 and its like.
     pub fn sint(&self, sint: usize) -> u64 {
         self.sints[sint].load(Ordering::Acquire)
@@ -44,10 +52,21 @@ impl SynicPort {
         self.sints[sint].store(value, Ordering::Release);
     }
 
-    /// Where a source leads; None: it is masked, or is none.
+    /// Where a source leads; None: it is masked or polled, or is none.
     pub fn vector(&self, sint: usize) -> Option<u8> {
         let value = self.sints.get(sint)?.load(Ordering::Acquire);
-        (self.is_active() && value & SINT_MASKED == 0).then_some(value as u8)
+        let is_open = self.is_active() && value & SINT_MASKED == 0;
+        (is_open && !self.polls(value)).then_some(value as u8)
+    }
+
+    /// Whether messages of a source come without an interrupt.
+    pub fn is_polled(&self, sint: usize) -> bool {
+        let value = self.sint(sint);
+        self.is_active() && value & SINT_MASKED == 0 && self.polls(value)
+    }
+
+    fn polls(&self, value: u64) -> bool {
+        value & SINT_POLLED != 0 && self.has_polling.load(Ordering::Acquire)
     }
 
     /// Whether interrupts with this vector end by themselves.
@@ -86,6 +105,18 @@ mod tests {
         assert!(port.ends_by_itself(0x40) && !port.ends_by_itself(0x41));
         assert_eq!(port.sources_of(0x40).collect::<Vec<_>>(), [2]);
         assert_eq!(port.vector(16), None);
+    }
+
+    #[test]
+    fn hv_47_a_polled_source_leads_nowhere_if_the_guest_knows_of_polling() {
+        let port = SynicPort::default();
+        port.activate();
+        port.set_sint(2, 0x40 | SINT_POLLED);
+        assert_eq!((port.vector(2), port.is_polled(2)), (Some(0x40), false));
+        port.set_has_polling(true);
+        assert_eq!((port.vector(2), port.is_polled(2)), (None, true));
+        port.set_sint(2, 0x40 | SINT_POLLED | SINT_MASKED);
+        assert_eq!((port.vector(2), port.is_polled(2)), (None, false));
     }
 
     #[test]
