@@ -429,9 +429,11 @@ impl BlockMaker {
         self.release(member);
     }
 
-    /// The address that is returned to, into R10.
+    /// The address that is returned to, into R10, and the flags into the frame.
     pub(crate) fn return_member(&mut self, item: &Item, member: Member) {
         self.hold(item, member);
+        self.emitter.save_flags();
+        self.emitter.state = FlagState::FRAME;
         self.emitter.code.load(R10, R11, member.at);
         self.release(member);
     }
