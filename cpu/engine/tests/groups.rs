@@ -54,10 +54,37 @@ fn place(random: &mut Random) -> AsmMemoryOperand {
     if random.below(4) == 0 { base + r13 * 8 + disp } else { base + disp }
 }
 
-fn emit(a: &mut CodeAssembler, random: &mut Random) -> Result<(), iced_x86::IcedError> {
+/// An address near the end of the lower page, mostly a multiple of 16.
+fn fixed(random: &mut Random) -> u64 {
+    UPPER - 64 + random.below(8) * 16 + if random.below(8) == 0 { 4 } else { 0 }
+}
+
+/// A call of what follows.
+fn call(a: &mut CodeAssembler) -> Result<(), iced_x86::IcedError> {
+    let mut next = a.create_label();
+    a.call(next)?;
+    a.set_label(&mut next)
+}
+
+/// A return to what follows, with flags that were made before.
+fn return_ahead(a: &mut CodeAssembler, value: AsmRegister64) -> Result<(), iced_x86::IcedError> {
+    let mut next = a.create_label();
+    a.lea(rbx, qword_ptr(next))?;
+    a.push(rbx)?;
+    a.cmp(value, rcx)?;
+    a.ret()?;
+    a.set_label(&mut next)?;
+    a.adc(rdx, rdx)
+}
+
+fn emit(
+    a: &mut CodeAssembler,
+    random: &mut Random,
+    choices: u64,
+) -> Result<(), iced_x86::IcedError> {
     let value = random.one(&VALUES);
     let small = random.below(8) as i32 * 8 - 24;
-    match random.below(24) {
+    match random.below(choices) {
         0..3 => a.push(value),
         3..6 => a.pop(value),
         6..8 => a.mov(qword_ptr(place(random)), value),
@@ -75,6 +102,12 @@ fn emit(a: &mut CodeAssembler, random: &mut Random) -> Result<(), iced_x86::Iced
         20 => a.shld(qword_ptr(place(random)), value, 9),
         21 => a.push(small),
         22 => a.xadd(value, random.one(&VALUES)),
+        23 => a.mov(value, qword_ptr(fixed(random))),
+        24 => a.add(dword_ptr(fixed(random)), 16),
+        25 => a.xchg(qword_ptr(fixed(random)), value),
+        26 => a.movaps(xmm3, xmmword_ptr(fixed(random))),
+        27 => call(a),
+        28..31 => return_ahead(a, value),
         _ => a.mov(ah, byte_ptr(rdi + small)),
     }
 }
@@ -96,11 +129,13 @@ fn machine(kind: Kind, translated: bool) -> Guest {
 }
 
 /// Makes the program of a case and what it finds.
-fn prepare(guest: &mut Guest, case: u64) {
+fn prepare(guest: &mut Guest, kind: Kind, case: u64) {
+    // A return to code that was overwritten may go round in circles.
+    let choices = if kind == Kind::Code { 27 } else { 32 };
     let mut random = Random(case * 2 + 1);
     let program = guest::assemble(64, START, |a| {
         for _ in 0..6 + random.below(30) {
-            emit(a, &mut random).unwrap();
+            emit(a, &mut random, choices).unwrap();
         }
         a.hlt().unwrap();
     });
@@ -150,8 +185,8 @@ fn what_shares_a_look_ends_as_in_tier_0() {
     for kind in KINDS {
         let [mut interpreted, mut translated] = [false, true].map(|way| machine(kind, way));
         for case in 0..CASES {
-            prepare(&mut interpreted, case);
-            prepare(&mut translated, case);
+            prepare(&mut interpreted, kind, case);
+            prepare(&mut translated, kind, case);
             let exits = [run(&mut interpreted), run(&mut translated)];
             assert_eq!(exits[0], exits[1], "case {case}, {kind:?}");
             let [(registers, memory), (found, pages)] = [state(&interpreted), state(&translated)];

@@ -176,6 +176,12 @@ impl Assembler {
         self.wide_memory(0x39, with, base, RSP, 0, disp);
     }
 
+    /// `cmp qword [base + disp], value`
+    pub(crate) fn compare_memory_value(&mut self, base: u8, disp: i32, value: i32) {
+        self.wide_memory(0x81, 7, base, RSP, 0, disp);
+        self.imm32(value);
+    }
+
     /// `cmp dword [base], 0`
     pub(crate) fn compare_zero(&mut self, base: u8) {
         self.bytes(&[0x40 | base >> 3, 0x83]);
@@ -355,6 +361,10 @@ mod tests {
             (text(|a| a.store_dword(RSP, 8, 7)), "Mov_rm32_imm32 None None RSP None 1 8 2"),
             (text(|a| a.xor_indexed(R10, 15, R11, 8)), "Xor_r64_rm64 R10 None R15 R11 1 8 2"),
             (text(|a| a.compare_memory(R11, 16, R10)), "Cmp_rm64_r64 None R10 R11 None 1 10 2"),
+            (
+                text(|a| a.compare_memory_value(15, 0x220, -4096)),
+                "Cmp_rm64_imm32 None None R15 None 1 220 2",
+            ),
             (text(|a| a.compare_zero(R11)), "Cmp_rm32_imm8 None None R11 None 1 0 2"),
             (text(|a| a.load(R11, 13, 0)), "Mov_r64_rm64 R11 None R13 None 1 0 2"),
             (text(|a| a.load(R11, 12, 0)), "Mov_r64_rm64 R11 None R12 None 1 0 2"),

@@ -205,6 +205,26 @@ impl Emitter {
         slow
     }
 
+    /// As [`Self::translate`], of an address that is known and does not cross the end of its page: the
+    /// page's address in this process, into R11. Takes R10.
+    pub(crate) fn translate_known(&mut self, address: u64, write: bool) -> Hole {
+        self.save_flags_beside_address();
+        let tag = if write { tlb_layout::WRITE } else { tlb_layout::READ };
+        let number = (address >> PAGE_BITS) as usize % tlb_layout::ENTRIES;
+        let entry = (number * tlb_layout::ENTRY_LEN) as i32;
+        let page = address & !0xFFF;
+        if let Ok(page) = i32::try_from(page as i64) {
+            self.code.compare_memory_value(R15, entry + tag as i32, page);
+        } else {
+            self.code.mov_value(R10, page);
+            self.code.compare_memory(R15, entry + tag as i32, R10);
+        }
+        let slow = self.code.jump_if(NOT_EQUAL);
+        self.code.load(R11, R15, entry + tlb_layout::HOST as i32);
+        self.state = FlagState::FRAME;
+        slow
+    }
+
     /// Has tier 0 execute an instruction whose locked access of `len` bytes at the address in R10
     /// crosses a line, as [`cpu_mem::LINE`] says: the hole leads there. Flags are in the frame
     /// afterwards.

@@ -21,6 +21,7 @@ use crate::callout::SiteAddress;
 use crate::effects::{Item, Kind};
 use crate::emit::{FlagState, GUEST_RSP, HostAddress, Tail};
 use crate::frame::{GROUP_SLOTS, Place, group_slot, place};
+use crate::instruction::{fixed_address, page_offset};
 use crate::plan::Plan;
 
 /// Bytes that a group may span: the longer it is, the more often it crosses the end of a page.
@@ -344,11 +345,21 @@ impl BlockMaker {
                 let mut first = item.instruction;
                 let disp = first.memory_displacement64().wrapping_sub(member.at as u64);
                 first.set_memory_displacement64(disp);
+                if let Some(address) = fixed_address(&first, len) {
+                    let from = self.emitter.translate_known(address, write);
+                    self.emitter.code.lea(R11, R11, None, page_offset(address));
+                    return self.begin(from, member);
+                }
                 self.emitter.address(&item.op, &first);
             }
         }
         let from = self.emitter.translate(len, write);
         self.emitter.code.add(R11, R10);
+        self.begin(from, member);
+    }
+
+    /// The group's address is in R11 now, unless its look failed.
+    fn begin(&mut self, from: Hole, member: Member) {
         self.leave_to_twin(from);
         self.held = Some(member.group);
         self.kept[member.group] = false;

@@ -1,5 +1,6 @@
 //! Host code of one instruction.
 
+use cpu_mem::PAGE_SIZE;
 use iced_x86::{Code, Instruction, OpKind, Register};
 
 use crate::assemble::{Hole, R10, R11};
@@ -40,7 +41,12 @@ impl BlockMaker {
         };
         let mut from = None;
         let mut split = None;
+        let known = known_address(item);
         let memory = item.has_memory().then(|| {
+            if let Some(address) = known {
+                from = Some(self.emitter.translate_known(address, item.writes_memory));
+                return HostAddress::At(page_offset(address));
+            }
             self.emitter.offset(&item.op, &item.instruction);
             if item.used.is_some_and(|used| used.noted) {
                 self.emitter.stash();
@@ -251,6 +257,11 @@ impl BlockMaker {
 
     /// The target of an indirect branch into R10; the slow way, if it was in memory.
     pub(crate) fn indirect_target(&mut self, item: &Item) -> Option<Hole> {
+        if let Some(address) = fixed_address(&item.instruction, SLOT) {
+            let from = self.emitter.translate_known(address, false);
+            self.emitter.code.load(R10, R11, page_offset(address));
+            return Some(from);
+        }
         if item.instruction.op0_kind() == OpKind::Memory {
             self.emitter.address(&item.op, &item.instruction);
             let from = self.access(SLOT, false);
@@ -356,6 +367,36 @@ impl BlockMaker {
 fn code_buffer(mut code: Vec<u8>) -> Vec<u8> {
     code.clear();
     code
+}
+
+/// The linear address of the memory operand, if it does not depend on registers and `len` bytes there are in
+/// one page.
+pub(crate) fn fixed_address(instruction: &Instruction, len: usize) -> Option<u64> {
+    let flat = !matches!(instruction.memory_segment(), Register::FS | Register::GS);
+    let is_memory = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);
+    let free = instruction.is_ip_rel_memory_operand()
+        || instruction.memory_base() == Register::None
+            && instruction.memory_index() == Register::None;
+    let address = instruction.memory_displacement64();
+    let inside = page_offset(address) as usize + len <= PAGE_SIZE;
+    (is_memory && flat && free && inside).then_some(address)
+}
+
+/// As [`fixed_address`], of an instruction that has no other reason to look at its address.
+fn known_address(item: &Item) -> Option<u64> {
+    let len = item.instruction.memory_size().size();
+    let address = fixed_address(&item.instruction, len)?;
+    let aligned = |to: u64| to <= 1 || address.is_multiple_of(to);
+    let plain = match &item.used {
+        Some(used) => !used.noted && aligned(used.alignment.into()),
+        None => !item.is_locked() || len > 0 && aligned(len as u64),
+    };
+    plain.then_some(address)
+}
+
+/// Of an address in its page.
+pub(crate) fn page_offset(address: u64) -> i32 {
+    (address % PAGE_SIZE as u64) as i32
 }
 
 fn needs_restore(flags: Flags) -> bool {
