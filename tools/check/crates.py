@@ -8,9 +8,10 @@ from typing import Final
 _ALLOWED: Final[dict[str, set[str]]] = {
     "cpu-defs": set(),
     "cpu-alu": set(),
-    "cpu-mem": set(),
+    "cpu-mem": {"cpu-signal"},
     "cpu-chipset": set(),
-    "cpu-host": set(),
+    "cpu-host": {"cpu-signal"},
+    "cpu-signal": set(),
     "cpu-mmu": {"cpu-mem", "cpu-defs"},
     "cpu-paravirt": {"cpu-defs"},
     "cpu-interp": {"cpu-alu", "cpu-host", "cpu-mem", "cpu-mmu", "cpu-defs"},

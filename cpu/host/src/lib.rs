@@ -29,7 +29,7 @@ pub use code_memory::CodeMemory;
 pub use features::host_has;
 pub use random::{random_number, random_seed};
 pub use rewrite::{GprUse, MemoryUse, Refusal, is_executable};
-pub use sigfpe::{FpeGuardError, install_sigfpe_guard};
+pub use sigfpe::install_sigfpe_guard;
 pub use snippets::{Exchange, MEMORY_LEN, Outcome, Snippet, Snippets};
 pub use state::{
     FCW, FOP, FPU_DP, FPU_IP, FSW, FTW, FpuState, LEGACY_LEN, MXCSR, MXCSR_INIT, MXCSR_LEGAL,

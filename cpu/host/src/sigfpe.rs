@@ -12,21 +12,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
-use std::sync::OnceLock;
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::{fmt, mem, ptr};
 
-/// Why the guard could not be installed: the `errno` of sigaction(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FpeGuardError(pub i32);
-
-impl fmt::Display for FpeGuardError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "sigaction(SIGFPE): errno {}", self.0)
-    }
-}
-
-impl std::error::Error for FpeGuardError {}
+use cpu_signal::{GuardError, SignalGuard};
 
 /// One arena's executable range; free while `start` is zero. Never deallocated: the handler may
 /// be reading it.
@@ -101,8 +90,8 @@ fn arena_of(address: usize) -> Option<usize> {
     })
 }
 
-/// The disposition before ours; unset while the guard is being installed.
-static PREVIOUS: OnceLock<Result<libc::sigaction, FpeGuardError>> = OnceLock::new();
+// SAFETY: the handler makes atomic loads only.
+static GUARD: SignalGuard = unsafe { SignalGuard::new(libc::SIGFPE, "SIGFPE", on_sigfpe) };
 
 /// Installs the handler of arithmetic faults, once per process; further calls return the first
 /// result. The first snippet does it, if nobody has before.
@@ -111,25 +100,11 @@ static PREVIOUS: OnceLock<Result<libc::sigaction, FpeGuardError>> = OnceLock::ne
 ///
 /// # Errors
 /// When sigaction(2) fails.
-pub fn install_sigfpe_guard() -> Result<(), FpeGuardError> {
-    PREVIOUS.get_or_init(install).as_ref().map(|_| ()).map_err(|error| *error)
+pub fn install_sigfpe_guard() -> Result<(), GuardError> {
+    GUARD.install()
 }
 
-fn install() -> Result<libc::sigaction, FpeGuardError> {
-    // SAFETY: all-zero is a valid sigaction (default handler, empty mask).
-    let (mut new, mut old): (libc::sigaction, libc::sigaction) = unsafe { mem::zeroed() };
-    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_sigfpe;
-    new.sa_sigaction = handler as libc::sighandler_t;
-    new.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-    // SAFETY: both point to live structures; the handler has the signature of SA_SIGINFO and is
-    // async-signal-safe.
-    match unsafe { libc::sigaction(libc::SIGFPE, &raw const new, &raw mut old) } {
-        0 => Ok(old),
-        _ => Err(FpeGuardError(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))),
-    }
-}
-
-extern "C" fn on_sigfpe(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+extern "C" fn on_sigfpe(_: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes the interrupted context, which is ours to change until we return.
     let registers = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     let rip = registers[libc::REG_RIP as usize] as usize;
@@ -140,41 +115,7 @@ extern "C" fn on_sigfpe(signal: c_int, info: *mut libc::siginfo_t, context: *mut
             registers[libc::REG_RAX as usize] = registers[libc::REG_TRAPNO as usize];
             registers[libc::REG_RIP as usize] = start as i64;
         }
-        _ => chain(signal, info, context),
-    }
-}
-
-/// Does what would have happened without the guard.
-fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let previous = PREVIOUS.get().and_then(|result| result.as_ref().ok());
-    match previous {
-        Some(action)
-            if action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN =>
-        {
-            // SAFETY: sigaction returned this address as the handler of the process, with the
-            // signature that its SA_SIGINFO flag says.
-            unsafe {
-                if action.sa_flags & libc::SA_SIGINFO != 0 {
-                    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) =
-                        mem::transmute(action.sa_sigaction);
-                    handler(signal, info, context);
-                } else {
-                    let handler: extern "C" fn(c_int) = mem::transmute(action.sa_sigaction);
-                    handler(signal);
-                }
-            }
-        }
-        // A sent signal that was ignored stays so. A fault is repeated, and ends the process with
-        // the right status.
-        // SAFETY: the kernel passes a valid siginfo; signal(2) is async-signal-safe.
-        _ => unsafe {
-            let ignored = previous.is_some_and(|action| action.sa_sigaction == libc::SIG_IGN);
-            if (*info).si_code > 0 || !ignored {
-                libc::signal(signal, libc::SIG_DFL);
-                if (*info).si_code <= 0 {
-                    libc::raise(signal);
-                }
-            }
-        },
+        // SAFETY: they are what the kernel has passed.
+        _ => unsafe { GUARD.chain(info, context) },
     }
 }

@@ -49,7 +49,7 @@ pub use word::Word;
 #[cfg(not(miri))]
 pub use guarded_ranges::{register_range, unregister_range};
 #[cfg(not(miri))]
-pub use sigbus::{GuardError, install_sigbus_guard};
+pub use sigbus::install_sigbus_guard;
 
 /// Bytes in a page of the guest-physical map; also the smallest page of the guest.
 pub const PAGE_SIZE: usize = 4096;

@@ -128,8 +128,8 @@ impl Reading {
     }
 }
 
-/// Waits for something to read without sleeping, at most for `patience` after `begin`. Other threads come first: the
-/// client wakes on this CPU where no other one is idle.
+/// Waits for something to read without sleeping, at most for `patience` after `begin`. Other threads
+/// come first: the client wakes on this CPU where no other one is idle.
 fn look(fd: BorrowedFd<'_>, begin: Instant, patience: Duration) {
     const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
     while begin.elapsed() < patience {
