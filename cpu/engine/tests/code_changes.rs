@@ -4,7 +4,7 @@ mod guest;
 
 use cpu_defs::{Gpr, Reg, TableField};
 use cpu_engine::Exit;
-use guest::{Guest, START, assemble, descriptor};
+use guest::{Guest, PAGE_TABLE, START, assemble, descriptor};
 use iced_x86::code_asm::*;
 
 #[test]
@@ -39,6 +39,58 @@ fn a_routine_rewritten_in_a_loop_is_decoded_each_time() {
     guest.load(ROUTINE, &routine);
     guest.run_to_hlt();
     assert_eq!(guest.gpr(Gpr::Rax) & 0xFF, 5050 % 256);
+}
+
+#[test]
+fn the_end_of_an_instruction_in_the_next_page_is_rewritten_in_a_loop() {
+    const ROUTINE: u64 = 0x3FFE;
+    let mut guest = Guest::long_mode(|a| {
+        let mut head = a.create_label();
+        a.mov(ecx, 100).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.mov(byte_ptr(ROUTINE + 2), cl).unwrap();
+        a.call(ROUTINE).unwrap();
+        a.call(ROUTINE).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(head).unwrap();
+        a.hlt().unwrap();
+    });
+    let routine = assemble(64, ROUTINE, |a| {
+        a.add(rax, 0x100).unwrap();
+        a.ret().unwrap();
+    });
+    guest.load(ROUTINE, &routine);
+    guest.run_to_hlt();
+    assert_eq!(guest.gpr(Gpr::Rax), 2 * (100 * 0x100 + 5050));
+}
+
+#[test]
+fn the_end_of_an_instruction_in_the_next_page_is_translated_anew() {
+    const ROUTINE: u64 = 0x3FFE;
+    let mut guest = Guest::long_mode(|a| {
+        let (mut head, mut again) = (a.create_label(), a.create_label());
+        a.set_label(&mut again).unwrap();
+        a.mov(ecx, 100).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.call(ROUTINE).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(head).unwrap();
+        a.mov(qword_ptr(PAGE_TABLE + 4 * 8), 0x8003).unwrap();
+        a.invlpg(ptr(0x4000)).unwrap();
+        a.inc(ebx).unwrap();
+        a.cmp(ebx, 2).unwrap();
+        a.jne(again).unwrap();
+        a.hlt().unwrap();
+    });
+    let routine = assemble(64, ROUTINE, |a| {
+        a.add(rax, 0x100).unwrap();
+        a.ret().unwrap();
+    });
+    guest.load(ROUTINE, &routine);
+    guest.load(0x8000, &routine[2..]);
+    guest.load(0x8000, &[7]);
+    guest.run_to_hlt();
+    assert_eq!(guest.gpr(Gpr::Rax), 100 * (0x100 + 0x107));
 }
 
 #[test]

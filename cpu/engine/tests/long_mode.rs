@@ -206,6 +206,60 @@ fn an_instruction_across_pages_executes() {
 }
 
 #[test]
+fn returns_lead_where_the_stack_says() {
+    let mut guest = Guest::long_mode(|a| {
+        let (mut head, mut function) = (a.create_label(), a.create_label());
+        let (mut elsewhere, mut thunk) = (a.create_label(), a.create_label());
+        a.mov(ecx, 100).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.call(function).unwrap();
+        a.inc(rax).unwrap();
+        // Where it is, and a return that nobody called for.
+        a.call(thunk).unwrap();
+        a.set_label(&mut thunk).unwrap();
+        a.pop(rdx).unwrap();
+        a.lea(rdx, ptr(elsewhere)).unwrap();
+        a.push(rdx).unwrap();
+        a.ret().unwrap();
+        a.hlt().unwrap();
+        a.set_label(&mut elsewhere).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(head).unwrap();
+        a.hlt().unwrap();
+        // Every other time it returns behind the increment.
+        a.set_label(&mut function).unwrap();
+        a.mov(rdx, rcx).unwrap();
+        a.and(rdx, 1).unwrap();
+        a.lea(rdx, ptr(rdx + rdx * 2)).unwrap();
+        a.add(ptr(rsp), rdx).unwrap();
+        a.ret().unwrap();
+    });
+    guest.run_to_hlt();
+    assert_eq!(guest.gpr(Gpr::Rax), 50);
+}
+
+#[test]
+fn a_return_keeps_flags() {
+    let mut guest = Guest::long_mode(|a| {
+        let (mut head, mut function) = (a.create_label(), a.create_label());
+        a.mov(ecx, 100).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.call(function).unwrap();
+        a.adc(rax, 0).unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(head).unwrap();
+        a.hlt().unwrap();
+        a.set_label(&mut function).unwrap();
+        a.push(rbx).unwrap();
+        a.pop(rbx).unwrap();
+        a.cmp(rcx, 31).unwrap();
+        a.ret().unwrap();
+    });
+    guest.run_to_hlt();
+    assert_eq!(guest.gpr(Gpr::Rax), 30);
+}
+
+#[test]
 fn sixteen_bytes_of_prefixes_are_too_long() {
     let mut guest = with_tables(Guest::long_mode(|a| {
         a.db(&[0x66; 15]).unwrap();

@@ -1,5 +1,8 @@
 //! Memory for code: written through one mapping, executed through another.
 //!
+//! It fills from both ends: code that is seldom executed lies apart from the rest, where it takes no
+//! room in the processor's caches of code and translations.
+//!
 //! The file behind both is a memfd (memfd_create(2)) that nobody else has. Its pages come into being
 //! when code is written to them.
 //!
@@ -22,6 +25,8 @@ pub struct CodeMemory {
     execute: NonNull<u8>,
     len: usize,
     used: usize,
+    /// Where the code begins that lies apart.
+    apart: usize,
 }
 
 // SAFETY: the mappings belong to this value alone and are not bound to a thread.
@@ -36,7 +41,7 @@ impl CodeMemory {
         let file = memory_file(name, len)?;
         let write = map(&file, len, libc::PROT_READ | libc::PROT_WRITE)?;
         match map(&file, len, libc::PROT_READ | libc::PROT_EXEC) {
-            Ok(execute) => Ok(CodeMemory { write, execute, len, used: 0 }),
+            Ok(execute) => Ok(CodeMemory { write, execute, len, used: 0, apart: len }),
             Err(error) => {
                 unmap(write, len);
                 Err(error)
@@ -47,29 +52,37 @@ impl CodeMemory {
     /// Bytes left.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.len - self.used
+        self.apart - self.used
     }
 
-    /// Bytes in use: where the next piece of code starts.
+    /// Where the next piece of code starts.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used
     }
 
-    /// Forgets the code from `used` on.
+    /// Bytes in use.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.len - self.room()
+    }
+
+    /// Forgets the code from `used` on, and all that lies apart.
     pub fn truncate(&mut self, used: usize) {
         self.used = self.used.min(used);
+        self.apart = self.len;
     }
 
     /// Gives memory back that holds no code.
     pub fn release(&mut self) {
         let first = self.used.next_multiple_of(PAGE);
-        if first < self.len {
+        let end = self.apart / PAGE * PAGE;
+        if first < end {
             // SAFETY: the range is inside of the mapping and holds nothing that anybody executes; both
             // views read zeros there afterwards. Where it is not possible the memory stays.
             unsafe {
                 let at = self.write.as_ptr().add(first);
-                libc::madvise(at.cast(), self.len - first, libc::MADV_REMOVE);
+                libc::madvise(at.cast(), end - first, libc::MADV_REMOVE);
             }
         }
     }
@@ -86,9 +99,25 @@ impl CodeMemory {
         Some(at)
     }
 
+    /// Where code of `len` bytes would start that [`Self::push_apart`] appends.
+    #[must_use]
+    pub fn next_apart(&self, len: usize) -> Option<usize> {
+        let len = len.next_multiple_of(ALIGNMENT);
+        (len <= self.room()).then(|| self.apart - len)
+    }
+
+    /// As [`Self::push`], for code that is seldom executed.
+    pub fn push_apart(&mut self, code: &[u8]) -> Option<usize> {
+        let at = self.next_apart(code.len())?;
+        self.write(at, code);
+        self.apart = at;
+        Some(at)
+    }
+
     /// Has the branch whose 32-bit distance is at `place` lead to `target`, both in pushed code.
     pub fn link(&mut self, place: usize, target: usize) {
-        if place.saturating_add(4) > self.used || target >= self.used {
+        let end = place.saturating_add(3);
+        if !self.holds(place) || !self.holds(end) || !self.holds(target) {
             return;
         }
         let distance = (target as i64 - (place as i64 + 4)) as i32;
@@ -106,7 +135,11 @@ impl CodeMemory {
     #[must_use]
     pub fn entry(&self, at: usize) -> Option<*const u8> {
         // SAFETY: the sum stays inside of the mapping.
-        (at < self.used).then(|| unsafe { self.execute.as_ptr().add(at).cast_const() })
+        self.holds(at).then(|| unsafe { self.execute.as_ptr().add(at).cast_const() })
+    }
+
+    fn holds(&self, at: usize) -> bool {
+        at < self.used || (self.apart..self.len).contains(&at)
     }
 
     /// The addresses at which all of it executes, first and length.

@@ -88,6 +88,8 @@ pub mod layout {
     pub const WRITE: usize = super::WRITE * 8;
     /// Offset of the address of that page in this process.
     pub const HOST: usize = super::HOST * 8;
+    /// Offset of the linear address of a page that instructions can be fetched from.
+    pub const EXECUTE: usize = super::EXECUTE * 8;
 }
 
 /// What a flush needs to know of an entry: two words, zero at first.

@@ -27,6 +27,8 @@ pub(crate) struct Hole(usize);
 #[derive(Default)]
 pub(crate) struct Assembler {
     code: Vec<u8>,
+    /// Where distances are, and what they lead to.
+    branches: Vec<(usize, usize)>,
 }
 
 impl Assembler {
@@ -40,10 +42,12 @@ impl Assembler {
 
     pub(crate) fn clear(&mut self) {
         self.code.clear();
+        self.branches.clear();
     }
 
     pub(crate) fn truncate(&mut self, position: usize) {
         self.code.truncate(position);
+        self.branches.retain(|&(at, _)| at < position);
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
@@ -182,6 +186,17 @@ impl Assembler {
         self.imm32(value);
     }
 
+    /// `cmp dword [r11 + disp], value`
+    pub(crate) fn compare_dword_at_r11(&mut self, disp: u8, value: [u8; 4]) {
+        self.bytes(&[0x41, 0x81, 0x7B, disp]);
+        self.bytes(&value);
+    }
+
+    /// `cmp byte [r11 + disp], value`
+    pub(crate) fn compare_byte_at_r11(&mut self, disp: u8, value: u8) {
+        self.bytes(&[0x41, 0x80, 0x7B, disp, value]);
+    }
+
     /// `cmp dword [base], 0`
     pub(crate) fn compare_zero(&mut self, base: u8) {
         self.bytes(&[0x40 | base >> 3, 0x83]);
@@ -299,8 +314,22 @@ impl Assembler {
 
     /// Has a branch lead to a place behind or before.
     pub(crate) fn lead(&mut self, Hole(at): Hole, target: usize) {
-        let distance = (target as i64 - (at as i64 + 4)) as i32;
-        self.code[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+        self.set_distance(at, target as i64 - (at as i64 + 4));
+        self.branches.push((at, target));
+    }
+
+    fn set_distance(&mut self, at: usize, distance: i64) {
+        self.code[at..at + 4].copy_from_slice(&(distance as i32).to_le_bytes());
+    }
+
+    /// Has branches between the code before `end` and that from there on lead there still when the
+    /// latter is moved by `by` bytes.
+    pub(crate) fn move_apart(&mut self, end: usize, by: i64) {
+        for (at, target) in std::mem::take(&mut self.branches) {
+            let moved = |place| if place < end { 0 } else { by };
+            let distance = target as i64 - (at as i64 + 4);
+            self.set_distance(at, distance + moved(target) - moved(at));
+        }
     }
 }
 
@@ -369,6 +398,11 @@ mod tests {
             (text(|a| a.load(R11, 13, 0)), "Mov_r64_rm64 R11 None R13 None 1 0 2"),
             (text(|a| a.load(R11, 12, 0)), "Mov_r64_rm64 R11 None R12 None 1 0 2"),
             (text(|a| a.load_indexed(R11, 13, 12, 0)), "Mov_r64_rm64 R11 None R13 R12 1 0 2"),
+            (
+                text(|a| a.compare_dword_at_r11(4, [1; 4])),
+                "Cmp_rm32_imm32 None None R11 None 1 4 2",
+            ),
+            (text(|a| a.compare_byte_at_r11(8, 1)), "Cmp_rm8_imm8 None None R11 None 1 8 2"),
             (text(|a| a.compare_low(RDX, R11)), "Cmp_rm32_r32 EDX R11D None None 1 0 2"),
             (text(|a| a.load_divisor(true)), "Mov_r64_rm64 R11 None R11 R10 1 0 2"),
             (text(|a| a.load_divisor(false)), "Mov_r32_rm32 R11D None R11 R10 1 0 2"),

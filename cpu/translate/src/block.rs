@@ -5,13 +5,13 @@
 
 use iced_x86::{Encoder, InstructionInfoFactory};
 
-use crate::assemble::{Assembler, Hole, R10};
+use crate::assemble::{Assembler, Hole, R10, RCX};
 use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
 use crate::emit::{Emitter, FlagState, Tail};
 use crate::frame::GROUP_SLOTS;
 use crate::group::{self, Group};
-use crate::pages::STALE;
+use crate::pages::{INTERPRET, STALE};
 use crate::registers::{self, Checked, Registers};
 use crate::sites::Sites;
 use crate::x87;
@@ -74,6 +74,8 @@ pub(crate) struct Made {
     pub checked: Checked,
     /// What has to be loaded, see [`crate::registers`].
     pub wanted: Registers,
+    /// Where the code begins that is seldom executed.
+    pub apart: usize,
 }
 
 impl BlockMaker {
@@ -124,6 +126,11 @@ impl BlockMaker {
         let returns =
             self.emitter.state == FlagState::FRAME && loaded.cover(wanted) && !manner.alone;
         self.head = returns.then_some((rip, made.frame_entry));
+        if let [Item { crosses: true, .. }] = items {
+            let second = (rip | 0xFFF).wrapping_add(1);
+            let first_len = second.wrapping_sub(rip) as usize;
+            self.emitter.check_crossing(second, &bytes[first_len..], rip);
+        }
         self.emitter.count(items.len() as i32);
         let mut next = rip;
         for (number, item) in items.iter().enumerate() {
@@ -144,7 +151,7 @@ impl BlockMaker {
         if !items.last().is_some_and(|item| item.last) {
             self.go_to(next, false);
         }
-        self.tails();
+        self.far_jumps();
         made.guarded = self.emitter.code.position();
         self.emitter.guard(seen, rip);
         if wanted == Registers::NONE {
@@ -152,6 +159,7 @@ impl BlockMaker {
         } else {
             made.checked = self.emitter.check_loaded(wanted, made.frame_entry, rip);
         }
+        made.apart = self.emitter.code.position();
         self.tails();
         made
     }
@@ -214,26 +222,56 @@ impl BlockMaker {
 
     /// Goes on at an address, with the flags wherever they are.
     pub(crate) fn go_to(&mut self, target: u64, poll: bool) {
-        let state = self.emitter.state;
-        if target & !0xFFF == self.page {
+        if let Some((_, head)) = self.head.filter(|&(start, _)| poll && start == target) {
+            self.emitter.save_flags();
+            self.emitter.poll(target);
+            self.emitter.code.jump_to(head);
+        } else if target & !0xFFF == self.page {
+            if poll && self.emitter.state.frame {
+                self.emitter.poll(target);
+            } else if poll {
+                self.emitter.poll_keeping_flags(target);
+            }
             let from = self.emitter.code.jump();
-            self.emitter.tails.push(Tail::Edge { from, target, state, poll });
+            let state = self.emitter.state;
+            self.emitter.tails.push(Tail::Edge { from, target, state });
         } else {
             self.emitter.far_jump(target, poll);
         }
     }
 
-    /// What is out of line. More may come while it is made.
+    /// Branches of a condition to other pages.
+    fn far_jumps(&mut self) {
+        for at in 0..self.emitter.tails.len() {
+            if let Tail::Far { from, target, state } = self.emitter.tails[at] {
+                self.emitter.tails[at] = Tail::Done;
+                self.emitter.code.here(from);
+                self.emitter.state = state;
+                self.emitter.far_jump(target, false);
+            }
+        }
+    }
+
+    /// What is seldom executed. More may come while it is made.
     fn tails(&mut self) {
         let mut at = 0;
         while at < self.emitter.tails.len() {
             let tail = std::mem::replace(&mut self.emitter.tails[at], Tail::Done);
             at += 1;
             match tail {
-                Tail::Done => {}
+                Tail::Done | Tail::Far { .. } => {}
                 Tail::Slow { from, site, back, state, last } => {
                     self.emitter.code.here(from);
                     self.emitter.slow(site, back, state, last);
+                }
+                Tail::OtherJump { from, back, site } => {
+                    self.emitter.code.here(from);
+                    self.emitter.find_other_jump(back, site);
+                }
+                Tail::OtherFarJump { from, entry } => {
+                    self.emitter.code.here(from);
+                    let from = self.emitter.jump_through(entry);
+                    self.emitter.tails.push(Tail::Exit { from });
                 }
                 Tail::Exit { from } => {
                     self.emitter.code.here(from);
@@ -244,18 +282,33 @@ impl BlockMaker {
                     self.emitter.code.mov_value(R10, target);
                     self.emitter.exit();
                 }
+                Tail::Interpret { from, rip } => {
+                    self.emitter.code.here(from);
+                    self.emitter.state = FlagState::FRAME;
+                    self.emitter.leave_through(INTERPRET, rip);
+                }
                 Tail::Stale { from, rip } => {
                     self.emitter.code.here(from);
                     self.emitter.state = FlagState::FRAME;
                     self.emitter.leave_through(STALE, rip);
                 }
                 Tail::Twin { from, rip, rest, loaded } => self.twin(from, rip, rest, loaded),
-                Tail::Far { from, target, state, poll } => {
+                Tail::ExitKeepingFlags { from, target, state } => {
+                    self.emitter.code.here(from);
+                    self.emitter.code.mov(RCX, R10);
+                    self.emitter.state = state;
+                    self.emitter.save_flags();
+                    self.emitter.code.mov_value(R10, target);
+                    self.emitter.exit();
+                }
+                Tail::Edge { from, target, state } => {
                     self.emitter.code.here(from);
                     self.emitter.state = state;
-                    self.emitter.far_jump(target, poll);
+                    let number = self.first_link + self.links.len() as u32;
+                    let (place, loaded) = (from.position(), self.present.2);
+                    self.links.push(LinkPlace { place, target, state, loaded, twin: false });
+                    self.emitter.leave_through(number, target);
                 }
-                Tail::Edge { from, target, state, poll } => self.edge(from, target, state, poll),
             }
         }
     }
@@ -272,33 +325,5 @@ impl BlockMaker {
         let place = place.position();
         self.links.push(LinkPlace { place, target: rip, state, loaded, twin: true });
         emitter.leave_through(number, rip);
-    }
-
-    fn edge(&mut self, from: Hole, target: u64, state: FlagState, poll: bool) {
-        let emitter = &mut self.emitter;
-        emitter.state = state;
-        if let Some((_, head)) = self.head.filter(|&(start, _)| poll && start == target) {
-            emitter.code.here(from);
-            emitter.save_flags();
-            emitter.poll(target);
-            emitter.code.jump_to(head);
-            return;
-        }
-        let mut from = from;
-        if poll {
-            emitter.code.here(from);
-            if state.frame {
-                emitter.poll(target);
-            } else {
-                emitter.poll_keeping_flags(target);
-            }
-            from = emitter.code.jump();
-        }
-        let state = emitter.state;
-        emitter.code.here(from);
-        let number = self.first_link + self.links.len() as u32;
-        let (place, loaded) = (from.position(), self.present.2);
-        self.links.push(LinkPlace { place, target, state, loaded, twin: false });
-        emitter.leave_through(number, target);
     }
 }

@@ -13,7 +13,7 @@ use cpu_mmu::{Flushed, Privilege};
 
 use crate::frame::Frame;
 use crate::jump_cache::JumpCache;
-use crate::pages::NO_REGISTERS;
+use crate::pages::INTERPRET;
 use crate::registers::{Registers, grant};
 use crate::x87::Noted;
 
@@ -192,7 +192,7 @@ impl Context {
             }
             let Some(loaded) = grant(cpu, site.loaded) else {
                 frame.take_back(site.rest);
-                frame.link = NO_REGISTERS.into();
+                frame.link = INTERPRET.into();
                 return Next::Leave;
             };
             frame.set_loaded(loaded);

@@ -66,6 +66,8 @@ pub(crate) struct Item {
     pub last: bool,
     pub kind: Kind,
     pub flags: Flags,
+    /// It ends in another page than it begins in; it is alone in its block.
+    pub crosses: bool,
     /// It follows STI.
     pub shadowed: bool,
     /// Its memory operand is stored to.
@@ -104,6 +106,7 @@ impl Item {
             | Kind::Leave
             | Kind::Call
             | Kind::Return => true,
+            _ if self.crosses => true,
             Kind::Jump => self.instruction.op0_kind() != OpKind::NearBranch64,
             _ => self.has_memory(),
         }
@@ -122,6 +125,7 @@ pub(crate) fn item(
     let mut item = Item {
         kind: kind(&instruction, &op),
         flags: flags(&instruction),
+        crosses: false,
         shadowed: false,
         writes_memory: false,
         used: None,

@@ -58,13 +58,23 @@ pub(crate) enum Tail {
     /// that one, flags in the frame.
     Twin { from: Hole, rip: u64, rest: u64, loaded: Registers },
     /// A branch that can be linked: goes to `target` in the same page.
-    Edge { from: Hole, target: u64, state: FlagState, poll: bool },
+    Edge { from: Hole, target: u64, state: FlagState },
     /// A branch of a condition to another page.
-    Far { from: Hole, target: u64, state: FlagState, poll: bool },
+    Far { from: Hole, target: u64, state: FlagState },
+    /// Looks for the address in R10 in the other entry than that in R11, and goes on at `back`; if it is
+    /// not there either, tier 0 executes the instruction at the site, or the code is left. The flags are in
+    /// the frame.
+    OtherJump { from: Hole, back: usize, site: Option<SiteAddress> },
+    /// Likewise, with the table in R11 and the offset of the other entry; goes on where that leads.
+    OtherFarJump { from: Hole, entry: i32 },
     /// Leaves with the target in R10 and the flags in the frame.
     Exit { from: Hole },
     /// Leaves for `target` with the flags in the frame.
     ExitFor { from: Hole, target: u64 },
+    /// As [`Tail::ExitFor`], with the flags where `state` says and guest RCX in R10.
+    ExitKeepingFlags { from: Hole, target: u64, state: FlagState },
+    /// Leaves at `rip` for tier 0 to execute what is there, with the flags in the frame.
+    Interpret { from: Hole, rip: u64 },
     /// Leaves for an address whose page has to be compared, with the flags in the frame.
     Stale { from: Hole, rip: u64 },
     /// Made.
@@ -262,6 +272,31 @@ impl Emitter {
         self.tails.push(Tail::Stale { from, rip });
     }
 
+    /// Has tier 0 execute the instruction at `rip` unless its end, in the page `second`, is `end` still.
+    /// The flags are in the frame.
+    pub(crate) fn check_crossing(&mut self, second: u64, end: &[u8], rip: u64) {
+        let index = (second >> PAGE_BITS) as usize % tlb_layout::ENTRIES;
+        let entry = index * tlb_layout::ENTRY_LEN;
+        self.code.mov_value(R10, second);
+        self.code.compare_memory(R15, (entry + tlb_layout::EXECUTE) as i32, R10);
+        self.interpret_unless_equal(rip);
+        self.code.load(R11, R15, (entry + tlb_layout::HOST) as i32);
+        let (dwords, bytes) = end.as_chunks::<4>();
+        for (&dword, at) in dwords.iter().zip((0..).step_by(4)) {
+            self.code.compare_dword_at_r11(at, dword);
+            self.interpret_unless_equal(rip);
+        }
+        for (&byte, at) in bytes.iter().zip(4 * dwords.len() as u8..) {
+            self.code.compare_byte_at_r11(at, byte);
+            self.interpret_unless_equal(rip);
+        }
+    }
+
+    fn interpret_unless_equal(&mut self, rip: u64) {
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.tails.push(Tail::Interpret { from, rip });
+    }
+
     /// Has tier 0 execute an instruction.
     pub(crate) fn call_out(&mut self, site: SiteAddress) {
         self.save_flags();
@@ -301,13 +336,8 @@ impl Emitter {
         // jrcxz over what follows
         code.bytes(&[0xE3, 0]);
         let over = code.position();
-        code.mov(RCX, R10);
-        let state = self.state;
-        self.save_flags();
-        self.code.mov_value(R10, target);
-        let from = self.code.jump();
-        self.tails.push(Tail::Exit { from });
-        self.state = state;
+        let from = code.jump();
+        self.tails.push(Tail::ExitKeepingFlags { from, target, state: self.state });
         self.code.patch_short(over);
         self.code.mov(RCX, R10);
     }
@@ -359,23 +389,31 @@ impl Emitter {
         }
         self.code.mov_value(R10, target);
         self.code.load(R11, RSP, JUMPS);
-        let entry = (jump_cache::index(target) << jump_cache::ENTRY_SHIFT) as i32;
-        self.code.compare_memory(R11, entry, R10);
-        let from = self.code.jump_if(NOT_EQUAL);
-        self.tails.push(Tail::Exit { from });
-        self.code.jump_memory(R11, entry + HOST_OFFSET);
+        let index = jump_cache::index(target);
+        let offset = |index| (index << jump_cache::ENTRY_SHIFT) as i32;
+        let from = self.jump_through(offset(index));
+        let entry = offset(jump_cache::other(index));
+        self.tails.push(Tail::OtherFarJump { from, entry });
     }
 
-    /// Goes on at the address in R10, after adding to guest RSP; the flags are in the frame. If it
-    /// is not known, or others want something, tier 0 executes the instruction at `site`.
+    /// Goes where the entry at an offset of the table in R11 leads, if it is that of the address in R10.
+    pub(crate) fn jump_through(&mut self, entry: i32) -> Hole {
+        self.code.compare_memory(R11, entry, R10);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.code.jump_memory(R11, entry + HOST_OFFSET);
+        from
+    }
+
+    /// Goes on at the address in R10, after adding to guest RSP. If it is not known, or others want
+    /// something, tier 0 executes the instruction at `site`.
     pub(crate) fn jump_anywhere(&mut self, site: SiteAddress, stack: i32) {
+        self.save_flags_beside_address();
         self.code.load(R11, RSP, KICK);
         self.code.compare_zero(R11);
         let from = self.code.jump_if(NOT_EQUAL);
         self.last_slow(from, site);
-        self.find_jump();
-        let from = self.code.jump_if(NOT_EQUAL);
-        self.last_slow(from, site);
+        self.needs_site = true;
+        self.find_jump(Some(site));
         if stack != 0 {
             self.move_stack(stack);
         }
@@ -388,14 +426,13 @@ impl Emitter {
         self.code.compare_zero(R11);
         let from = self.code.jump_if(NOT_EQUAL);
         self.tails.push(Tail::Exit { from });
-        self.find_jump();
-        let from = self.code.jump_if(NOT_EQUAL);
-        self.tails.push(Tail::Exit { from });
+        self.find_jump(None);
         self.code.jump_memory(R11, HOST_OFFSET);
     }
 
-    /// The entry of the address in R10, in R11; not equal if it is that of another address.
-    fn find_jump(&mut self) {
+    /// The entry of the address in R10, in R11; if there is none, tier 0 executes the instruction at the
+    /// site, or the code is left.
+    fn find_jump(&mut self, site: Option<SiteAddress>) {
         self.code.mov(R11, R10);
         self.code.shift_right(R11, jump_cache::PAGE_SHIFT);
         // xor r11, r10
@@ -405,6 +442,21 @@ impl Emitter {
         // add r11, [rsp + JUMPS]
         self.code.bytes(&[0x4C, 0x03, 0x5C, 0x24, JUMPS as u8]);
         self.code.compare_memory(R11, 0, R10);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.tails.push(Tail::OtherJump { from, back: self.code.position(), site });
+    }
+
+    /// The code of a [`Tail::OtherJump`].
+    pub(crate) fn find_other_jump(&mut self, back: usize, site: Option<SiteAddress>) {
+        // xor r11, 1 << ENTRY_SHIFT
+        self.code.bytes(&[0x49, 0x83, 0xF3, 1 << jump_cache::ENTRY_SHIFT]);
+        self.code.compare_memory(R11, 0, R10);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.code.jump_to(back);
+        match site {
+            Some(site) => self.last_slow(from, site),
+            None => self.tails.push(Tail::Exit { from }),
+        }
     }
 
     /// Tier 0 executes the last instruction of the block if the address in R10 may not be

@@ -352,14 +352,25 @@ impl BlockMaker {
             self.emitter.restore_flags();
         }
         let state = self.emitter.state;
-        let from = self.emitter.code.jump_if(condition);
-        let poll = target <= at;
-        self.emitter.tails.push(if target & !0xFFF == self.page {
-            Tail::Edge { from, target, state, poll }
+        if target <= at {
+            // A loop: the way back is in line.
+            let from = self.emitter.code.jump_if(condition ^ 1);
+            self.branch(from, next, state);
+            self.go_to(target, true);
         } else {
-            Tail::Far { from, target, state, poll }
+            let from = self.emitter.code.jump_if(condition);
+            self.branch(from, target, state);
+            self.go_to(next, false);
+        }
+    }
+
+    /// Has a branch lead to an address; nothing looks at the kick word on the way.
+    fn branch(&mut self, from: Hole, target: u64, state: FlagState) {
+        self.emitter.tails.push(if target & !0xFFF == self.page {
+            Tail::Edge { from, target, state }
+        } else {
+            Tail::Far { from, target, state }
         });
-        self.go_to(next, false);
     }
 }
 

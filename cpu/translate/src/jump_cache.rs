@@ -24,14 +24,20 @@ const PAGE_WORDS: usize = 64;
 /// Log2 of the bytes of a page.
 pub(crate) const PAGE_SHIFT: u8 = 12;
 
-/// The entry of no address leads nowhere: 0 is compared as well, so it goes to entry 1's place.
+/// What leads nowhere: an address that is looked for in neither this entry nor its [`other`].
 const fn empty(index: usize) -> JumpEntry {
-    JumpEntry { rip: if index == 0 { 1 } else { 0 }, host: 0 }
+    JumpEntry { rip: index as u64 ^ 2, host: 0 }
 }
+
+/// An entry and its [`other`], at a multiple of the length of both: translated code goes from one to the
+/// other by a bit of the address.
+#[derive(Clone, Copy)]
+#[repr(C, align(32))]
+struct Pair([JumpEntry; 2]);
 
 /// The table of one privilege.
 pub(crate) struct JumpCache {
-    entries: Box<[JumpEntry]>,
+    pairs: Box<[Pair]>,
     /// The entry, if it is one, is of a global page.
     global: Box<[bool]>,
     /// Entries in use, first those that are not of global pages, then the others.
@@ -44,6 +50,11 @@ pub(crate) const fn index(rip: u64) -> usize {
     (rip ^ rip >> PAGE_SHIFT) as usize % ENTRIES
 }
 
+/// Where else an address may be that has this entry: some find two in use together all the time.
+pub(crate) const fn other(index: usize) -> usize {
+    index ^ 1
+}
+
 const fn page_bit(rip: u64) -> (usize, u64) {
     let page = (rip >> PAGE_SHIFT) as usize;
     (page / 64 % PAGE_WORDS, 1 << (page % 64))
@@ -52,7 +63,7 @@ const fn page_bit(rip: u64) -> (usize, u64) {
 impl JumpCache {
     pub(crate) fn new() -> Self {
         JumpCache {
-            entries: (0..ENTRIES).map(empty).collect(),
+            pairs: (0..ENTRIES).step_by(2).map(|at| Pair([empty(at), empty(at + 1)])).collect(),
             global: vec![false; ENTRIES].into(),
             filled: [const { Vec::new() }; 2],
             pages: [0; PAGE_WORDS],
@@ -60,27 +71,48 @@ impl JumpCache {
     }
 
     pub(crate) fn entries(&self) -> *const JumpEntry {
-        self.entries.as_ptr()
+        self.pairs.as_ptr().cast()
+    }
+
+    fn entry(&self, index: usize) -> JumpEntry {
+        self.pairs[index / 2].0[index % 2]
+    }
+
+    fn set_entry(&mut self, index: usize, entry: JumpEntry) {
+        self.pairs[index / 2].0[index % 2] = entry;
     }
 
     /// The host code at an address, if it is known.
     #[inline]
     pub(crate) fn find(&self, rip: u64) -> Option<u64> {
-        let entry = &self.entries[index(rip)];
-        (entry.rip == rip).then_some(entry.host)
+        let index = index(rip);
+        let entries = [self.entry(index), self.entry(other(index))];
+        entries.into_iter().find(|entry| entry.rip == rip).map(|entry| entry.host)
     }
 
     /// Remembers where an address, maybe of a global page, leads.
     pub(crate) fn insert(&mut self, rip: u64, host: u64, global: bool) {
-        let index = index(rip);
-        let known = self.entries[index].host != 0;
+        let (first, second) = (index(rip), other(index(rip)));
+        let before = self.entry(first);
+        if self.entry(second).rip == rip {
+            self.put(second, rip, host, global);
+            return;
+        }
+        if before.host != 0 && before.rip != rip {
+            self.put(second, before.rip, before.host, self.global[first]);
+        }
+        self.put(first, rip, host, global);
+    }
+
+    fn put(&mut self, index: usize, rip: u64, host: u64, global: bool) {
+        let known = self.entry(index).host != 0;
         if known && self.global[index] != global {
             self.filled[usize::from(!global)].retain(|&other| usize::from(other) != index);
         }
         if !known || self.global[index] != global {
             self.filled[usize::from(global)].push(index as u16);
         }
-        self.entries[index] = JumpEntry { rip, host };
+        self.set_entry(index, JumpEntry { rip, host });
         self.global[index] = global;
         let (word, bit) = page_bit(rip);
         self.pages[word] |= bit;
@@ -118,12 +150,13 @@ impl JumpCache {
 
     /// Keeps entries of global pages, or of the others, by their address.
     fn retain(&mut self, global: bool, keep: impl Fn(u64) -> bool) {
-        let Self { entries, filled, .. } = self;
+        let Self { pairs, filled, .. } = self;
         filled[usize::from(global)].retain(|&index| {
             let index = usize::from(index);
-            let kept = keep(entries[index].rip);
+            let entry = &mut pairs[index / 2].0[index % 2];
+            let kept = keep(entry.rip);
             if !kept {
-                entries[index] = empty(index);
+                *entry = empty(index);
             }
             kept
         });
@@ -191,9 +224,36 @@ mod tests {
     }
 
     #[test]
+    fn two_addresses_of_one_entry_are_known() {
+        let mut jumps = JumpCache::new();
+        let rips = [0x1000, 0x1000 ^ 0x2002, 0x1000 ^ 0x4004];
+        assert_eq!(rips.map(index), [index(rips[0]); 3]);
+        for (rip, host) in rips.into_iter().zip(1..) {
+            jumps.insert(rip, host, host == 1);
+        }
+        assert_eq!(rips.map(|rip| jumps.find(rip)), [None, Some(2), Some(3)]);
+        jumps.insert(rips[1], 4, false);
+        jumps.insert(rips[0], 5, true);
+        assert_eq!(rips.map(|rip| jumps.find(rip)), [Some(5), None, Some(3)]);
+        jumps.leave_address_space();
+        assert_eq!(rips.map(|rip| jumps.find(rip)), [Some(5), None, None]);
+        jumps.clear();
+        assert_eq!(rips.map(|rip| jumps.find(rip)), [None; 3]);
+    }
+
+    #[test]
+    fn translated_code_finds_the_other_entry_by_a_bit_of_its_address() {
+        let jumps = JumpCache::new();
+        for index in [0, 1, 2, ENTRIES - 1] {
+            let at = |index: usize| jumps.entries().wrapping_add(index).addr();
+            assert_eq!(at(index) ^ 1 << ENTRY_SHIFT, at(other(index)));
+        }
+    }
+
+    #[test]
     fn no_address_leads_to_an_empty_entry() {
         let jumps = JumpCache::new();
-        for rip in [0, 1, 0x1001, u64::MAX] {
+        for rip in (0..0x4_0000).chain([1 << 63, u64::MAX]) {
             assert_eq!(jumps.find(rip), None, "{rip:#x}");
         }
     }

@@ -21,7 +21,7 @@ use crate::callout::is_translatable;
 use crate::effects::{Item, Kind};
 use crate::enter::enter;
 use crate::limit::CodeLimit;
-use crate::pages::{At, NO_REGISTERS, STALE};
+use crate::pages::{At, INTERPRET, STALE};
 use crate::translator::Translator;
 
 /// The instructions of the blocks, by where they are.
@@ -96,7 +96,7 @@ impl Lockstep {
         while let Some(code) = translator.twin_behind(interp, left) {
             left = enter(&mut translator.context, &mut interp.cpu, kick, code);
         }
-        if left == u64::from(STALE) || left == u64::from(NO_REGISTERS) {
+        if left == u64::from(STALE) || left == u64::from(INTERPRET) {
             return single(interp);
         }
         let end = End {

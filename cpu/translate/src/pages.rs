@@ -41,8 +41,9 @@ pub(crate) struct Block {
 
 /// What translated code leaves through instead of a link: the page has to be compared.
 pub(crate) const STALE: u32 = u32::MAX;
-/// Likewise: tier 0 has to execute a block, since what it uses cannot be loaded.
-pub(crate) const NO_REGISTERS: u32 = u32::MAX - 1;
+/// Likewise: tier 0 has to execute a block, since what it uses cannot be loaded, or is no longer what it
+/// was made from.
+pub(crate) const INTERPRET: u32 = u32::MAX - 1;
 
 impl Block {
     /// The entry for a branch that comes with the flags there and has that loaded.

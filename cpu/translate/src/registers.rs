@@ -16,7 +16,7 @@ use crate::assemble::{Hole, R10};
 use crate::effects::{Item, Kind};
 use crate::emit::{Emitter, FlagState};
 use crate::frame::{LOAD_REGISTERS, VECTORS, X87};
-use crate::pages::NO_REGISTERS;
+use crate::pages::INTERPRET;
 
 /// XMM0 to XMM15; what is above is in memory.
 pub(crate) const XMM: u8 = 1;
@@ -169,7 +169,7 @@ impl Emitter {
         let loaded = self.code.jump_if(NOT_EQUAL);
         self.code.lead(loaded, entry);
         self.state = FlagState::FRAME;
-        self.leave_through(NO_REGISTERS, rip);
+        self.leave_through(INTERPRET, rip);
         let host = self.code.position();
         self.state = FlagState::HOST;
         self.save_flags();

@@ -16,7 +16,7 @@ use crate::emit::FlagState;
 use crate::enter::{enter, serialize};
 use crate::limit::{CodeLimit, CodeShare};
 use crate::lockstep::{Stretches, is_copied};
-use crate::pages::{At, Block, NO_REGISTERS, PageKey, Pages, STALE, key};
+use crate::pages::{At, Block, INTERPRET, PageKey, Pages, STALE, key};
 use crate::registers::Registers;
 use crate::sites::Sites;
 
@@ -218,7 +218,7 @@ impl Translator {
         }
         if link == u64::from(STALE) {
             self.compare = true;
-        } else if link == u64::from(NO_REGISTERS) {
+        } else if link == u64::from(INTERPRET) {
             self.interpret = true;
         } else if link != 0 {
             self.link(interp, link);
@@ -279,7 +279,7 @@ impl Translator {
 
     /// Bytes that all code takes, with what is known about it.
     fn footprint(&self) -> usize {
-        self.arena.used()
+        self.arena.footprint()
             + self.sites.footprint()
             + self.links.len() * size_of::<Link>()
             + self.pages.footprint()
@@ -378,14 +378,13 @@ impl Translator {
         let start = gpa as usize % PAGE_SIZE;
         let mut bytes = [0; MAX_ITEMS * MAX_LEN];
         let available = bytes.len().min(PAGE_SIZE - start);
-        let bytes = &mut bytes[..available];
-        page.copy_out(start, bytes);
-        let Some(len) = self.decode(interp, rip, bytes) else {
-            let crossing = crossing_index(gpa);
-            self.crossings[crossing] = (gpa, interp.cpu.code_epoch);
-            return None;
+        page.copy_out(start, &mut bytes[..available]);
+        let all = match self.decode(interp, rip, &bytes[..available]) {
+            Some(len) => len,
+            None => self.decode_crossing(interp, gpa, &mut bytes, available)?,
         };
-        let bytes = &bytes[..len];
+        let len = all.min(available);
+        let (bytes, all) = (&bytes[..len], &bytes[..all]);
         interp.cpu.memory.mark_code(gpa, page, granules(gpa, len));
         if !page.has(start, bytes) {
             return None;
@@ -397,13 +396,13 @@ impl Translator {
         // A twin has to end where the block does.
         let cut = alone && items.len() == MAX_ITEMS;
         let grouped = !(twin || cut);
-        let made = maker.make(rip, bytes, items, seen, sites, Manner { alone, grouped });
-        let at = self.arena.push(self.maker.emitter.code.code())? as At;
+        let made = maker.make(rip, all, items, seen, sites, Manner { alone, grouped });
+        let (at, far) = self.place(made.apart)?;
         self.stale = true;
         let page_key = key(gpa, rip);
         self.links.extend(self.maker.links.drain(..).map(|link| Link {
             page: page_key,
-            place: at + link.place as At,
+            place: if link.place < made.apart { at } else { far }.wrapping_add(link.place as At),
             target: link.target,
             state: link.state,
             loaded: link.loaded,
@@ -422,6 +421,45 @@ impl Translator {
             stretches.insert(block.guarded, self.items.drain(..).collect());
         }
         Some(block)
+    }
+
+    /// Decodes the instruction at RIP, of which the first `available` bytes are in its page, into `items`
+    /// and `bytes`; its length in bytes. None: nothing is known of the next page, or there is none.
+    fn decode_crossing(
+        &mut self,
+        interp: &mut Interp,
+        gpa: u64,
+        bytes: &mut [u8],
+        available: usize,
+    ) -> Option<usize> {
+        let (rip, epoch) = (interp.cpu.arch.rip(), interp.cpu.code_epoch);
+        if available < MAX_LEN {
+            let cpu = &interp.cpu;
+            let second = rip.wrapping_add(available as u64);
+            let page = cpu.memory.tlb.execute(cpu.mode.fetch_privilege, second)?;
+            page.copy_out(0, &mut bytes[available..MAX_LEN]);
+            let len = self.decode(interp, rip, &bytes[..MAX_LEN]);
+            let item = self.items.first_mut().filter(|item| !is_sti(item));
+            if let (Some(_), Some(item)) = (len, item) {
+                item.crosses = true;
+                self.items.truncate(1);
+                return Some(self.items[0].instruction.len());
+            }
+        }
+        self.crossings[crossing_index(gpa)] = (gpa, epoch);
+        None
+    }
+
+    /// Puts the code of a block into the arena, that from `apart` on apart. Returns where it starts, and
+    /// what is to be added, with a carry that is lost, to places in the latter.
+    fn place(&mut self, apart: usize) -> Option<(At, At)> {
+        let code = &mut self.maker.emitter.code;
+        let at = self.arena.used();
+        let far = self.arena.next_apart(code.position() - apart)?;
+        code.move_apart(apart, far as i64 - (at + apart) as i64);
+        let (near, rest) = code.code().split_at(apart);
+        self.arena.push_apart(rest)?;
+        Some((self.arena.push(near)? as At, (far as At).wrapping_sub(apart as At)))
     }
 
     /// Decodes a block into `items`; its length in bytes.
