@@ -1,7 +1,7 @@
 //! How other threads get the attention of a running vCPU.
 //!
-//! Laws: every operation but [`Kick::forget`] is one atomic access; a request made before `run` is seen by it; an exit
-//! request stays until a `run` returns [`crate::Exit::Interrupted`] for it.
+//! Laws: every operation but [`Kick::forget`] is one atomic access; a request made before `run` is
+//! seen by it; an exit request stays until a `run` returns [`crate::Exit::Interrupted`] for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

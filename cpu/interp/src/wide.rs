@@ -1,7 +1,8 @@
 //! Operands of up to 64 bytes: loads and stores that are no single word.
 //!
 //! What #AC asks of a vector depends on the instruction, so the caller checks that first
-//! ([`Cpu::check_alignment`]). A store is translated first ([`Cpu::place`]) and made later, when nothing can stop it any more.
+//! ([`Cpu::check_alignment`]). A store is translated first ([`Cpu::place`]) and made later, when
+//! nothing can stop it any more.
 
 use cpu_mem::{HostPage, PAGE_SIZE};
 use cpu_mmu::{Access, AccessKind};

@@ -39,7 +39,8 @@ pub(crate) struct BlockMaker {
     pub(crate) first_link: u32,
     /// The page of the block.
     pub(crate) page: u64,
-    /// Where the block begins, and its entry for flags in the frame, if the block may go on there by itself.
+    /// Where the block begins, and its entry for flags in the frame, if the block may go on there
+    /// by itself.
     pub(crate) head: Option<(u64, usize)>,
     pub(crate) groups: Vec<Group>,
     /// The group whose address is in R11.

@@ -23,8 +23,8 @@ const _: () = assert!(SLOTS > RIP as usize);
 // SAFETY: its pointer is used only while translated code runs, on the thread that runs it.
 unsafe impl Send for Context {}
 
-/// Bytes between what is kept above the frame and what was pushed before: the stack is aligned in calls from
-/// translated code.
+/// Bytes between what is kept above the frame and what was pushed before: the stack is aligned in
+/// calls from translated code.
 const PAD: usize = 16;
 
 /// Executes translated code until it leaves; returns the branch through which it has left, if it can

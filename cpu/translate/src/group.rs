@@ -7,11 +7,12 @@
 //! look fails, nothing of the first instruction has happened: the rest of the block is executed by its
 //! twin, a block without groups.
 //!
-//! Law: what a look has proved holds until the end of its block, or the first callout by design in it.
-//! Entries of the TLB, and their rights, are taken away outside of translated code, which looks
-//! at the kick word between blocks; an instruction that tier 0 executes because its own look failed is
-//! an access like others, and comes back only if nothing was flushed. A page that is marked as code by another
-//! processor meanwhile counts as unmarked for it until this one has looked at the kick word.
+//! Law: what a look has proved holds until the end of its block, or the first callout by design in
+//! it. Entries of the TLB, and their rights, are taken away outside of translated code, which looks
+//! at the kick word between blocks; an instruction that tier 0 executes because its own look failed
+//! is an access like others, and comes back only if nothing was flushed. A page that is marked as
+//! code by another processor meanwhile counts as unmarked for it until this one has looked at the
+//! kick word.
 
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
@@ -221,8 +222,8 @@ fn is_immediate(kind: OpKind) -> bool {
     matches!(kind, OpKind::Immediate8to64 | OpKind::Immediate32to64)
 }
 
-/// Its access to memory needs no check of its own but that of its alignment, and can be encoded with another
-/// address.
+/// Its access to memory needs no check of its own but that of its alignment, and can be encoded
+/// with another address.
 fn is_member(item: &Item) -> bool {
     let noted = item.used.is_some_and(|used| used.noted);
     let high = |operand| {

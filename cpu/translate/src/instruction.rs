@@ -380,8 +380,8 @@ fn code_buffer(mut code: Vec<u8>) -> Vec<u8> {
     code
 }
 
-/// The linear address of the memory operand, if it does not depend on registers and `len` bytes there are in
-/// one page.
+/// The linear address of the memory operand, if it does not depend on registers and `len` bytes
+/// there are in one page.
 pub(crate) fn fixed_address(instruction: &Instruction, len: usize) -> Option<u64> {
     let flat = !matches!(instruction.memory_segment(), Register::FS | Register::GS);
     let is_memory = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);

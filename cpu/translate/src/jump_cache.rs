@@ -1,9 +1,9 @@
 //! Where translated code goes on at a linear address, for branches whose target is not known or is
 //! in another page.
 //!
-//! One table for supervisor code and one for user code of each process-context identifier. An entry is
-//! as good as the translation of its address: it goes when that is flushed. What it leads to looks itself whether its code is still what
-//! it was made from.
+//! One table for supervisor code and one for user code of each process-context identifier. An entry
+//! is as good as the translation of its address: it goes when that is flushed. What it leads to
+//! looks itself whether its code is still what it was made from.
 
 use cpu_mmu::Flushed;
 

@@ -1,9 +1,10 @@
 //! Tier 1: 64-bit guest code copied to host code, block by block.
 //!
-//! Guest registers, status flags (`frame`) and the registers of vectors and x87 (`registers`) are in the host's; an
-//! instruction is copied with its memory operand behind a look into the TLB (`emit`), or tier 0
-//! executes it ([`cpu_interp`], `callout`), which is also what happens where a page is not in the TLB,
-//! or an access faults or goes to a device. Single steps, breakpoints and interrupt shadows are left to tier 0 as a whole.
+//! Guest registers, status flags (`frame`) and the registers of vectors and x87 (`registers`) are
+//! in the host's; an instruction is copied with its memory operand behind a look into the TLB
+//! (`emit`), or tier 0 executes it ([`cpu_interp`], `callout`), which is also what happens where a
+//! page is not in the TLB, or an access faults or goes to a device. Single steps, breakpoints and
+//! interrupt shadows are left to tier 0 as a whole.
 //!
 //! Laws: translated code touches its frame, the registers' slots, and guest memory inside of a page
 //! whose TLB entry allows it; no page is writable and executable through the same mapping; state at an

@@ -1,10 +1,11 @@
 //! Translated code by the page that it was made from.
 //!
-//! A page is a guest-physical one at a linear address, since translated code has linear addresses in
-//! it. Its blocks are used only while the bytes that they were made from are in memory; they are
-//! compared once in each epoch ([`cpu_interp::Cpu::code_epoch`]) and whenever the page is translated
-//! anew, and stores of processors are noticed by marks ([`cpu_mem::CodeMarks`]). Branches inside of a page lead from block to block without a look,
-//! which is why the page is compared as a whole; who enters it from elsewhere looks at its epoch.
+//! A page is a guest-physical one at a linear address, since translated code has linear addresses
+//! in it. Its blocks are used only while the bytes that they were made from are in memory; they are
+//! compared once in each epoch ([`cpu_interp::Cpu::code_epoch`]) and whenever the page is
+//! translated anew, and stores of processors are noticed by marks ([`cpu_mem::CodeMarks`]).
+//! Branches inside of a page lead from block to block without a look, which is why the page is
+//! compared as a whole; who enters it from elsewhere looks at its epoch.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -123,7 +124,8 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// The block at these addresses, or its twin without groups, if there is one that was [compared](Self::compare) in this epoch.
+    /// The block at these addresses, or its twin without groups, if there is one that was
+    /// [compared](Self::compare) in this epoch.
     pub(crate) fn find(&self, gpa: u64, rip: u64, twin: bool, epoch: u32) -> Option<Block> {
         let known = self.pages.get(&key(gpa, rip))?;
         let seen = known.seen.load(Ordering::Relaxed) == u64::from(epoch);

@@ -2,8 +2,9 @@
 //! MFENCE, SFENCE, SERIALIZE, MONITOR, MWAIT, PAUSE and NOPs.
 //!
 //! There is no cache: a line is looked at with the permissions of a load, and nothing happens to
-//! it. Loads and stores of guest memory are the host's, in program order, and never weak ones: MFENCE
-//! alone has something to order. MONITOR and MWAIT do nothing in ring 0, as KVM has it, unless they are taken away; MWAITX may end at once.
+//! it. Loads and stores of guest memory are the host's, in program order, and never weak ones:
+//! MFENCE alone has something to order. MONITOR and MWAIT do nothing in ring 0, as KVM has it,
+//! unless they are taken away; MWAITX may end at once.
 
 use std::sync::atomic::{Ordering, fence};
 

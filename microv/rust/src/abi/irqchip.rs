@@ -34,7 +34,8 @@ super::define::constants! {
     /// Pin of the I/O APIC, 0 to 23.
     mv_gsi_t_ioapic = 1;
     mv_gsi_t_msi = 2;
-    /// Source of a synthetic interrupt controller; the address is the processor's number, HV_X64_MSR_VP_INDEX.
+    /// Source of a synthetic interrupt controller; the address is the processor's number,
+    /// HV_X64_MSR_VP_INDEX.
     mv_gsi_t_sint = 3;
 
     MV_CHIP_PIC_MASTER = 0;

@@ -1,8 +1,9 @@
 //! The synthetic interrupt controller of a VS and its timers: MSRs, messages, and interrupts of its local
 //! APIC. TLFS, "Virtual Interrupt Controller".
 //!
-//! Exists where the root has activated it, which needs a local APIC; but for the timer of unhalted time,
-//! which has no messages. Messages and events of other partitions are the root's, which is told where their pages are.
+//! Exists where the root has activated it, which needs a local APIC; but for the timer of unhalted
+//! time, which has no messages. Messages and events of other partitions are the root's, which is
+//! told where their pages are.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! dirty_log_set, dirty_log_get, dirty_log_clear: which pages of a VM its VSs have written; and
 //! dirty_log_note, dirty_log_take, dirty_log_clear_list: which VS has written which, one by one.
 //!
-//! R11 is the VM, R12 the guest-physical address of the first page (MV_GPA_SMM allowed), R13 the length in bytes, a
-//! multiple of the page size. The page holds one bit for each guest page, lowest first. Pages that are
-//! not mapped, or not logged, were not written.
+//! R11 is the VM, R12 the guest-physical address of the first page (MV_GPA_SMM allowed), R13 the
+//! length in bytes, a multiple of the page size. The page holds one bit for each guest page, lowest
+//! first. Pages that are not mapped, or not logged, were not written.
 
 use std::sync::Arc;
 
