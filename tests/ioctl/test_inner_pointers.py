@@ -70,6 +70,7 @@ NOT_FOLLOWED = {
     "KVM_HAS_DEVICE_ATTR": "only looks at the attribute's number",
     "KVM_IRQFD": "names descriptors, not memory",
     "KVM_IOEVENTFD": "names descriptors, not memory",
+    "KVM_HYPERV_EVENTFD": "names descriptors, not memory",
 }
 """Ioctls that leave the pointer alone, and why."""
 
