@@ -8,7 +8,7 @@
 //! Safe code cannot dereference an address that came from `mmap`, nor install a signal handler,
 //! so this crate is the fence: [`PhysMap::map_page`] is the one unsafe promise ("this page stays
 //! mapped"), and everything built on it is safe to call. The modules with unsafe blocks are
-//! `phys_map`, `host_page`, `racy`, `runs`, `locked`, `fetch` and `sigbus`.
+//! `phys_map`, `host_page`, `racy`, `runs`, `locked`, `fetch`, `sigbus` and `zeroed_words`.
 //!
 //! Ordering: x86 hosts only. A volatile load or store compiles to one `mov` and has the ordering
 //! that the guest expects of x86 (total store order); locked accesses are sequentially consistent.
@@ -30,6 +30,7 @@ mod racy;
 mod refused;
 mod runs;
 mod word;
+mod zeroed_words;
 
 #[cfg(not(miri))]
 mod guarded_ranges;
@@ -45,6 +46,7 @@ pub use page_array::PageArray;
 pub use page_flags::PageFlags;
 pub use phys_map::{MAX_GPA, MapError, PhysMap};
 pub use word::Word;
+pub use zeroed_words::ZeroedWords;
 
 #[cfg(not(miri))]
 pub use guarded_ranges::{register_range, unregister_range};

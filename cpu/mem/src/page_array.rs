@@ -1,16 +1,16 @@
 //! Pages by number, of which only what is used takes memory.
 
-use crate::HostPage;
+use crate::{HostPage, ZeroedWords};
 
 /// A fixed number of places, each for a page. Zero stands for none, so a new array is memory that nobody
 /// has touched yet.
-pub struct PageArray(Vec<u64>);
+pub struct PageArray(ZeroedWords);
 
 impl PageArray {
     /// `len` places without a page.
     #[must_use]
     pub fn new(len: usize) -> Self {
-        Self(vec![0; len])
+        Self(ZeroedWords::new(len))
     }
 
     /// The page at a place.

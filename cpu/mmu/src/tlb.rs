@@ -20,7 +20,7 @@
 //! - Entries hold host pages: they are flushed before an unmapping of guest-physical memory is
 //!   acknowledged.
 
-use cpu_mem::{HostPage, PageArray, PageFlags};
+use cpu_mem::{HostPage, PageArray, PageFlags, ZeroedWords};
 
 use crate::table_cache::TableCache;
 use crate::{Access, AccessKind, PageSize, Privilege, Translation};
@@ -44,29 +44,23 @@ const EXECUTE: usize = 3;
 /// this process. Translated code looks here by itself, see [`Tlb::table`].
 ///
 /// Nearly all of it is zero at first, which takes no memory until it is written.
-struct Table {
-    words: Vec<u64>,
-    /// Where the first entry is: at a multiple of its length.
-    first: usize,
-}
+struct Table(ZeroedWords);
 
 impl Table {
     fn new() -> Self {
-        let words = vec![0; WORDS * (ENTRIES + 1)];
-        let address = words.as_ptr().addr() / size_of::<u64>();
-        let mut table = Table { words, first: address.next_multiple_of(WORDS) - address };
+        let mut table = Table(ZeroedWords::new(WORDS * ENTRIES));
         Privilege::ALL.iter().for_each(|&privilege| table.clear(index(privilege, 0)));
         table
     }
 
     #[inline(always)]
     fn get(&self, index: usize, word: usize) -> u64 {
-        self.words[self.first + index * WORDS + word]
+        self.0[index * WORDS + word]
     }
 
     #[inline(always)]
     fn set(&mut self, index: usize, word: usize, value: u64) {
-        self.words[self.first + index * WORDS + word] = value;
+        self.0[index * WORDS + word] = value;
     }
 
     fn clear(&mut self, index: usize) {
@@ -135,7 +129,7 @@ struct Set {
     table: Table,
     /// The pages with their rights.
     pages: PageArray,
-    origins: Vec<[u64; 2]>,
+    origins: ZeroedWords,
     /// Entries that may be in use, so that a flush does not visit all.
     filled: Vec<u16>,
     /// Linear addresses (first, last) that pieces of larger pages came from.
@@ -279,8 +273,7 @@ impl Tlb {
     #[inline(always)]
     #[must_use]
     pub fn table(&self, privilege: Privilege) -> *const u8 {
-        let Table { words, first } = &self.active.table;
-        (&raw const words[first + index(privilege, 0) * WORDS]).cast()
+        (&raw const self.active.table.0[index(privilege, 0) * WORDS]).cast()
     }
 
     /// Guest-physical address behind `gla`, if any access to it is cached.
@@ -499,7 +492,7 @@ impl Set {
         Self {
             table: Table::new(),
             pages: PageArray::new(ENTRIES),
-            origins: vec![[0; 2]; ENTRIES],
+            origins: ZeroedWords::new(2 * ENTRIES),
             filled: Vec::new(),
             large: None,
             pcid,
@@ -531,7 +524,7 @@ impl Set {
         self.table.set(index, EXECUTE, tag(AccessKind::Execute, PageFlags::EXECUTE));
         self.table.set(index, HOST, page.address());
         self.pages.set(index, Some(page));
-        if self.origins[index][0] & LISTED == 0 {
+        if self.origins[2 * index] & LISTED == 0 {
             self.filled.push(index as u16);
         }
         let size = SIZES.iter().position(|&size| size == translation.page_size).unwrap_or(0);
@@ -539,7 +532,7 @@ impl Set {
             translation.protection_key.map_or(0, |key| HAS_KEY | u64::from(key) << (KEY_SHIFT + 1));
         let global = if translation.global { GLOBAL } else { 0 };
         let known = gla | KNOWN | LISTED | global | (size as u64) << SIZE_SHIFT | key;
-        self.origins[index] = [known, translation.gpa & PAGE_MASK];
+        self.set_origin(index, [known, translation.gpa & PAGE_MASK]);
         if translation.page_size != PageSize::Size4K {
             self.widen_large(gla, translation.page_size.bytes());
         }
@@ -614,11 +607,12 @@ impl Set {
         let mut filled = std::mem::take(&mut self.filled);
         filled.retain(|&index| {
             let index = usize::from(index);
-            let known = self.pages.get(index).and_then(|_| Origin::from_words(self.origins[index]));
+            let known =
+                self.pages.get(index).and_then(|_| Origin::from_words(self.origin_words(index)));
             let kept = known.is_some_and(|origin| keep(&origin));
             if !kept {
                 self.empty(index);
-                self.origins[index] = [0; 2];
+                self.set_origin(index, [0; 2]);
             }
             kept
         });
@@ -635,7 +629,15 @@ impl Set {
     /// What is known about the entry, if it is or was of the page around `gla`.
     #[inline]
     fn origin_of(&self, index: usize, gla: u64) -> Option<Origin> {
-        Origin::from_words(self.origins[index]).filter(|origin| origin.gla == gla & PAGE_MASK)
+        Origin::from_words(self.origin_words(index)).filter(|origin| origin.gla == gla & PAGE_MASK)
+    }
+
+    fn origin_words(&self, index: usize) -> [u64; 2] {
+        [self.origins[2 * index], self.origins[2 * index + 1]]
+    }
+
+    fn set_origin(&mut self, index: usize, words: [u64; 2]) {
+        self.origins[2 * index..2 * index + 2].copy_from_slice(&words);
     }
 
     fn empty(&mut self, index: usize) {
