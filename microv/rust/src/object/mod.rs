@@ -3,6 +3,7 @@
 //! Contracts here are narrow: operations have validated what came in registers and pages. A VS stands
 //! on a VP, a VP on a VM; each is destroyed only when nothing stands on it.
 
+mod last_exit;
 pub mod local_apic;
 mod members;
 mod memory;
@@ -12,6 +13,7 @@ pub mod pp;
 pub mod presence;
 pub mod questions;
 pub mod sleep_counts;
+pub mod state;
 pub mod vm;
 pub mod vp;
 pub mod vs;

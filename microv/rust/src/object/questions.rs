@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::vs::State;
+use super::state::State;
 
 type Question = Box<dyn FnOnce(&State) + Send>;
 

@@ -8,7 +8,7 @@ use cpu_defs::CpuidEntry;
 use crate::abi::list::{MV_CDL_FLAG_ALL, MV_CDL_FLAG_APPEND, MV_CDL_MAX_ENTRIES, mv_cdl_t};
 use crate::call::Call;
 use crate::cdl;
-use crate::object::vs::State;
+use crate::object::state::State;
 use crate::outcome::{Failure, OpResult};
 
 /// The first entry of the list on the page is the question and becomes the answer; a leaf that is not

@@ -20,7 +20,7 @@ mod xsave;
 
 use crate::abi::index as idx;
 use crate::call::Call;
-use crate::object::vs::State;
+use crate::object::state::State;
 use crate::op::ids;
 use crate::outcome::{Failure, OpResult, Outcome};
 

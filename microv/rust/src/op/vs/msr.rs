@@ -6,7 +6,7 @@
 
 use crate::abi::list::{MV_RDL_ENTRY_REFUSED, mv_rdl_entry_t};
 use crate::call::Call;
-use crate::object::vs::State;
+use crate::object::state::State;
 use crate::outcome::{Failure, OpResult, Outcome};
 use crate::rdl;
 
