@@ -181,6 +181,21 @@ class Guest:
         guest.load(machine.vcpu, call_instruction(system))
         return guest
 
+    @classmethod
+    def introduced(
+        cls,
+        system: System,
+        changes: Mapping[int, Mapping[str, int]] | None = None,
+        *,
+        controllers: bool = False,
+        enforce: bool = False,
+        mode: Mode = Mode.LONG,
+    ) -> "Guest":
+        """One that has told who it is, and may make hypercalls."""
+        guest = cls.of(system, changes, controllers=controllers, enforce=enforce, mode=mode)
+        guest.introduce()
+        return guest
+
     def load(self, vcpu: Vcpu, call: str) -> None:
         """Gives a vCPU the steps."""
         at = self.machine.vcpu

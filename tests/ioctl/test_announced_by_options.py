@@ -35,7 +35,7 @@ def test_tr_01_ti_01_a_series_is_found_under_another_number() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("guarded")
 @pytest.mark.parametrize("name", ["Microsoft Hv", "x"])
-def test_hv_46_the_hypervisor_has_the_name_that_is_wanted(name: str) -> None:
+def test_hv_46_name_is_the_one_that_is_wanted(name: str) -> None:
     with serving("--hyperv-name", name) as server:
         system = System(server.path)
         vcpu = system.create_vm().create_vcpu(0)
@@ -44,7 +44,7 @@ def test_hv_46_the_hypervisor_has_the_name_that_is_wanted(name: str) -> None:
         system.close()
 
 
-def test_hv_46_by_default_it_has_kvms(system: System) -> None:
+def test_hv_46_name_is_kvms_by_default(system: System) -> None:
     assert name_of(system) == LINUX_KVM_HV
 
 

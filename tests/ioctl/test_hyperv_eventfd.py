@@ -65,8 +65,7 @@ def test_hv_08_a_signal_is_counted_and_stays_in_the_guest(
 
 
 def test_hv_08_it_needs_no_synthetic_interrupt_controller(system: System, eventfd: int) -> None:
-    guest = Guest.of(system)
-    guest.introduce()
+    guest = Guest.introduced(system)
     assert guest.call(hv.SIGNAL_EVENT | hv.FAST, CONNECTION) == hv.INVALID_INPUT
     assign(guest.machine.vm, eventfd)
     assert guest.call(hv.SIGNAL_EVENT | hv.FAST, CONNECTION) == hv.SUCCESS
@@ -74,8 +73,7 @@ def test_hv_08_it_needs_no_synthetic_interrupt_controller(system: System, eventf
 
 
 def test_hv_08_outside_64_bit_mode_too(system: System, eventfd: int) -> None:
-    guest = Guest.of(system, mode=Mode.PROTECTED)
-    guest.introduce()
+    guest = Guest.introduced(system, mode=Mode.PROTECTED)
     assign(guest.machine.vm, eventfd)
     assert guest.call(hv.SIGNAL_EVENT | hv.FAST, CONNECTION) == hv.SUCCESS
     assert count(eventfd) == 1

@@ -17,15 +17,11 @@ RESERVED_BITS = [*range(27, 32), *range(44, 48), *range(60, 64)]
 
 @pytest.fixture
 def guest(system: System) -> Guest:
-    made = Guest.of(system)
-    made.introduce()
-    return made
+    return Guest.introduced(system)
 
 
 def enforced(system: System, changes: dict[int, dict[str, int]]) -> Guest:
-    made = Guest.of(system, changes, enforce=True)
-    made.introduce()
-    return made
+    return Guest.introduced(system, changes, enforce=True)
 
 
 def test_hv_00j_an_unknown_code_is_told(guest: Guest) -> None:
@@ -34,8 +30,7 @@ def test_hv_00j_an_unknown_code_is_told(guest: Guest) -> None:
 
 
 def test_hv_00j_outside_64_bit_mode_words_are_pairs(system: System) -> None:
-    guest = Guest.of(system, mode=Mode.PROTECTED)
-    guest.introduce()
+    guest = Guest.introduced(system, mode=Mode.PROTECTED)
     assert guest.call(hv.LONG_SPIN_WAIT) == hv.SUCCESS
     assert guest.call(hv.LONG_SPIN_WAIT | 1 << 32) == hv.INVALID_INPUT
     assert guest.call(0xBEEF) == hv.INVALID_CODE
@@ -56,8 +51,7 @@ def test_hv_00l_access_comes_before_the_shape(system: System) -> None:
 
 
 def test_hv_00j_real_mode_is_undefined(system: System) -> None:
-    guest = Guest.of(system, mode=Mode.REAL)
-    guest.introduce()
+    guest = Guest.introduced(system, mode=Mode.REAL)
     assert faults(guest.call, hv.LONG_SPIN_WAIT) == UD
 
 
@@ -138,8 +132,7 @@ def test_hv_23_the_debuggers_hypercalls_need_debugging(system: System) -> None:
 
 @pytest.mark.parametrize("mode", [Mode.LONG, Mode.PROTECTED])
 def test_hv_23_the_debuggers_hypercalls_leave_and_are_answered(system: System, mode: Mode) -> None:
-    guest = Guest.of(system, mode=mode)
-    guest.introduce()
+    guest = Guest.introduced(system, mode=mode)
     guest.wrmsr(hv.SYNDBG_OPTIONS, 4)
     words = guest.words(hv.POST_DEBUG_DATA, 0x1_2000, 0x3000)
     assert guest.begin("call", **words) == kvm.KVM_EXIT_HYPERV
@@ -213,8 +206,7 @@ def test_hv_00k_whatever_a_guest_asks_it_gets_a_status(
 ) -> None:
     """Random input words with codes that there are, and addresses in, across and outside memory."""
     chance = random.Random(seed)
-    guest = Guest.of(system, mode=mode, controllers=True)
-    guest.introduce()
+    guest = Guest.introduced(system, mode=mode, controllers=True)
     codes = [2, 3, 8, 0x0B, 0x13, 0x14, 0x15, 0x5C, 0x5D, 0x69, 0x6B, 0x8001, 0xBEEF]
     places = [0, 1, DATA, DATA + 4, RAM_SIZE - 8, RAM_SIZE, 1 << 40, (1 << 64) - 8]
     for _ in range(300):

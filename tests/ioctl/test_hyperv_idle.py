@@ -34,27 +34,27 @@ def test_hv_47_idle_waits_for_an_interrupt_that_is_not_taken(guest: Guest) -> No
     assert has_pending(guest.vcpu, VECTOR)
 
 
-def test_hv_47_with_an_interrupt_pending_idle_does_not_wait(guest: Guest) -> None:
+def test_hv_47_idle_does_not_wait_with_an_interrupt_pending(guest: Guest) -> None:
     assert send(guest.machine.vm, message(VECTOR)) == 1
     for _ in range(2):
         assert guest.rdmsr(hv.GUEST_IDLE) == 0
     assert has_pending(guest.vcpu, VECTOR)
 
 
-def test_hv_47_it_is_read_only_and_the_clients_it_is_not(guest: Guest) -> None:
+def test_hv_47_idle_is_read_only_and_not_the_clients(guest: Guest) -> None:
     assert faults(guest.wrmsr, hv.GUEST_IDLE, 0) == GP
     assert guest.vcpu.msrs([hv.GUEST_IDLE]) == []
     assert guest.vcpu.set_msrs([(hv.GUEST_IDLE, 0)]) == 0
 
 
-def test_hv_47_without_a_local_apic_nobody_is_idle(system: System) -> None:
+def test_hv_47_idle_needs_a_local_apic(system: System) -> None:
     guest = Guest.of(system)
     assert faults(guest.rdmsr, hv.GUEST_IDLE) == GP
     assert not hv.leaf(hv.supported(guest.vcpu), hv.FEATURES).eax >> 10 & 1
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_hv_47_enforced_idle_needs_its_bit(system: System, there: bool) -> None:
+def test_hv_47_idle_enforced_needs_its_bit(system: System, there: bool) -> None:
     announced = {hv.FEATURES: {"eax": there << 10}}
     guest = Guest.of(system, announced, controllers=True, enforce=True)
     switch_on(guest.vcpu)

@@ -132,8 +132,7 @@ def test_hv_15_input_outside_memory_is_refused(partition: Partition) -> None:
 
 
 def test_hv_15_without_local_apics_it_is_refused(system: System) -> None:
-    guest = Guest.of(system)
-    guest.introduce()
+    guest = Guest.introduced(system)
     assert guest.call(hv.SEND_IPI | hv.FAST, VECTOR, 1) == hv.INVALID_INPUT
     guest.machine.ram.write(DATA, struct.pack("<3Q", VECTOR, ALL, 0))
     assert guest.call(hv.SEND_IPI_EX, DATA) == hv.INVALID_INPUT

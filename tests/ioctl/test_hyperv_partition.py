@@ -15,9 +15,7 @@ LOCKED = 2
 
 @pytest.fixture
 def guest(system: System) -> Guest:
-    made = Guest.of(system)
-    made.introduce()
-    return made
+    return Guest.introduced(system)
 
 
 def partition_id(guest: Guest) -> int:
@@ -25,9 +23,8 @@ def partition_id(guest: Guest) -> int:
     return guest.machine.peek(DATA, 8)
 
 
-def test_hv_47_each_partition_has_a_number(system: System, guest: Guest) -> None:
-    other = Guest.of(system, mode=Mode.PROTECTED)
-    other.introduce()
+def test_hv_47_partition_each_has_a_number(system: System, guest: Guest) -> None:
+    other = Guest.introduced(system, mode=Mode.PROTECTED)
     ids = {partition_id(guest), partition_id(other)}
     assert len(ids) == 2
     assert not ids & {0, (1 << 64) - 1}
@@ -46,7 +43,7 @@ def test_hv_47_each_partition_has_a_number(system: System, guest: Guest) -> None
         (1 << 32, DATA, hv.INVALID_INPUT),
     ],
 )
-def test_hv_47_a_bad_request_for_the_number_is_refused(
+def test_hv_47_partition_a_bad_request_is_refused(
     guest: Guest, control: int, address: int, status: int
 ) -> None:
     assert guest.call(hv.GET_PARTITION_ID | control, 0, address) == status
@@ -54,14 +51,13 @@ def test_hv_47_a_bad_request_for_the_number_is_refused(
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_hv_47_enforced_the_number_needs_its_bit(system: System, there: bool) -> None:
-    guest = Guest.of(system, {hv.FEATURES: {"ebx": there << 1}}, enforce=True)
-    guest.introduce()
+def test_hv_47_partition_enforced_the_number_needs_its_bit(system: System, there: bool) -> None:
+    guest = Guest.introduced(system, {hv.FEATURES: {"ebx": there << 1}}, enforce=True)
     status = guest.call(hv.GET_PARTITION_ID, 0, DATA)
     assert status == (hv.SUCCESS if there else hv.ACCESS_DENIED)
 
 
-def test_hv_47_a_locked_page_cannot_be_moved_by_the_guest(guest: Guest) -> None:
+def test_hv_47_lock_keeps_the_page_where_it_is(guest: Guest) -> None:
     guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED)
     guest.wrmsr(hv.HYPERCALL, DATA + 0x1000 | hv.ENABLED | LOCKED)
     locked = guest.rdmsr(hv.HYPERCALL)
@@ -73,10 +69,9 @@ def test_hv_47_a_locked_page_cannot_be_moved_by_the_guest(guest: Guest) -> None:
     guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED)
 
 
-def test_hv_47_where_a_lock_is_not_announced_the_bit_is_nothing(system: System) -> None:
+def test_hv_47_lock_that_is_not_announced_is_nothing(system: System) -> None:
     supported = hv.leaf(hv.supported(system), hv.FEATURES).edx
-    guest = Guest.of(system, {hv.FEATURES: {"edx": supported & ~(1 << 18)}})
-    guest.introduce()
+    guest = Guest.introduced(system, {hv.FEATURES: {"edx": supported & ~(1 << 18)}})
     guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED | LOCKED)
     guest.wrmsr(hv.HYPERCALL, DATA | hv.ENABLED)
     assert guest.rdmsr(hv.HYPERCALL) == DATA | hv.ENABLED

@@ -46,7 +46,7 @@ def expire(guest: Guest, timer: int) -> None:
         (VECTOR | POLLED, False, True),
     ],
 )
-def test_hv_47_a_message_of_a_polled_source_comes_without_an_interrupt(
+def test_hv_47_polling_has_messages_without_interrupts(
     system: System, sint: int, *, announced: bool, interrupts: bool
 ) -> None:
     guest = polling(system, sint, announced=announced)
@@ -55,7 +55,7 @@ def test_hv_47_a_message_of_a_polled_source_comes_without_an_interrupt(
     assert has_pending(guest.vcpu, VECTOR) == interrupts
 
 
-def test_hv_47_the_next_message_comes_when_the_guest_has_taken_the_first(system: System) -> None:
+def test_hv_47_polling_the_next_message_comes_when_the_first_is_taken(system: System) -> None:
     guest = polling(system, VECTOR | POLLED)
     expire(guest, 0)
     expire(guest, 1)

@@ -30,9 +30,7 @@ class Page:
 
 @pytest.fixture
 def guest(system: System) -> Guest:
-    made = Guest.of(system)
-    made.introduce()
-    return made
+    return Guest.introduced(system)
 
 
 @pytest.fixture

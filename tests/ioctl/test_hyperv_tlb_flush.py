@@ -141,8 +141,7 @@ def prepare(guest: Guest, system: System) -> Vcpu:
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_hv_14_what_is_read_after_a_flush_is_new(system: System, form: Form) -> None:
-    guest = Guest.of(system, controllers=True)
-    guest.introduce()
+    guest = Guest.introduced(system, controllers=True)
     reader = prepare(guest, system)
     first, second = form.words if form.control & hv.FAST else (INPUT, 0)
     words = struct.pack("<3Q", form.control, first, second)
@@ -163,9 +162,7 @@ def test_hv_14_what_is_read_after_a_flush_is_new(system: System, form: Form) -> 
 
 @pytest.fixture
 def guest(system: System) -> Guest:
-    made = Guest.of(system)
-    made.introduce()
-    return made
+    return Guest.introduced(system)
 
 
 def test_hv_14_the_result_says_that_the_list_is_done(guest: Guest) -> None:
@@ -198,8 +195,7 @@ def test_hv_14_input_outside_memory_is_refused(guest: Guest) -> None:
 
 def test_hv_14_two_that_flush_each_other_go_on(system: System) -> None:
     """Each waits for the other to forget."""
-    guest = Guest.of(system, controllers=True, mode=Mode.LONG)
-    guest.introduce()
+    guest = Guest.introduced(system, controllers=True, mode=Mode.LONG)
     call = hv.call_instruction(system)
     arguments = f"mov rcx, {hv.FLUSH_SPACE}; mov rdx, {INPUT}"
     source = f"again: {arguments}; {call}; dec rbx; jnz again; out {GOOD}, al"

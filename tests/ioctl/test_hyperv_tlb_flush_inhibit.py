@@ -185,8 +185,7 @@ def test_ti_05_a_flush_of_others_ends(partition: Partition, mask: int) -> None:
 
 
 def test_ti_05_outside_64_bit_mode_too(system: System) -> None:
-    guest = hv.Guest.of(system, mode=Mode.PROTECTED)
-    guest.introduce()
+    guest = hv.Guest.introduced(system, mode=Mode.PROTECTED)
     inhibit(guest.vcpu)
     inhibit(guest.vcpu, 0)
     assert guest.call(hv.FLUSH_LIST | hv.FAST | 1 << 32) == 1 << 32

@@ -1,11 +1,11 @@
 """HV_X64_MSR_STIME_UNHALTED_TIMER_*: an interrupt whenever the processor has executed for a period.
 
-TLFS, "Synthetic Time-Unhalted Timer Registers". No kernel has it. That no time passes in HLT is
-tested with the timer itself, where a test has the clock: `microv/rust/src/hyperv/unhalted.rs`.
+TLFS, "Synthetic Time-Unhalted Timer Registers". No kernel has it.
 """
 
 import pytest
 
+from kvmshim.abi import constants_gen as kvm
 from tests import hyperv as hv
 from tests.assembler import assemble
 from tests.hyperv import GP, Guest, faults
@@ -14,8 +14,10 @@ from tests.ioctl.test_pv_eoi import port
 from tests.kvm import System
 from tests.machine import CODE, DATA, Machine, Mode
 
-VECTOR, NMI = 0x41, 2
+VECTOR, NMI, OTHER = 0x41, 2, 0x51
 ENABLED = 1 << 8
+SHOT = 1 | 1 << 12 | OTHER << 4
+"""Of a synthetic timer that sends the other vector by itself."""
 MS = 10_000
 ASSIST_PAGE = DATA + 0x1000
 EXPIRED = ASSIST_PAGE + 56
@@ -25,12 +27,16 @@ INTERRUPTS_ENABLED = 0x202
 
 
 def prepared(system: System, source: str, config: int, count: int) -> Machine:
-    """A guest that does `source`, and tells of an interrupt by port 0x81, of an NMI by 0x82."""
+    """A guest that does `source`.
+
+    It tells of an interrupt by port 0x81, of an NMI by 0x82, of the other vector by 0x83.
+    """
     machine = Machine.of(system, controllers=True)
     vcpu = machine.vcpu
     vcpu.set_cpuid(hv.cpuid_of_guest(system, vcpu))
     handler = f"{write(EOI, 0)} out 0x81, al; iretd"
-    load(machine, "", {VECTOR: handler, NMI: "out 0x82, al; iretd"})
+    other = f"{write(EOI, 0)} out 0x83, al; iretd"
+    load(machine, "", {VECTOR: handler, NMI: "out 0x82, al; iretd", OTHER: other})
     assert port(vcpu) == 0x80
     machine.ram.write(PROGRAM, assemble(source, bits=Mode.PROTECTED, origin=PROGRAM))
     vcpu.change_regs(rip=PROGRAM, rflags=INTERRUPTS_ENABLED)
@@ -105,3 +111,18 @@ def test_hv_40_without_a_local_apic_it_is_read_as_0(system: System) -> None:
     guest = Guest.of(system)
     assert guest.rdmsr(hv.UNHALTED_TIMER_CONFIG) == 0
     assert faults(guest.wrmsr, hv.UNHALTED_TIMER_CONFIG, ENABLED | VECTOR) == GP
+
+
+@pytest.mark.slow
+def test_hv_40_halt_takes_no_time_off_the_period(system: System) -> None:
+    """The guest sleeps for longer than the period, which ends only when it has executed."""
+    machine = prepared(system, f"hlt; {SPIN}", ENABLED | VECTOR, 500 * MS)
+    vcpu = machine.vcpu
+    hv.enable(vcpu, kvm.KVM_CAP_HYPERV_SYNIC2)
+    until = vcpu.msrs([hv.TIME_REF_COUNT])[0] + 600 * MS
+    vcpu.set_msrs([(hv.STIMER0_CONFIG + 1, until), (hv.STIMER0_CONFIG, SHOT)])
+    assert port(vcpu) == 0x83
+    assert vcpu.msrs([hv.TIME_REF_COUNT])[0] >= until
+    assert machine.peek(EXPIRED, 8) == 0
+    assert port(vcpu) == 0x81
+    assert machine.peek(EXPIRED, 1) == 1

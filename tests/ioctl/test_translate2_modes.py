@@ -52,7 +52,7 @@ ABOVE = 1 << 48 | LINEAR
 """Reached by the second entry of the fifth level."""
 
 
-def test_tr_07_32_bit_paging(machine: Machine) -> None:
+def test_tr_07_modes_32_bit_paging(machine: Machine) -> None:
     machine.load("hlt", Mode.PROTECTED)
     machine.ram.write(TABLES[0], struct.pack("<I", TABLES[1] | P | RW | US))
     machine.ram.write(TABLES[1] + 4, struct.pack("<I", PAGE | P | RW | US))
@@ -68,7 +68,7 @@ def test_tr_07_32_bit_paging(machine: Machine) -> None:
     assert failure(machine.vcpu, 1 << 32) == (INVALID_GVA, 0)
 
 
-def test_tr_07_pae_paging(machine: Machine) -> None:
+def test_tr_07_modes_pae_paging(machine: Machine) -> None:
     machine.load("hlt", Mode.PROTECTED)
     machine.ram.write(TABLES[0], struct.pack("<2Q", TABLES[1] | P, 0))
     machine.ram.write(TABLES[1], struct.pack("<Q", TABLES[2] | P | RW | US))
@@ -81,7 +81,7 @@ def test_tr_07_pae_paging(machine: Machine) -> None:
     assert failure(machine.vcpu, 1 << 30) == (NOT_PRESENT, TABLES[0] + 8)
 
 
-def test_tr_07_five_levels(machine: Machine) -> None:
+def test_tr_07_modes_five_levels(machine: Machine) -> None:
     vcpu = five_levels(machine)
     assert translate(vcpu, CODE).physical_address == CODE
     found = translate(vcpu, ABOVE, SET_ACCESSED | SET_DIRTY, WRITE)
@@ -91,7 +91,7 @@ def test_tr_07_five_levels(machine: Machine) -> None:
     assert machine.peek(TABLES[3] + 8, 8) & (A | D) == A | D
 
 
-def test_tr_07_the_fifth_level_is_where_a_walk_begins(machine: Machine) -> None:
+def test_tr_07_modes_the_fifth_level_is_where_a_walk_begins(machine: Machine) -> None:
     vcpu = five_levels(machine)
     assert failure(vcpu, 2 << 48) == (NOT_PRESENT, PML5 + 16)
     assert failure(vcpu, HIGHEST) == (NOT_PRESENT, PML5 + 255 * 8)
@@ -99,13 +99,13 @@ def test_tr_07_the_fifth_level_is_where_a_walk_begins(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("linear", [1 << 56, HIGHEST | 1 << 57, (1 << 64) - (1 << 56) - 1])
-def test_tr_07_five_levels_have_addresses_of_57_bits(machine: Machine, linear: int) -> None:
+def test_tr_07_modes_five_levels_have_addresses_of_57_bits(machine: Machine, linear: int) -> None:
     vcpu = five_levels(machine)
     assert failure(vcpu, linear) == (INVALID_GVA, 0)
     assert failure(vcpu, (1 << 64) - (1 << 56)) == (NOT_PRESENT, PML5 + 256 * 8)
 
 
-def test_tr_07_an_access_finds_what_the_walk_with_five_levels_found(machine: Machine) -> None:
+def test_tr_07_modes_an_access_finds_what_the_walk_with_five_levels_found(machine: Machine) -> None:
     vcpu = five_levels(machine, f"mov [rbx], al; out {DONE}, al; hlt")
     vcpu.change_regs(rbx=ABOVE, rax=0x5A)
     assert (vcpu.run(), vcpu.io.port) == (kvm.KVM_EXIT_IO, DONE)

@@ -153,7 +153,7 @@ fn tr_05_entries_that_cannot_be_written_keep_their_bits() {
 }
 
 #[test]
-fn tr_07_large_pages_have_their_dirty_bit() {
+fn tr_07_modes_large_pages_have_their_dirty_bit() {
     let ram = tables();
     ram.write(TABLES[2], ALL | PS);
     assert!(found(&ram, Wanted { set_dirty: true, ..WRITE }).marked);
@@ -161,7 +161,7 @@ fn tr_07_large_pages_have_their_dirty_bit() {
 }
 
 #[test]
-fn tr_07_without_paging_an_address_is_its_own() {
+fn tr_07_modes_without_paging_an_address_is_its_own() {
     let ram = tables();
     let paging = Paging::new(&ControlRegisters::default(), 40, Pdptes::default());
     let at = |gla| probe(&paging, &ram.map, gla, MARK);

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn hv_47_a_polled_source_leads_nowhere_if_the_guest_knows_of_polling() {
+    fn hv_47_polling_leads_nowhere_if_the_guest_knows_of_it() {
         let port = SynicPort::default();
         port.activate();
         port.set_sint(2, 0x40 | SINT_POLLED);
