@@ -175,6 +175,16 @@ impl Assembler {
         self.wide_memory(0x33, to, base, index, 0, disp);
     }
 
+    /// `xor to, [base + disp]`
+    pub(crate) fn xor_memory(&mut self, to: u8, base: u8, disp: i32) {
+        self.wide_memory(0x33, to, base, RSP, 0, disp);
+    }
+
+    /// `sub [base + disp], by`
+    pub(crate) fn subtract_from_memory(&mut self, base: u8, disp: i32, by: u8) {
+        self.wide_memory(0x29, by, base, RSP, 0, disp);
+    }
+
     /// `cmp [base + disp], with`
     pub(crate) fn compare_memory(&mut self, base: u8, disp: i32, with: u8) {
         self.wide_memory(0x39, with, base, RSP, 0, disp);

@@ -5,14 +5,16 @@
 
 use iced_x86::{Encoder, InstructionInfoFactory};
 
-use crate::assemble::{Assembler, Hole, R10, RCX};
+use crate::assemble::{Assembler, R10, RCX};
 use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
-use crate::emit::{Emitter, FlagState, Tail};
+use crate::emit::{Emitter, Tail};
+use crate::flags::FlagState;
 use crate::frame::GROUP_SLOTS;
 use crate::group::{self, Group};
 use crate::pages::{INTERPRET, STALE};
 use crate::registers::{self, Checked, Registers};
+use crate::repeat;
 use crate::sites::Sites;
 use crate::x87;
 
@@ -42,6 +44,9 @@ pub(crate) struct BlockMaker {
     /// Where the block begins, and its entry for flags in the frame, if the block may go on there
     /// by itself.
     pub(crate) head: Option<(u64, usize)>,
+    pub(crate) turn: Turn,
+    /// Where the second turn begins.
+    pub(crate) second: usize,
     pub(crate) groups: Vec<Group>,
     /// The group whose address is in R11.
     pub(crate) held: Option<usize>,
@@ -58,6 +63,17 @@ pub(crate) struct Manner {
     pub alone: bool,
     /// Accesses share looks into the TLB.
     pub grouped: bool,
+}
+
+/// Which time the instructions of a block are made into code, see [`crate::repeat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is no loop.
+    Only,
+    /// For who comes from elsewhere.
+    First,
+    /// For who comes from the turn before; the last one goes back to the second.
+    Again { last: bool },
 }
 
 /// A block that was made: its code is in the assembler.
@@ -89,11 +105,14 @@ impl BlockMaker {
                 state: FlagState::BOTH,
                 tails: Vec::new(),
                 needs_site: false,
+                again: Vec::new(),
             },
             links: Vec::new(),
             first_link: 1,
             page: 0,
             head: None,
+            turn: Turn::Only,
+            second: 0,
             groups: Vec::new(),
             held: None,
             kept: [false; GROUP_SLOTS],
@@ -118,20 +137,46 @@ impl BlockMaker {
         self.page = rip & !0xFFF;
         let (wanted, loaded) = registers::plan(items);
         x87::plan(items);
-        self.held = None;
-        self.groups.clear();
-        if manner.grouped {
-            self.groups = group::plan(&mut self.infos, items);
-        }
         let mut made = Made { wanted, ..self.entries(items) };
         let returns =
             self.emitter.state == FlagState::FRAME && loaded.cover(wanted) && !manner.alone;
-        self.head = returns.then_some((rip, made.frame_entry));
+        // From a twin the way back is that to the block.
+        self.head = (returns && manner.grouped).then_some((rip, made.frame_entry));
+        let repeats = self.head.is_some() && repeat::is_loop(items, rip);
+        self.groups.clear();
+        if manner.grouped {
+            self.groups = group::plan(&mut self.infos, items, repeats);
+        }
         if let [Item { crosses: true, .. }] = items {
             let second = (rip | 0xFFF).wrapping_add(1);
             let first_len = second.wrapping_sub(rip) as usize;
             self.emitter.check_crossing(second, &bytes[first_len..], rip);
         }
+        self.turn = if repeats { Turn::First } else { Turn::Only };
+        if repeats {
+            self.plan_turns(items);
+        }
+        self.items(rip, bytes, items, sites);
+        for last in repeat::turns(items).filter(|_| repeats) {
+            self.begin_turn(last);
+            self.items(rip, bytes, items, sites);
+        }
+        self.far_jumps();
+        made.guarded = self.emitter.code.position();
+        self.emitter.guard(seen, rip);
+        if wanted == Registers::NONE {
+            self.emitter.code.jump_to(made.frame_entry);
+        } else {
+            made.checked = self.emitter.check_loaded(wanted, made.frame_entry, rip);
+        }
+        made.apart = self.emitter.code.position();
+        self.tails();
+        made
+    }
+
+    /// All instructions, and where they lead.
+    fn items(&mut self, rip: u64, bytes: &[u8], items: &[Item], sites: &mut Sites) {
+        self.held = None;
         self.emitter.count(items.len() as i32);
         let mut next = rip;
         for (number, item) in items.iter().enumerate() {
@@ -152,17 +197,6 @@ impl BlockMaker {
         if !items.last().is_some_and(|item| item.last) {
             self.go_to(next, false);
         }
-        self.far_jumps();
-        made.guarded = self.emitter.code.position();
-        self.emitter.guard(seen, rip);
-        if wanted == Registers::NONE {
-            self.emitter.code.jump_to(made.frame_entry);
-        } else {
-            made.checked = self.emitter.check_loaded(wanted, made.frame_entry, rip);
-        }
-        made.apart = self.emitter.code.position();
-        self.tails();
-        made
     }
 
     /// The start: from wherever the flags are to where the first instruction wants them.
@@ -260,7 +294,6 @@ impl BlockMaker {
             let tail = std::mem::replace(&mut self.emitter.tails[at], Tail::Done);
             at += 1;
             match tail {
-                Tail::Done | Tail::Far { .. } => {}
                 Tail::Slow { from, site, back, state, last } => {
                     self.emitter.code.here(from);
                     self.emitter.slow(site, back, state, last);
@@ -274,33 +307,17 @@ impl BlockMaker {
                     let from = self.emitter.jump_through(entry);
                     self.emitter.tails.push(Tail::Exit { from });
                 }
-                Tail::Exit { from } => {
+                Tail::Twin { from, rip, rest, loaded, state } => {
                     self.emitter.code.here(from);
-                    self.emitter.exit();
-                }
-                Tail::ExitFor { from, target } => {
-                    self.emitter.code.here(from);
-                    self.emitter.code.mov_value(R10, target);
-                    self.emitter.exit();
-                }
-                Tail::Interpret { from, rip } => {
-                    self.emitter.code.here(from);
-                    self.emitter.state = FlagState::FRAME;
-                    self.emitter.leave_through(INTERPRET, rip);
-                }
-                Tail::Stale { from, rip } => {
-                    self.emitter.code.here(from);
-                    self.emitter.state = FlagState::FRAME;
-                    self.emitter.leave_through(STALE, rip);
-                }
-                Tail::Twin { from, rip, rest, loaded } => self.twin(from, rip, rest, loaded),
-                Tail::ExitKeepingFlags { from, target, state } => {
-                    self.emitter.code.here(from);
-                    self.emitter.code.mov(RCX, R10);
                     self.emitter.state = state;
-                    self.emitter.save_flags();
-                    self.emitter.code.mov_value(R10, target);
-                    self.emitter.exit();
+                    self.twin(rip, rest, loaded);
+                }
+                Tail::OtherPage { from, back, slot, group, twin, state } => {
+                    self.emitter.code.here(from);
+                    let from = self.emitter.look_elsewhere(slot, group.len, group.write);
+                    self.emitter.code.jump_to(back);
+                    let (rip, rest, loaded) = twin;
+                    self.emitter.tails.push(Tail::Twin { from, rip, rest, loaded, state });
                 }
                 Tail::Edge { from, target, state } => {
                     self.emitter.code.here(from);
@@ -310,14 +327,50 @@ impl BlockMaker {
                     self.links.push(LinkPlace { place, target, state, loaded, twin: false });
                     self.emitter.leave_through(number, target);
                 }
+                tail => self.lead_out(tail),
             }
         }
     }
 
-    fn twin(&mut self, from: Hole, rip: u64, rest: u64, loaded: Registers) {
+    /// A tail that leads out.
+    fn lead_out(&mut self, tail: Tail) {
+        match tail {
+            Tail::Exit { from } => {
+                self.emitter.code.here(from);
+                self.emitter.exit();
+            }
+            Tail::ExitFor { from, target, state } => {
+                self.emitter.code.here(from);
+                self.emitter.state = state;
+                self.emitter.save_flags();
+                self.emitter.code.mov_value(R10, target);
+                self.emitter.exit();
+            }
+            Tail::Interpret { from, rip } => {
+                self.emitter.code.here(from);
+                self.emitter.state = FlagState::FRAME;
+                self.emitter.leave_through(INTERPRET, rip);
+            }
+            Tail::Stale { from, rip } => {
+                self.emitter.code.here(from);
+                self.emitter.state = FlagState::FRAME;
+                self.emitter.leave_through(STALE, rip);
+            }
+            Tail::ExitKeepingFlags { from, target, state } => {
+                self.emitter.code.here(from);
+                self.emitter.code.mov(RCX, R10);
+                self.emitter.state = state;
+                self.emitter.save_flags();
+                self.emitter.code.mov_value(R10, target);
+                self.emitter.exit();
+            }
+            _ => {}
+        }
+    }
+
+    fn twin(&mut self, rip: u64, rest: u64, loaded: Registers) {
         let emitter = &mut self.emitter;
-        emitter.code.here(from);
-        emitter.state = FlagState::FRAME;
+        emitter.save_flags();
         emitter.count(-(rest as i32 + 1));
         let place = emitter.code.jump();
         emitter.code.here(place);

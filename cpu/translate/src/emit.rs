@@ -1,26 +1,23 @@
-//! Host code for what lies between instructions: flags, addresses, and the look into the TLB.
+//! Host code for what lies between instructions: addresses, branches, and ways out.
 
 use std::mem::offset_of;
 
 use cpu_interp::op::Op;
-use cpu_mem::LINE;
 use cpu_mmu::tlb_layout;
 use iced_x86::{Instruction, Register};
 
-use crate::assemble::{Assembler, Hole, R10, R11, R15, RAX, RCX, RDX, RSP};
+use crate::assemble::{Assembler, Hole, R10, R11, R15, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
+use crate::flags::FlagState;
 use crate::frame::{
-    CALLOUT, COUNT, EPOCH, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place,
-    SCRATCH, place,
+    CALLOUT, COUNT, EPOCH, EXECUTED, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH,
+    place,
 };
+use crate::group::Group;
 use crate::jump_cache::{self, JumpEntry};
 use crate::plan::Plan;
 use crate::registers::Registers;
 
-/// Bit of CF in [`crate::frame::Frame::flags`].
-const CARRY_BIT: u8 = 8;
-/// `ja`
-const ABOVE: u8 = 7;
 /// `jae`
 const NOT_BELOW: u8 = 3;
 /// `jne`
@@ -34,29 +31,23 @@ const NOT_ADDRESS_BITS: u8 = 16;
 /// Bits of a page offset.
 const PAGE_BITS: u32 = 12;
 
-/// Where the status flags are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FlagState {
-    /// In the host's RFLAGS.
-    pub host: bool,
-    /// In the frame.
-    pub frame: bool,
-}
-
-impl FlagState {
-    pub(crate) const HOST: Self = FlagState { host: true, frame: false };
-    pub(crate) const FRAME: Self = FlagState { host: false, frame: true };
-    /// In both, or of no interest.
-    pub(crate) const BOTH: Self = FlagState { host: true, frame: true };
-}
-
 /// Code out of line.
 pub(crate) enum Tail {
     /// Tier 0 executes an instruction whose page was not in the TLB.
     Slow { from: Hole, site: SiteAddress, back: usize, state: FlagState, last: bool },
     /// The look of a group failed: the twin of the block goes on at `rip`, with `rest` instructions behind
-    /// that one, flags in the frame.
-    Twin { from: Hole, rip: u64, rest: u64, loaded: Registers },
+    /// that one.
+    Twin { from: Hole, rip: u64, rest: u64, loaded: Registers, state: FlagState },
+    /// The page of a group is no longer that of the last turn: looks for the address, which was compared
+    /// with it, and goes on at `back`, or in the twin.
+    OtherPage {
+        from: Hole,
+        back: usize,
+        slot: i32,
+        group: Group,
+        twin: (u64, u64, Registers),
+        state: FlagState,
+    },
     /// A branch that can be linked: goes to `target` in the same page.
     Edge { from: Hole, target: u64, state: FlagState },
     /// A branch of a condition to another page.
@@ -69,8 +60,8 @@ pub(crate) enum Tail {
     OtherFarJump { from: Hole, entry: i32 },
     /// Leaves with the target in R10 and the flags in the frame.
     Exit { from: Hole },
-    /// Leaves for `target` with the flags in the frame.
-    ExitFor { from: Hole, target: u64 },
+    /// Leaves for `target` with the flags where `state` says.
+    ExitFor { from: Hole, target: u64, state: FlagState },
     /// As [`Tail::ExitFor`], with the flags where `state` says and guest RCX in R10.
     ExitKeepingFlags { from: Hole, target: u64, state: FlagState },
     /// Leaves at `rip` for tier 0 to execute what is there, with the flags in the frame.
@@ -99,12 +90,14 @@ pub(crate) struct Emitter {
     pub tails: Vec<Tail>,
     /// Something was made since it was last cleared that has the address of a site.
     pub needs_site: bool,
+    /// Makes flags that are lost, see [`crate::repeat`].
+    pub again: Vec<u8>,
 }
 
 impl Emitter {
     /// Counts instructions. Takes R10.
     pub(crate) fn count(&mut self, instructions: i32) {
-        if self.state.frame {
+        if self.state != FlagState::HOST {
             // add qword [rsp + COUNT], instructions
             self.code.bytes(&[0x48, 0x83, 0x44, 0x24, COUNT as u8, instructions as i8 as u8]);
         } else {
@@ -119,38 +112,6 @@ impl Emitter {
         self.code.load(R10, RSP, COUNT);
         self.code.load(R11, RSP, EXECUTED);
         self.code.store(R11, 0, R10);
-    }
-
-    /// Puts the flags into the frame, if they are only in the host's RFLAGS. Takes R10.
-    pub(crate) fn save_flags(&mut self) {
-        if !self.state.frame {
-            self.code.mov(R10, RAX);
-            // lahf; seto al
-            self.code.bytes(&[0x9F, 0x0F, 0x90, 0xC0]);
-            // mov [rsp + FLAGS], ax
-            self.code.bytes(&[0x66, 0x89, 0x44, 0x24, FLAGS as u8]);
-            self.code.mov(RAX, R10);
-        }
-        self.state.frame = true;
-    }
-
-    /// Puts the flags into the host's RFLAGS, if they are only in the frame. Takes R10.
-    pub(crate) fn restore_flags(&mut self) {
-        if !self.state.host {
-            self.code.mov(R10, RAX);
-            // movzx eax, word [rsp + FLAGS]; add al, 0x7F; sahf
-            self.code.bytes(&[0x0F, 0xB7, 0x44, 0x24, FLAGS as u8, 0x04, 0x7F, 0x9E]);
-            self.code.mov(RAX, R10);
-        }
-        self.state.host = true;
-    }
-
-    /// Puts CF into the host's RFLAGS, if it is only in the frame; the other flags are lost there.
-    pub(crate) fn restore_carry(&mut self) {
-        if !self.state.host {
-            // bt dword [rsp + FLAGS], CARRY_BIT
-            self.code.bytes(&[0x0F, 0xBA, 0x64, 0x24, FLAGS as u8, CARRY_BIT]);
-        }
     }
 
     /// The linear address of the memory operand, into R10. Flags stay.
@@ -193,74 +154,6 @@ impl Emitter {
         };
         self.code.load(R11, RSP, segment_base);
         self.code.lea(R10, R10, Some((R11, 0)), 0);
-    }
-
-    /// From the linear address in R10 to that of `len` bytes in this process. Where the page is not
-    /// known for such an access, tier 0 executes the instruction: the hole leads there. Flags are in
-    /// the frame afterwards.
-    pub(crate) fn translate(&mut self, len: usize, write: bool) -> Hole {
-        self.save_flags_beside_address();
-        let tag = if write { tlb_layout::WRITE } else { tlb_layout::READ };
-        let shift = PAGE_BITS - tlb_layout::ENTRY_LEN.trailing_zeros();
-        let mask = (tlb_layout::ENTRIES - 1) * tlb_layout::ENTRY_LEN;
-        let code = &mut self.code;
-        code.mov(R11, R10);
-        code.shift_right(R11, shift as u8);
-        code.and(R11, mask as u32);
-        code.xor_indexed(R10, R15, R11, tag as i32);
-        code.compare_value(R10, 4096 - len as i32);
-        let slow = code.jump_if(ABOVE);
-        code.load_indexed(R11, R15, R11, tlb_layout::HOST as i32);
-        self.state = FlagState::FRAME;
-        slow
-    }
-
-    /// As [`Self::translate`], of an address that is known and does not cross the end of its page: the
-    /// page's address in this process, into R11. Takes R10.
-    pub(crate) fn translate_known(&mut self, address: u64, write: bool) -> Hole {
-        self.save_flags_beside_address();
-        let tag = if write { tlb_layout::WRITE } else { tlb_layout::READ };
-        let number = (address >> PAGE_BITS) as usize % tlb_layout::ENTRIES;
-        let entry = (number * tlb_layout::ENTRY_LEN) as i32;
-        let page = address & !0xFFF;
-        if let Ok(page) = i32::try_from(page as i64) {
-            self.code.compare_memory_value(R15, entry + tag as i32, page);
-        } else {
-            self.code.mov_value(R10, page);
-            self.code.compare_memory(R15, entry + tag as i32, R10);
-        }
-        let slow = self.code.jump_if(NOT_EQUAL);
-        self.code.load(R11, R15, entry + tlb_layout::HOST as i32);
-        self.state = FlagState::FRAME;
-        slow
-    }
-
-    /// Has tier 0 execute an instruction whose locked access of `len` bytes at the address in R10
-    /// crosses a line, as [`cpu_mem::LINE`] says: the hole leads there. Flags are in the frame
-    /// afterwards.
-    pub(crate) fn check_line(&mut self, len: usize) -> Option<Hole> {
-        if len == 1 {
-            return None;
-        }
-        self.save_flags_beside_address();
-        let code = &mut self.code;
-        code.mov(R11, R10);
-        code.and(R11, LINE as u32 - 1);
-        code.compare_value(R11, (LINE - len) as i32);
-        Some(code.jump_if(ABOVE))
-    }
-
-    /// As [`Self::save_flags`], with R10 in use.
-    pub(crate) fn save_flags_beside_address(&mut self) {
-        if !self.state.frame {
-            self.code.mov(R11, RAX);
-            // lahf; seto al
-            self.code.bytes(&[0x9F, 0x0F, 0x90, 0xC0]);
-            // mov [rsp + FLAGS], ax
-            self.code.bytes(&[0x66, 0x89, 0x44, 0x24, FLAGS as u8]);
-            self.code.mov(RAX, R11);
-        }
-        self.state = FlagState::FRAME;
     }
 
     /// Leaves if the epoch at `seen` is not the present one; flags are in the frame.
@@ -315,14 +208,15 @@ impl Emitter {
         self.code.call_frame(CALLOUT);
     }
 
-    /// Looks at the kick word; leaves for `target` if it is set. Flags are in the frame and stay there.
+    /// Looks at the kick word; leaves for `target` if it is set. Flags are in the frame and stay there, or
+    /// are lost.
     pub(crate) fn poll(&mut self, target: u64) {
         self.publish_count();
         self.code.load(R11, RSP, KICK);
         self.code.compare_zero(R11);
         let from = self.code.jump_if(NOT_EQUAL);
-        self.tails.push(Tail::ExitFor { from, target });
-        self.state = FlagState::FRAME;
+        self.state.host = false;
+        self.tails.push(Tail::ExitFor { from, target, state: self.state });
     }
 
     /// As [`Self::poll`], with the flags in the host's RFLAGS, where they stay.

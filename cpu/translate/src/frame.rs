@@ -72,12 +72,19 @@ pub(crate) struct Frame {
 pub(crate) const FRAME_LEN: usize = size_of::<Frame>();
 /// Groups of accesses in a block, see [`crate::group`]. Their addresses are kept above the frame.
 pub(crate) const GROUP_SLOTS: usize = 6;
+/// Where their pages are kept in a loop, see [`crate::repeat`], begins here.
+const PAGES_AT: usize = FRAME_LEN + 8 * GROUP_SLOTS;
 /// Bytes of the frame and what is kept above it.
-pub(crate) const KEPT_LEN: usize = FRAME_LEN + 8 * GROUP_SLOTS;
+pub(crate) const KEPT_LEN: usize = PAGES_AT + 16 * GROUP_SLOTS;
 
 /// Where the host's address of a group is kept.
 pub(crate) fn group_slot(group: usize) -> i32 {
     (FRAME_LEN + 8 * group) as i32
+}
+
+/// Where the linear address of a group's page is kept in a loop; behind it is that in this process.
+pub(crate) fn page_slot(group: usize) -> i32 {
+    (PAGES_AT + 16 * group) as i32
 }
 
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;

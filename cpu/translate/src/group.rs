@@ -16,24 +16,16 @@
 
 use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
-use crate::assemble::{Hole, R10, R11, RSP};
-use crate::block::BlockMaker;
-use crate::callout::SiteAddress;
 use crate::effects::{Item, Kind};
-use crate::emit::{FlagState, GUEST_RSP, HostAddress, Tail};
-use crate::frame::{GROUP_SLOTS, Place, group_slot, place};
-use crate::instruction::{fixed_address, page_offset};
-use crate::plan::Plan;
+use crate::frame::GROUP_SLOTS;
 
 /// Bytes that a group may span: the longer it is, the more often it crosses the end of a page.
 const SPAN: i64 = 1024;
 /// Bytes of a stack slot.
-const SLOT: i64 = 8;
+pub(crate) const SLOT: i64 = 8;
 /// RSP and RBP as guest registers.
 const STACK: usize = 4;
-const BASE: usize = 5;
-/// `jne`
-const NOT_EQUAL: u8 = 5;
+pub(crate) const BASE: usize = 5;
 
 /// An access that is part of a group.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +42,20 @@ pub(crate) struct Member {
 /// Accesses that share a look.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
-    len: usize,
-    write: bool,
+    pub len: usize,
+    pub write: bool,
+    pub habit: Habit,
+}
+
+/// Where a group is in the next turn of a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// Anywhere.
+    None,
+    /// Where it was.
+    Stays,
+    /// Near: often in the same page.
+    Walks,
 }
 
 /// What a register holds: what a number stands for, and a constant.
@@ -85,12 +89,14 @@ struct Open {
 struct Values {
     values: [Value; 16],
     roots: u32,
+    /// Registers that were loaded from memory.
+    loaded: [bool; 16],
 }
 
 impl Values {
     fn new() -> Self {
         let values = std::array::from_fn(|root| Value { root: root as u32, offset: 0 });
-        Values { values, roots: 16 }
+        Values { values, roots: 16, loaded: [false; 16] }
     }
 
     fn forget(&mut self, number: usize) {
@@ -173,11 +179,14 @@ impl Values {
             Kind::Push => return self.add(STACK, -SLOT),
             Kind::Pop => {
                 self.add(STACK, SLOT);
-                return self.forget(instruction.op0_register().number());
+                let to = instruction.op0_register().number();
+                self.loaded[to] = true;
+                return self.forget(to);
             }
             Kind::Leave => {
                 self.values[STACK] = self.values[BASE];
                 self.add(STACK, SLOT);
+                self.loaded[BASE] = true;
                 return self.forget(BASE);
             }
             Kind::Copied | Kind::Lea => {}
@@ -185,7 +194,9 @@ impl Values {
         }
         match (instruction.mnemonic(), wide(0)) {
             (Mnemonic::Mov, Some(to)) if wide(1).is_some() => {
-                self.values[to] = self.values[instruction.op1_register().number()];
+                let from = instruction.op1_register().number();
+                self.values[to] = self.values[from];
+                self.loaded[to] |= self.loaded[from];
             }
             (Mnemonic::Add | Mnemonic::Sub, Some(to)) if is_immediate(instruction.op1_kind()) => {
                 let value = instruction.immediate(1) as i64;
@@ -207,15 +218,41 @@ impl Values {
         }
     }
 
+    /// What a group does that has this in common, if what was followed is a loop.
+    fn habit(&self, (base, index, _): Common) -> Habit {
+        let roots = [base, index.map(|(root, _)| root)];
+        let mut habit = Habit::Stays;
+        for root in roots.into_iter().flatten() {
+            let Some(&Value { root: now, offset }) = self.values.get(root as usize) else {
+                return Habit::None;
+            };
+            match self.loaded[root as usize] {
+                _ if now == root && offset == 0 => {}
+                true => return Habit::None,
+                false => habit = Habit::Walks,
+            }
+        }
+        habit
+    }
+
     fn forget_written(&mut self, infos: &mut InstructionInfoFactory, instruction: &Instruction) {
         for used in infos.info(instruction).used_registers() {
             let read =
                 matches!(used.access(), OpAccess::None | OpAccess::Read | OpAccess::CondRead);
             if !read && used.register().is_gpr() {
-                self.forget(used.register().full_register().number());
+                let number = used.register().full_register().number();
+                self.loaded[number] |= loads(instruction);
+                self.forget(number);
             }
         }
     }
+}
+
+/// What it loads may lead anywhere.
+fn loads(instruction: &Instruction) -> bool {
+    let operands = 0..instruction.op_count();
+    instruction.mnemonic() == Mnemonic::Mov
+        && operands.map(|n| instruction.op_kind(n)).any(|kind| kind == OpKind::Memory)
 }
 
 fn is_immediate(kind: OpKind) -> bool {
@@ -236,27 +273,37 @@ fn is_member(item: &Item) -> bool {
     item.has_memory() && !item.is_locked() && !noted && !has_high
 }
 
-/// Finds the groups of a block, and tells the items.
-pub(crate) fn plan(infos: &mut InstructionInfoFactory, items: &mut [Item]) -> Vec<Group> {
+/// Finds the groups of a block, and tells the items. In a loop each access is in one, if it can be.
+pub(crate) fn plan(
+    infos: &mut InstructionInfoFactory,
+    items: &mut [Item],
+    repeats: bool,
+) -> Vec<Group> {
     let mut groups = Vec::new();
     let mut start = 0;
     for end in 1..=items.len() {
         // Behind a callout nothing is known.
         if end == items.len() || items[end].kind == Kind::Callout {
-            plan_stretch(infos, &mut items[start..end], &mut groups);
+            plan_stretch(infos, &mut items[start..end], repeats, &mut groups);
             start = end;
         }
     }
     groups
 }
 
-fn plan_stretch(infos: &mut InstructionInfoFactory, items: &mut [Item], groups: &mut Vec<Group>) {
+fn plan_stretch(
+    infos: &mut InstructionInfoFactory,
+    items: &mut [Item],
+    repeats: bool,
+    groups: &mut Vec<Group>,
+) {
     let accesses = |item: &&Item| {
         use Kind as K;
         let stack = matches!(item.kind, K::Push | K::Pop | K::Leave | K::Call | K::Return);
         stack || item.has_memory()
     };
-    if items.iter().filter(accesses).nth(1).is_none() {
+    let least = if repeats { 1 } else { 2 };
+    if items.iter().filter(accesses).count() < least {
         return;
     }
     let mut values = Values::new();
@@ -267,7 +314,7 @@ fn plan_stretch(infos: &mut InstructionInfoFactory, items: &mut [Item], groups: 
         }
         values.follow(infos, item);
     }
-    for found in open.iter().filter(|open| open.members.len() > 1) {
+    for found in open.iter().filter(|open| open.members.len() >= least) {
         if groups.len() == GROUP_SLOTS {
             return;
         }
@@ -281,7 +328,8 @@ fn plan_stretch(infos: &mut InstructionInfoFactory, items: &mut [Item], groups: 
             });
         }
         let len = found.end.wrapping_sub(found.first) as usize;
-        groups.push(Group { len, write: found.write });
+        let habit = if repeats { values.habit(found.common) } else { Habit::None };
+        groups.push(Group { len, write: found.write, habit });
     }
 }
 
@@ -306,194 +354,4 @@ fn join(open: &mut Vec<Open>, number: usize, access: &Access) {
     }
     let end = offset.wrapping_add(len);
     open.push(Open { common, first: offset, end, write, members: vec![(number, offset)] });
-}
-
-impl BlockMaker {
-    /// Before an instruction: it may need R11.
-    pub(crate) fn make_room(&mut self, item: &Item) {
-        if item.member.is_none() && !keeps_address(item) {
-            self.put_away();
-        }
-    }
-
-    /// Keeps the host's address of a group in the frame: R11 is needed.
-    fn put_away(&mut self) {
-        if let Some(group) = self.held.take()
-            && !self.kept[group]
-        {
-            self.emitter.code.store(RSP, group_slot(group), R11);
-            self.kept[group] = true;
-        }
-    }
-
-    /// The host's address of a member's group into R11. Takes R10. Flags may go to the frame.
-    fn hold(&mut self, item: &Item, member: Member) {
-        if !member.first {
-            if self.held != Some(member.group) {
-                self.put_away();
-                self.emitter.code.load(R11, RSP, group_slot(member.group));
-                self.held = Some(member.group);
-            }
-            return;
-        }
-        self.put_away();
-        let Group { len, write } = self.groups[member.group];
-        match item.kind {
-            Kind::Push => self.emitter.code.lea(R10, GUEST_RSP, None, -member.at - SLOT as i32),
-            Kind::Pop => self.emitter.code.lea(R10, GUEST_RSP, None, -member.at),
-            Kind::Leave => self.emitter.code.lea(R10, BASE as u8, None, -member.at),
-            _ => {
-                let mut first = item.instruction;
-                let disp = first.memory_displacement64().wrapping_sub(member.at as u64);
-                first.set_memory_displacement64(disp);
-                if let Some(address) = fixed_address(&first, len) {
-                    let from = self.emitter.translate_known(address, write);
-                    self.emitter.code.lea(R11, R11, None, page_offset(address));
-                    return self.begin(from, member);
-                }
-                self.emitter.address(&item.op, &first);
-            }
-        }
-        let from = self.emitter.translate(len, write);
-        self.emitter.code.add(R11, R10);
-        self.begin(from, member);
-    }
-
-    /// The group's address is in R11 now, unless its look failed.
-    fn begin(&mut self, from: Hole, member: Member) {
-        self.leave_to_twin(from);
-        self.held = Some(member.group);
-        self.kept[member.group] = false;
-    }
-
-    /// After a member.
-    fn release(&mut self, member: Member) {
-        if member.last {
-            self.held = self.held.filter(|&held| held != member.group);
-        }
-    }
-
-    fn leave_to_twin(&mut self, from: Hole) {
-        let (rip, rest, loaded) = self.present;
-        self.emitter.tails.push(Tail::Twin { from, rip, rest, loaded });
-    }
-
-    /// As [`Self::copied`], of a member.
-    pub(crate) fn copied_member(&mut self, item: &Item, member: Member, site: SiteAddress) {
-        self.hold(item, member);
-        if let Some(used) = item.used.filter(|used| used.alignment > 1) {
-            self.emitter.save_flags();
-            self.emitter.state = FlagState::FRAME;
-            self.emitter.code.lea(R10, R11, None, member.at);
-            self.emitter.code.test_low_byte(R10, used.alignment - 1);
-            let from = self.emitter.code.jump_if(NOT_EQUAL);
-            self.leave_to_twin(from);
-        }
-        let (start, before) = (self.emitter.code.position(), self.emitter.state);
-        if !self.encode_member(item, member) {
-            self.emitter.code.truncate(start);
-            self.emitter.state = before;
-            self.put_away();
-            self.emitter.call_out(site);
-        }
-        self.release(member);
-    }
-
-    /// False: there is no such encoding.
-    fn encode_member(&mut self, item: &Item, member: Member) -> bool {
-        let Some(plan) = Plan::of(&mut self.infos, item) else { return false };
-        let at = HostAddress::At(member.at);
-        let Some(instruction) = plan.rewrite(item, Some(at)) else { return false };
-        self.flags_before(item.flags);
-        self.emitter.load_spills(&plan);
-        if !self.encode(&instruction) {
-            return false;
-        }
-        self.flags_behind(item.flags);
-        self.emitter.store_spills(&plan);
-        true
-    }
-
-    pub(crate) fn push_member(&mut self, item: &Item, member: Member) {
-        self.hold(item, member);
-        let instruction = &item.instruction;
-        if instruction.op0_kind() == OpKind::Register {
-            let value = self.emitter.register(instruction.op0_register().number() as u8, R10);
-            self.emitter.code.store(R11, member.at, value);
-        } else {
-            let value = instruction.immediate(0) as i64 as i32;
-            self.emitter.code.store_value_at(R11, member.at, value);
-        }
-        self.emitter.move_stack(-(SLOT as i32));
-        self.release(member);
-    }
-
-    pub(crate) fn pop_member(&mut self, item: &Item, member: Member) {
-        self.hold(item, member);
-        match place(item.instruction.op0_register().number() as u8) {
-            Place::Host(host) => self.emitter.code.load(host, R11, member.at),
-            Place::Frame(at) => {
-                self.emitter.code.load(R10, R11, member.at);
-                self.emitter.code.store(RSP, at, R10);
-            }
-        }
-        self.emitter.move_stack(SLOT as i32);
-        self.release(member);
-    }
-
-    /// The address that is returned to, into R10, and the flags into the frame.
-    pub(crate) fn return_member(&mut self, item: &Item, member: Member) {
-        self.hold(item, member);
-        self.emitter.save_flags();
-        self.emitter.state = FlagState::FRAME;
-        self.emitter.code.load(R10, R11, member.at);
-        self.release(member);
-    }
-
-    /// Pushes the address behind a call.
-    pub(crate) fn call_member(&mut self, item: &Item, member: Member, next: u64) {
-        self.hold(item, member);
-        match i32::try_from(next as i64) {
-            Ok(value) => self.emitter.code.store_value_at(R11, member.at, value),
-            Err(_) => {
-                self.emitter.code.mov_value(R10, next);
-                self.emitter.code.store(R11, member.at, R10);
-            }
-        }
-        self.emitter.move_stack(-(SLOT as i32));
-        self.release(member);
-    }
-
-    pub(crate) fn leave_member(&mut self, item: &Item, member: Member) {
-        self.hold(item, member);
-        self.emitter.code.lea(GUEST_RSP, BASE as u8, None, SLOT as i32);
-        self.emitter.code.load(BASE as u8, R11, member.at);
-        self.release(member);
-    }
-}
-
-/// Neither R11 nor what it points to matters to it.
-fn keeps_address(item: &Item) -> bool {
-    let spilled = |register: Register| {
-        register.is_gpr()
-            && matches!(place(register.full_register().number() as u8), Place::Frame(_))
-    };
-    let instruction = &item.instruction;
-    match item.kind {
-        Kind::Nothing => true,
-        Kind::Lea => {
-            let segment = instruction.memory_segment();
-            let plain = !matches!(segment, Register::FS | Register::GS);
-            plain && !spilled(instruction.memory_index())
-        }
-        Kind::Copied if item.used.is_some_and(|used| used.noted) => false,
-        Kind::Copied => {
-            let operands = 0..instruction.op_count();
-            let registers = operands.filter(|&n| {
-                instruction.op_kind(n) == OpKind::Register && spilled(instruction.op_register(n))
-            });
-            !item.has_memory() && registers.count() < 2
-        }
-        _ => false,
-    }
 }

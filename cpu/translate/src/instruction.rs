@@ -4,10 +4,11 @@ use cpu_mem::PAGE_SIZE;
 use iced_x86::{Code, Instruction, OpKind, Register};
 
 use crate::assemble::{Hole, R10, R11};
-use crate::block::BlockMaker;
+use crate::block::{BlockMaker, Turn};
 use crate::callout::SiteAddress;
 use crate::effects::{Flags, Item};
-use crate::emit::{FlagState, GUEST_RSP, HostAddress, Tail};
+use crate::emit::{GUEST_RSP, HostAddress, Tail};
+use crate::flags::FlagState;
 use crate::frame::{Place, place};
 use crate::plan::Plan;
 
@@ -356,7 +357,10 @@ impl BlockMaker {
             // A loop: the way back is in line.
             let from = self.emitter.code.jump_if(condition ^ 1);
             self.branch(from, next, state);
-            self.go_to(target, true);
+            match self.turn {
+                Turn::Only => self.go_to(target, true),
+                Turn::First | Turn::Again { .. } => self.turn(target),
+            }
         } else {
             let from = self.emitter.code.jump_if(condition);
             self.branch(from, target, state);
@@ -410,6 +414,6 @@ pub(crate) fn page_offset(address: u64) -> i32 {
     (address % PAGE_SIZE as u64) as i32
 }
 
-fn needs_restore(flags: Flags) -> bool {
+pub(crate) fn needs_restore(flags: Flags) -> bool {
     matches!(flags, Flags::Used { .. } | Flags::Carry { .. })
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cpu_mem::{AddressHasher, HostPage, PAGE_SIZE};
 
-use crate::emit::FlagState;
+use crate::flags::FlagState;
 use crate::registers::Registers;
 
 const PAGE_MASK: u64 = !(PAGE_SIZE as u64 - 1);

@@ -12,9 +12,10 @@
 use cpu_host::{MXCSR, MXCSR_LEGAL};
 use cpu_interp::{Cpu, HostUse, VectorClass};
 
-use crate::assemble::{Hole, R10};
+use crate::assemble::R10;
 use crate::effects::{Item, Kind};
-use crate::emit::{Emitter, FlagState};
+use crate::emit::Emitter;
+use crate::flags::FlagState;
 use crate::frame::{LOAD_REGISTERS, VECTORS, X87};
 use crate::pages::INTERPRET;
 
@@ -175,16 +176,5 @@ impl Emitter {
         self.save_flags();
         self.code.jump_to(frame);
         Checked { host, frame }
-    }
-
-    /// Has tier 0 execute an instruction whose memory operand, its address in R10, is not aligned: the
-    /// hole leads there. Flags are in the frame afterwards.
-    pub(crate) fn check_alignment(&mut self, alignment: u8) -> Option<Hole> {
-        if alignment <= 1 {
-            return None;
-        }
-        self.save_flags_beside_address();
-        self.code.test_low_byte(R10, alignment - 1);
-        Some(self.code.jump_if(NOT_EQUAL))
     }
 }
