@@ -138,7 +138,7 @@ class Puppet(Conversation):
     def enter_request(self) -> int:
         """Lets the main thread wait as if in a request of ours; its tid."""
         self._pipes.send("call", SYS_READ, 5, self.scratch, 8)
-        wait_blocked(self.pid, SYS_READ)
+        wait_blocked(self.pid, SYS_READ, 5)  # not that of a command
         return self.pid
 
     def release(self) -> None:
@@ -182,10 +182,11 @@ def _become(program: Path, given: list[int], uid: int | None) -> None:
     os.execv(program, [str(program)])
 
 
-def wait_blocked(tid: int, number: int) -> None:
-    """Returns when the thread sleeps in a system call."""
+def wait_blocked(tid: int, number: int, *arguments: int) -> None:
+    """Returns when the thread sleeps in a system call with these first arguments."""
+    wanted = [str(number), *map(hex, arguments)]
     end = time.monotonic() + DEADLINE_SECONDS
-    while Path(f"/proc/{tid}/syscall").read_text().split()[0] != str(number):
+    while Path(f"/proc/{tid}/syscall").read_text().split()[: len(wanted)] != wanted:
         assert time.monotonic() < end, "the thread does not get there"
 
 
