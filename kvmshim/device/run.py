@@ -69,7 +69,6 @@ def run(
         door = FuseDoor("/dev/kvm", access, workplace, lambda _leftover: None)
         door.open(lambda: None)
     except BaseException:
-        # It has the other end of the pipe that the command waits on, too.
         opener.close()
         command.abandon()
         raise

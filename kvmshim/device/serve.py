@@ -1,6 +1,6 @@
 """`kvmshim serve`: a door in the foreground, from start to stop.
 
-Order of the start: children that must know no FUSE connection are forked (opener, janitor), what
+Order of the start: children that must know no FUSE connection are started (opener, janitor), what
 a crashed run left is removed, the door is opened, the world is told. The stop is the reverse.
 Sessions of VMs that are still open end with the process: the kernel fails what their clients wait
 for.
