@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kvmshim.control.protocol import Json
-from kvmshim.observe.disassembly import disassemble
 
 _RECORD: Final = struct.Struct("<3Q2I4Q")
 _KINDS: Final = ("exit", "answer", "event", "instruction")
@@ -106,6 +105,9 @@ def _event(detail: int, data: list[int], _: int) -> dict[str, Any]:
 
 
 def _instruction(detail: int, data: list[int], rip: int) -> dict[str, Any]:
+    # The decoder takes megabytes, and a server's command line knows this module.
+    from kvmshim.observe.disassembly import disassemble
+
     code = bytes.fromhex(_code(data))
     text, length = disassemble(code, detail, rip)
     return {"bits": detail, "linear": data[3], "bytes": code[:length].hex(), "text": text}
