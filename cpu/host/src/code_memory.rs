@@ -1,17 +1,19 @@
-//! Memory for code: written through one mapping, executed through another.
+//! Memory for code: a file that is written as files are, and executed through its only mapping.
 //!
 //! It fills from both ends: code that is seldom executed lies apart from the rest, where it takes no
 //! room in the processor's caches of code and translations.
 //!
-//! The file behind both is a memfd (memfd_create(2)) that nobody else has. Its pages come into being
-//! when code is written to them.
+//! The file is a memfd (memfd_create(2)) that nobody else has. Its pages come into being when code is
+//! written to them. There is no writable mapping: a page that is mapped twice is resident twice.
 //!
-//! `unsafe`: mmap and writes through a raw pointer.
+//! `unsafe`: mmap.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_int};
+use std::ffi::CStr;
+use std::fs::File;
 use std::io::Error;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
 
 /// Pieces of code start at multiples of this.
@@ -19,9 +21,9 @@ const ALIGNMENT: usize = 16;
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
-/// Two views of the same memory.
+/// A file of code and its mapping.
 pub struct CodeMemory {
-    write: NonNull<u8>,
+    file: File,
     execute: NonNull<u8>,
     len: usize,
     used: usize,
@@ -39,14 +41,8 @@ impl CodeMemory {
     /// The error of memfd_create(2), ftruncate(2) or mmap(2).
     pub fn new(name: &CStr, len: usize) -> Result<Self, Error> {
         let file = memory_file(name, len)?;
-        let write = map(&file, len, libc::PROT_READ | libc::PROT_WRITE)?;
-        match map(&file, len, libc::PROT_READ | libc::PROT_EXEC) {
-            Ok(execute) => Ok(CodeMemory { write, execute, len, used: 0, apart: len }),
-            Err(error) => {
-                unmap(write, len);
-                Err(error)
-            }
-        }
+        let execute = map(&file, len)?;
+        Ok(CodeMemory { file, execute, len, used: 0, apart: len })
     }
 
     /// Bytes left.
@@ -78,23 +74,22 @@ impl CodeMemory {
         let first = self.used.next_multiple_of(PAGE);
         let end = self.apart / PAGE * PAGE;
         if first < end {
-            // SAFETY: the range is inside of the mapping and holds nothing that anybody executes; both
-            // views read zeros there afterwards. Where it is not possible the memory stays.
-            unsafe {
-                let at = self.write.as_ptr().add(first);
-                libc::madvise(at.cast(), end - first, libc::MADV_REMOVE);
-            }
+            let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            let (start, len) = (first as libc::off_t, (end - first) as libc::off_t);
+            // SAFETY: a plain system call on a descriptor that we own; what nobody executes reads as
+            // zeros afterwards. Where it is not possible the memory stays.
+            unsafe { libc::fallocate(self.file.as_raw_fd(), mode, start, len) };
         }
     }
 
-    /// Appends code; where it starts, or None if it does not fit.
+    /// Appends code; where it starts, or None if it does not fit or the system has no memory for it.
     pub fn push(&mut self, code: &[u8]) -> Option<usize> {
         let len = code.len().next_multiple_of(ALIGNMENT);
         if len > self.room() {
             return None;
         }
         let at = self.used;
-        self.write(at, code);
+        self.write(at, code)?;
         self.used += len;
         Some(at)
     }
@@ -109,12 +104,13 @@ impl CodeMemory {
     /// As [`Self::push`], for code that is seldom executed.
     pub fn push_apart(&mut self, code: &[u8]) -> Option<usize> {
         let at = self.next_apart(code.len())?;
-        self.write(at, code);
+        self.write(at, code)?;
         self.apart = at;
         Some(at)
     }
 
-    /// Has the branch whose 32-bit distance is at `place` lead to `target`, both in pushed code.
+    /// Has the branch whose 32-bit distance is at `place` lead to `target`, both in pushed code. It
+    /// leads where it has led if the system cannot do that.
     pub fn link(&mut self, place: usize, target: usize) {
         let end = place.saturating_add(3);
         if !self.holds(place) || !self.holds(end) || !self.holds(target) {
@@ -124,11 +120,9 @@ impl CodeMemory {
         self.write(place, &distance.to_le_bytes());
     }
 
-    /// `at + code.len()` is at most `len`.
-    fn write(&mut self, at: usize, code: &[u8]) {
-        // SAFETY: the bytes are inside of the mapping, as the callers have checked; no reference to
-        // it exists, and `&mut self` keeps others from executing it meanwhile.
-        unsafe { ptr::copy_nonoverlapping(code.as_ptr(), self.write.as_ptr().add(at), code.len()) };
+    /// `at + code.len()` is at most `len`. Nobody executes it meanwhile: that takes `&mut self` too.
+    fn write(&self, at: usize, code: &[u8]) -> Option<()> {
+        self.file.write_all_at(code, at as u64).ok()
     }
 
     /// The address at which what was pushed at `at` executes.
@@ -151,12 +145,12 @@ impl CodeMemory {
 
 impl Drop for CodeMemory {
     fn drop(&mut self) {
-        unmap(self.write, self.len);
-        unmap(self.execute, self.len);
+        // SAFETY: the range is the mapping that `map` made, and its owner is being dropped.
+        unsafe { libc::munmap(self.execute.as_ptr().cast(), self.len) };
     }
 }
 
-fn memory_file(name: &CStr, len: usize) -> Result<OwnedFd, Error> {
+fn memory_file(name: &CStr, len: usize) -> Result<File, Error> {
     let create = |flags: u32| {
         // SAFETY: the name is a string with its end.
         unsafe { libc::memfd_create(name.as_ptr(), flags) }
@@ -170,7 +164,7 @@ fn memory_file(name: &CStr, len: usize) -> Result<OwnedFd, Error> {
         return Err(Error::last_os_error());
     }
     // SAFETY: the descriptor is new and ours.
-    let file = unsafe { OwnedFd::from_raw_fd(fd) };
+    let file = unsafe { File::from_raw_fd(fd) };
     // SAFETY: a plain system call on a descriptor that we own.
     if unsafe { libc::ftruncate(file.as_raw_fd(), len as libc::off_t) } != 0 {
         return Err(Error::last_os_error());
@@ -178,7 +172,8 @@ fn memory_file(name: &CStr, len: usize) -> Result<OwnedFd, Error> {
     Ok(file)
 }
 
-fn map(file: &OwnedFd, len: usize, protection: c_int) -> Result<NonNull<u8>, Error> {
+fn map(file: &File, len: usize) -> Result<NonNull<u8>, Error> {
+    let protection = libc::PROT_READ | libc::PROT_EXEC;
     let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
     // SAFETY: without MAP_FIXED a new mapping disturbs no other.
     let at = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, file.as_raw_fd(), 0) };
@@ -186,9 +181,4 @@ fn map(file: &OwnedFd, len: usize, protection: c_int) -> Result<NonNull<u8>, Err
         Some(pointer) if at != libc::MAP_FAILED => Ok(pointer),
         _ => Err(Error::last_os_error()),
     }
-}
-
-fn unmap(at: NonNull<u8>, len: usize) {
-    // SAFETY: the range was mapped by `map` and its owner is being dropped.
-    unsafe { libc::munmap(at.as_ptr().cast(), len) };
 }
