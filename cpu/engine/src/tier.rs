@@ -52,7 +52,7 @@ impl Tier {
         }
     }
 
-    fn choose(interp: &Interp, limit: &Arc<CodeLimit>) -> Self {
+    fn choose(interp: &mut Interp, limit: &Arc<CodeLimit>) -> Self {
         static WANTED: OnceLock<Wanted> = OnceLock::new();
         let wanted = WANTED.get_or_init(|| match std::env::var(VARIABLE).as_deref() {
             Ok("0") => Wanted::Interpreted,
@@ -63,7 +63,7 @@ impl Tier {
         Self::of(*wanted, interp, limit)
     }
 
-    fn of(wanted: Wanted, interp: &Interp, limit: &Arc<CodeLimit>) -> Self {
+    fn of(wanted: Wanted, interp: &mut Interp, limit: &Arc<CodeLimit>) -> Self {
         let patience = match wanted {
             Wanted::Interpreted => return Tier::Interpreted,
             Wanted::Translated => 0,
@@ -73,8 +73,11 @@ impl Tier {
                 return both.map_or(Tier::Interpreted, |both| Tier::Lockstep(Box::new(both)));
             }
         };
-        let translator = Translator::new(interp.executed(), patience, limit);
-        translator.map_or(Tier::Interpreted, |translator| Tier::Translated(Box::new(translator)))
+        let Some(translator) = Translator::new(interp.executed(), patience, limit) else {
+            return Tier::Interpreted;
+        };
+        interp.keep_few_blocks();
+        Tier::Translated(Box::new(translator))
     }
 }
 
@@ -83,11 +86,11 @@ impl Vcpu {
     /// Without a call the environment decides.
     pub fn set_translated(&mut self, translated: bool) {
         let wanted = if translated { Wanted::Translated } else { Wanted::Interpreted };
-        self.tier = Tier::of(wanted, &self.interp, &self.code_limit);
+        self.tier = Tier::of(wanted, &mut self.interp, &self.code_limit);
     }
 
     /// Executes through both tiers from now on, and panics where they do not agree.
     pub fn set_lockstep(&mut self) {
-        self.tier = Tier::of(Wanted::Lockstep, &self.interp, &self.code_limit);
+        self.tier = Tier::of(Wanted::Lockstep, &mut self.interp, &self.code_limit);
     }
 }

@@ -80,6 +80,11 @@ impl Interp {
         Interp { cpu, blocks, executed: Arc::default(), dropped }
     }
 
+    /// Keeps few decoded blocks from now on: another tier executes what runs often.
+    pub fn keep_few_blocks(&mut self) {
+        self.blocks.keep_few();
+    }
+
     /// What it has executed so far, for any thread to read.
     #[must_use]
     pub fn executed(&self) -> Arc<Executed> {

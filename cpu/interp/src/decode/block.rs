@@ -20,6 +20,8 @@ const MAX_OPS: usize = 64;
 const MAX_BYTES: usize = MAX_OPS * MAX_LEN;
 /// Blocks kept before all are dropped.
 const MAX_BLOCKS: usize = 1 << 16;
+/// Blocks of 64-bit code kept before they are dropped, where another tier executes what runs often.
+const MAX_RARE_BLOCKS: usize = 1 << 12;
 /// Entries of the table by linear address.
 const RECENT: usize = 4096;
 /// Instructions across pages that are remembered.
@@ -29,8 +31,10 @@ const CROSSINGS: usize = 256;
 #[derive(Default)]
 pub struct Block {
     /// The instructions; empty for a free block.
-    pub ops: Vec<Op>,
-    bytes: Vec<u8>,
+    pub ops: Box<[Op]>,
+    bytes: Box<[u8]>,
+    /// How many.
+    len: u16,
     position: u64,
     /// The epoch of code in which its bytes were compared.
     checked: Option<u32>,
@@ -40,7 +44,7 @@ impl Block {
     /// Length of the code in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
-        self.bytes.len() as u64
+        self.len.into()
     }
 }
 
@@ -59,6 +63,9 @@ const NOWHERE: Recent = Recent { gla: 0, key: 0, epoch: 0, block: SCRATCH };
 /// All blocks of one processor.
 pub struct BlockCache {
     blocks: Vec<Block>,
+    /// How many are of 64-bit code, and how many of these may be.
+    rare: usize,
+    most_rare: usize,
     free: Vec<u32>,
     by_position: HashMap<u64, u32, BuildHasherDefault<AddressHasher>>,
     by_page: HashMap<u64, Vec<u32>, BuildHasherDefault<AddressHasher>>,
@@ -95,12 +102,19 @@ impl BlockCache {
     pub fn new() -> Self {
         BlockCache {
             blocks: vec![Block::default()],
+            rare: 0,
+            most_rare: MAX_BLOCKS,
             free: Vec::new(),
             by_position: HashMap::default(),
             by_page: HashMap::default(),
             recent: Box::new([NOWHERE; RECENT]),
             crossings: Box::new([const { None }; CROSSINGS]),
         }
+    }
+
+    /// Keeps few blocks of 64-bit code from now on: another tier executes what runs often.
+    pub fn keep_few(&mut self) {
+        self.most_rare = MAX_RARE_BLOCKS;
     }
 
     /// A block by number.
@@ -185,10 +199,18 @@ impl BlockCache {
         }
         if self.by_position.len() >= MAX_BLOCKS {
             self.clear();
+        } else if is_rare(bits) && self.rare >= self.most_rare {
+            self.drop_rare();
         }
         let position = position(gpa, bits);
-        let block = Block { ops, bytes: bytes[..len].to_vec(), position, checked: None };
-        let number = self.insert(block);
+        let bytes = &bytes[..len];
+        let number = self.insert(Block {
+            ops: ops.into(),
+            bytes: bytes.into(),
+            len: len as u16,
+            position,
+            checked: None,
+        });
         self.by_position.insert(position, number);
         self.by_page.entry(page_of(gpa)).or_default().push(number);
         Some(number)
@@ -225,11 +247,12 @@ impl BlockCache {
     /// Puts one instruction into the scratch block.
     pub(crate) fn set_scratch(&mut self, op: Op) -> u32 {
         let scratch = &mut self.blocks[SCRATCH as usize];
-        scratch.ops.clear();
-        scratch.ops.push(op);
-        // Nobody compares them with memory; their number is the length of the code.
-        scratch.bytes.clear();
-        scratch.bytes.resize(usize::from(op.len), 0);
+        match scratch.ops.first_mut() {
+            Some(first) => *first = op,
+            None => scratch.ops = Box::new([op]),
+        }
+        // Nobody compares its bytes with memory.
+        scratch.len = op.len.into();
         SCRATCH
     }
 
@@ -254,11 +277,25 @@ impl BlockCache {
     fn free_block(&mut self, number: u32) {
         let block = std::mem::take(&mut self.blocks[number as usize]);
         self.by_position.remove(&block.position);
+        self.rare -= usize::from(is_rare(block.position as u8));
         self.free.push(number);
+    }
+
+    /// Drops the blocks of 64-bit code. What was remembered of them finds others or nothing, so it goes
+    /// as well.
+    fn drop_rare(&mut self) {
+        self.recent.fill(NOWHERE);
+        for number in SCRATCH + 1..self.blocks.len() as u32 {
+            let block = &self.blocks[number as usize];
+            if !block.ops.is_empty() && is_rare(block.position as u8) {
+                self.drop_block(number);
+            }
+        }
     }
 
     /// Drops every block.
     pub fn clear(&mut self) {
+        self.rare = 0;
         self.recent.fill(NOWHERE);
         self.crossings.fill(None);
         self.blocks.truncate(1);
@@ -268,6 +305,7 @@ impl BlockCache {
     }
 
     fn insert(&mut self, block: Block) -> u32 {
+        self.rare += usize::from(is_rare(block.position as u8));
         if let Some(number) = self.free.pop() {
             self.blocks[number as usize] = block;
             return number;
@@ -315,6 +353,11 @@ fn page_of(gpa: u64) -> u64 {
 }
 
 const POSITION_SHIFT: u32 = 8;
+
+/// Whether another tier may execute code of this size.
+fn is_rare(bits: u8) -> bool {
+    bits == 64
+}
 
 /// Key of a block: code size in the bits that a 45-bit address leaves free.
 fn position(gpa: u64, bits: u8) -> u64 {
