@@ -24,6 +24,7 @@ mod frame;
 mod group;
 mod instruction;
 mod jump_cache;
+mod kept_bytes;
 mod limit;
 mod lockstep;
 mod look;

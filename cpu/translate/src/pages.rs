@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cpu_mem::{AddressHasher, HostPage, PAGE_SIZE};
 
 use crate::flags::FlagState;
+use crate::kept_bytes::KeptBytes;
 use crate::registers::Registers;
 
 const PAGE_MASK: u64 = !(PAGE_SIZE as u64 - 1);
-const GRANULE: usize = 64;
 
 /// A place in code memory.
 pub(crate) type At = u32;
@@ -73,9 +73,8 @@ type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 /// What was made from a page.
 struct Page {
     blocks: Map<u16, Block>,
-    /// What the bytes were; only those of translated granules count.
-    bytes: Box<[u8; PAGE_SIZE]>,
-    granules: u64,
+    /// What it was made from.
+    bytes: KeptBytes,
     /// The epoch in which they were compared, or [`NEVER`]. Translated code looks here.
     seen: Box<AtomicU64>,
 }
@@ -87,8 +86,7 @@ impl Page {
     fn new() -> Self {
         Page {
             blocks: Map::default(),
-            bytes: Box::new([0; PAGE_SIZE]),
-            granules: 0,
+            bytes: KeptBytes::default(),
             seen: Box::new(AtomicU64::new(NEVER)),
         }
     }
@@ -98,17 +96,7 @@ impl Page {
     }
 
     fn is_unchanged(&self, page: HostPage) -> bool {
-        let mut rest = self.granules;
-        while rest != 0 {
-            let first = rest.trailing_zeros() as usize;
-            let run = (rest >> first).trailing_ones() as usize;
-            let bytes = first * GRANULE..(first + run) * GRANULE;
-            if !page.holds(bytes.start, &self.bytes[bytes]) {
-                return false;
-            }
-            rest &= u64::MAX.checked_shl((first + run) as u32).unwrap_or(0);
-        }
-        true
+        self.bytes.all(|offset, bytes| page.holds(offset, bytes))
     }
 }
 
@@ -137,7 +125,7 @@ impl Pages {
     pub(crate) fn unseen(&self, gpa: u64, rip: u64, epoch: u32) -> Option<u64> {
         let known = self.pages.get(&key(gpa, rip))?;
         let seen = known.seen.load(Ordering::Relaxed) == u64::from(epoch);
-        (!seen).then_some(known.granules)
+        (!seen).then_some(known.bytes.granules())
     }
 
     /// Forgets what was made at these addresses if it differs from memory.
@@ -173,17 +161,7 @@ impl Pages {
         source: HostPage,
     ) {
         let Some(page) = self.pages.get_mut(&key(gpa, rip)) else { return };
-        let first = usize::from(offset(rip)) / GRANULE;
-        let last = (usize::from(offset(rip)) + bytes.len().max(1) - 1) / GRANULE;
-        for number in first..=last {
-            if page.granules >> number & 1 == 0 {
-                page.granules |= 1 << number;
-                let at = number * GRANULE;
-                source.copy_out(at, &mut page.bytes[at..at + GRANULE]);
-            }
-        }
-        // What was translated counts, not what memory holds by now.
-        page.bytes[usize::from(offset(rip))..][..bytes.len()].copy_from_slice(bytes);
+        page.bytes.keep(offset(rip).into(), bytes, |at, to| source.copy_out(at, to));
         page.blocks.insert(number(rip, twin), block);
     }
 
@@ -200,9 +178,11 @@ impl Pages {
         }
     }
 
-    /// Bytes of memory, about: the blocks of a page are few.
+    /// Bytes of memory, about: the blocks of a page are few, and so are those of its bytes that were not
+    /// translated.
     pub(crate) fn footprint(&self) -> usize {
-        self.pages.len() * (size_of::<Page>() + PAGE_SIZE) + self.dropped.len() * size_of::<u64>()
+        self.pages.len() * (size_of::<Page>() + PAGE_SIZE / 2)
+            + self.dropped.len() * size_of::<u64>()
     }
 
     /// Forgets everything. The caller forgets code.

@@ -34,6 +34,8 @@ const CROSSINGS: usize = 256;
 const TWIN_HEAT: u64 = 0xA5A << 2;
 /// So many times as often tier 0 executes what a twin would: mostly a page is new to the TLB.
 const TWIN_PATIENCE: u8 = 4;
+/// For so many links more memory is made at a time: they are many, and a half of it is not to lie idle.
+const MORE_LINKS: usize = 1 << 12;
 /// Room in the arena that a block may take.
 const SPARE: usize = 1 << 16;
 
@@ -400,6 +402,10 @@ impl Translator {
         let (at, far) = self.place(made.apart)?;
         self.stale = true;
         let page_key = key(gpa, rip);
+        let more = self.maker.links.len();
+        if self.links.capacity() - self.links.len() < more {
+            self.links.reserve_exact(more.max(MORE_LINKS));
+        }
         self.links.extend(self.maker.links.drain(..).map(|link| Link {
             page: page_key,
             place: if link.place < made.apart { at } else { far }.wrapping_add(link.place as At),
