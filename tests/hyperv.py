@@ -3,7 +3,8 @@
 Hyper-V Top Level Functional Specification. Names of tests carry the ids of the requirements.
 """
 
-from collections.abc import Callable, Mapping
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +54,7 @@ SIMP: Final = 0x4000_0083
 EOM: Final = 0x4000_0084
 SINT0: Final = 0x4000_0090
 STIMER0_CONFIG: Final = 0x4000_00B0
+STATS_PARTITION_RETAIL_PAGE: Final = 0x4000_00E0
 GUEST_IDLE: Final = 0x4000_00F0
 SYNDBG_CONTROL: Final = 0x4000_00F1
 SYNDBG_STATUS: Final = 0x4000_00F2
@@ -93,10 +95,14 @@ FLUSH_SPACE_EX: Final = 0x13
 FLUSH_LIST_EX: Final = 0x14
 SEND_IPI_EX: Final = 0x15
 GET_PARTITION_ID: Final = 0x46
+GET_VP_REGISTERS: Final = 0x50
+SET_VP_REGISTERS: Final = 0x51
 POST_MESSAGE: Final = 0x5C
 SIGNAL_EVENT: Final = 0x5D
 POST_DEBUG_DATA: Final = 0x69
 RESET_DEBUG_SESSION: Final = 0x6B
+START_VIRTUAL_PROCESSOR: Final = 0x99
+GET_VP_INDEX_FROM_APIC_ID: Final = 0x9A
 EXTENDED: Final = range(0x8001, 0x8042)
 FAST: Final = 1 << 16
 
@@ -107,6 +113,14 @@ INVALID_ALIGNMENT: Final = 4
 INVALID_PARAMETER: Final = 5
 ACCESS_DENIED: Final = 6
 OPERATION_DENIED: Final = 8
+INVALID_PARTITION_ID: Final = 13
+INVALID_VP_INDEX: Final = 14
+INVALID_VP_STATE: Final = 0x15
+INVALID_REGISTER_VALUE: Final = 0x50
+INVALID_VTL_STATE: Final = 0x51
+
+OWN_PARTITION: Final = (1 << 64) - 1
+OWN_PROCESSOR: Final = 0xFFFF_FFFE
 
 DONE_PORT: Final = 0x55
 UD: Final = 6
@@ -264,6 +278,15 @@ class Guest:
     def introduce(self) -> None:
         """Tells the hypervisor who the guest is; without, there are no hypercalls."""
         self.wrmsr(GUEST_OS_ID, LINUX)
+
+
+def set_vectors(vcpu: Vcpu, halves: Sequence[int]) -> None:
+    """XMM registers, by their halves of 64 bits."""
+    fpu = vcpu.fpu()
+    for place, half in enumerate(halves):
+        register = ctypes.addressof(fpu.xmm) + place * 8
+        ctypes.memmove(register, half.to_bytes(8, "little"), 8)
+    vcpu.set_fpu(fpu)
 
 
 def enter_ring(guest: Guest, ring: int) -> None:

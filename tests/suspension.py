@@ -3,14 +3,13 @@
 Nobody sleeps and hopes here: the control socket tells that a vCPU is suspended, and on whom.
 """
 
-import ctypes
 import inspect
 import itertools
 import os
 import signal
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -62,7 +61,7 @@ class Form:
         page = [0x4000_0000] if code in (hv.FLUSH_LIST, hv.FLUSH_LIST_EX) else []
         words = [*header, *page]
         if fast:
-            set_vectors(vcpu, words[2:])
+            hv.set_vectors(vcpu, words[2:])
         else:
             guest.machine.ram.write(address, struct.pack(f"<{len(words)}Q", *words))
         first, second = words[:2] if fast else (address, 0)
@@ -86,15 +85,6 @@ FORMS: Final = {
     "list_ex": Form(hv.FLUSH_LIST_EX | _ONE_WORD | _ONE_PAGE),
     "list_ex_fast": Form(hv.FLUSH_LIST_EX | hv.FAST | _ONE_WORD | _ONE_PAGE),
 }
-
-
-def set_vectors(vcpu: Vcpu, halves: Sequence[int]) -> None:
-    """XMM registers, by their halves of 64 bits."""
-    fpu = vcpu.fpu()
-    for place, half in enumerate(halves):
-        register = ctypes.addressof(fpu.xmm) + place * 8
-        ctypes.memmove(register, half.to_bytes(8, "little"), 8)
-    vcpu.set_fpu(fpu)
 
 
 class Partition:

@@ -71,7 +71,7 @@ def test_hv_00c_the_leaves_have_the_kernels_values(system: System) -> None:
     assert values[0x4000_0000] == (0x4000_0082, *vendor)
     assert values[0x4000_0001] == (hyperv.HV_1, 0, 0, 0)
     assert values[0x4000_0002] == (0x3839, 0x000A_0000, 0, 0)
-    assert values[0x4000_0003] == (0xAEFF, 0x10_0832, 0, 0x8E_5D12)
+    assert values[0x4000_0003] == (0xAEFF, 0x32_0832, 0, 0x8E_DD12)
     assert values[0x4000_0004][:2] == (0xE2C | values[0x4000_0004][0] & NO_CORE_SHARING, 0xFFF)
     assert values[0x4000_0005] == (1024, 64, 0, 0)
     assert values[0x4000_0080] == (0, *vendor)
@@ -85,8 +85,8 @@ def test_hv_21_bit_is_there_as_in_kvm_and_no_vmcs_is_enlightened(system: System)
 
 
 def test_hv_10_direct_timers_need_local_apics(system: System, vcpu: Vcpu) -> None:
-    assert hyperv.leaf(hyperv.supported(vcpu), hyperv.FEATURES).edx == 0x4_5D12
-    assert hyperv.leaf(hyperv.supported(system), hyperv.FEATURES).edx == 0x8E_5D12
+    assert hyperv.leaf(hyperv.supported(vcpu), hyperv.FEATURES).edx == 0x4_DD12
+    assert hyperv.leaf(hyperv.supported(system), hyperv.FEATURES).edx == 0x8E_DD12
 
 
 def test_hv_15_interrupts_to_sets_need_local_apics(system: System, vcpu: Vcpu) -> None:

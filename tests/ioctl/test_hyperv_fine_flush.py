@@ -13,7 +13,7 @@ from tests import hyperv as hv
 from tests.assembler import assemble
 from tests.kvm import System
 from tests.machine import DATA, PDPT, PML4, STACK
-from tests.suspension import Partition, set_vectors
+from tests.suspension import Partition
 
 A, B, C = 0x4010_0000, 0x4010_1000, 0x4030_0000
 """Linear pages; the first two are neighbours, the third is in the next two MiB. B is global. None
@@ -70,7 +70,7 @@ class Stale:
         """Processor 0 flushes."""
         guest = self.partition.guest
         if control & hv.FAST:
-            set_vectors(guest.vcpu, words[2:])
+            hv.set_vectors(guest.vcpu, words[2:])
             result = guest.call(control, words[0], words[1])
         else:
             self.ram.write(DATA, struct.pack(f"<{len(words)}Q", *words))

@@ -196,7 +196,8 @@ def test_hv_44_the_client_hears_of_memory_that_the_guest_does_not_need(guest: Gu
     assert (guest.vcpu.exit_words[1], guest.vcpu.exit_words[3]) == (two_ranges, DATA)
 
 
-STATUSES = {0, 2, 3, 4, 5, 6, 8, 17}
+STATUSES = {0, 2, 3, 4, 5, 6, 8, 13, 14, 17}
+WITH_OUTPUT = (hv.GET_PARTITION_ID, hv.GET_VP_REGISTERS, hv.GET_VP_INDEX_FROM_APIC_ID)
 
 
 @pytest.mark.parametrize("mode", [Mode.LONG, Mode.PROTECTED])
@@ -208,6 +209,7 @@ def test_hv_00k_whatever_a_guest_asks_it_gets_a_status(
     chance = random.Random(seed)
     guest = Guest.introduced(system, mode=mode, controllers=True)
     codes = [2, 3, 8, 0x0B, 0x13, 0x14, 0x15, 0x5C, 0x5D, 0x69, 0x6B, 0x8001, 0xBEEF]
+    codes += [*WITH_OUTPUT, hv.SET_VP_REGISTERS, hv.START_VIRTUAL_PROCESSOR]
     places = [0, 1, DATA, DATA + 4, RAM_SIZE - 8, RAM_SIZE, 1 << 40, (1 << 64) - 8]
     for _ in range(300):
         code = chance.choice(codes) | chance.choice([0, hv.FAST])
@@ -217,13 +219,16 @@ def test_hv_00k_whatever_a_guest_asks_it_gets_a_status(
         noise = 1 << chance.randrange(64) if chance.random() < 0.3 else 0
         guest.machine.ram.write(DATA, chance.randbytes(64))
         second = chance.choice([*places, chance.getrandbits(64)])
-        words = guest.words(code | shape ^ noise, chance.choice(places), second)
-        reason = guest.begin("call", **words)
+        control = code | shape ^ noise
+        reason = guest.begin("call", **guest.words(control, chance.choice(places), second))
         if reason == kvm.KVM_EXIT_HYPERV:
             guest.vcpu.exit_words[2] = 0
             assert guest.vcpu.run() == kvm.KVM_EXIT_IO
         else:
             assert reason == kvm.KVM_EXIT_IO
+        if mode is Mode.PROTECTED and control & hv.FAST and control & 0xFFFF in WITH_OUTPUT:
+            assert faults(guest.check) == UD or guest.result() == hv.INVALID_INPUT
+            continue
         guest.check()
         assert guest.result() & 0xFFFF in STATUSES
     assert guest.call(hv.LONG_SPIN_WAIT) == hv.SUCCESS

@@ -1,6 +1,5 @@
 """Hyper-V's hypercalls that send an interrupt to a set of processors."""
 
-import ctypes
 import struct
 
 import pytest
@@ -33,14 +32,6 @@ class Partition:
     def reached(self) -> list[int]:
         """By the order of creation."""
         return [place for place, vcpu in enumerate(self.vcpus) if has_pending(vcpu, VECTOR)]
-
-    def set_vectors(self, *halves: int) -> None:
-        """XMM registers, by their halves of 64 bits."""
-        fpu = self.guest.vcpu.fpu()
-        for place, half in enumerate(halves):
-            register = ctypes.addressof(fpu.xmm) + place * 8
-            ctypes.memmove(register, half.to_bytes(8, "little"), 8)
-        self.guest.vcpu.set_fpu(fpu)
 
 
 @pytest.fixture
@@ -102,7 +93,7 @@ def test_hv_15_a_set_names_processors(
 def test_hv_22_fast_the_set_is_in_vector_registers(
     partition: Partition, format_: int, mask: int, words: tuple[int, ...], reached: list[int]
 ) -> None:
-    partition.set_vectors(mask, *words)
+    hv.set_vectors(partition.guest.vcpu, [mask, *words])
     control = hv.SEND_IPI_EX | hv.FAST | len(words) << 17
     assert partition.guest.call(control, VECTOR, format_) == hv.SUCCESS
     assert partition.reached() == reached
@@ -117,7 +108,7 @@ def test_hv_15_a_wrong_number_of_words_is_refused(partition: Partition, count: i
 
 def test_hv_22_fast_eleven_words_fit_and_twelve_do_not(partition: Partition) -> None:
     for count, status in ((11, hv.SUCCESS), (12, hv.INVALID_INPUT)):
-        partition.set_vectors((1 << count) - 1, 1)
+        hv.set_vectors(partition.guest.vcpu, [(1 << count) - 1, 1])
         control = hv.SEND_IPI_EX | hv.FAST | count << 17
         assert partition.guest.call(control, VECTOR, SPARSE) == status
     assert partition.reached() == [0]

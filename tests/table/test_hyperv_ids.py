@@ -14,7 +14,6 @@ import pytest
 
 from tests.server import ROOT
 
-_ABSENT: Final = "not there, nor announced"
 _NESTED: Final = "waits for nested virtualization"
 _VMS: Final = "proved by guests that boot: tools/guests"
 
@@ -44,11 +43,11 @@ PARTS: Final[dict[str, dict[str, str | None]]] = {
         "polling": None,
         "lock": None,
         "partition": None,
-        "output": _ABSENT,
-        "start": _ABSENT,
-        "registers": _ABSENT,
-        "index": _ABSENT,
-        "statistics": _ABSENT,
+        "output": None,
+        "start": None,
+        "registers": None,
+        "index": None,
+        "statistics": "the specification names MSRs, and not what their pages hold: test_hv_00m",
     },
     "tr_07": {"modes": None, "nested": _NESTED},
 }

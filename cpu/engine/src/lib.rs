@@ -35,6 +35,7 @@ pub use cpu_interp::{Withheld, user_stores};
 pub use cpu_mmu::{Forget, ROOT};
 pub use cpu_translate::CodeLimit;
 pub use cpuid::{Personality, supported_cpuid, supported_cpuid_as};
+pub use entry::Controls;
 pub use error::{EntryFailure, MsrError, QueueFull, RegError};
 pub use events::{Events, InjectedInterrupt, QueuedException, Stage};
 pub use exit::{

@@ -41,6 +41,12 @@ impl Vcpu {
         }
     }
 
+    /// Whether a register can have a value: [`Self::set_reg`] takes it.
+    #[must_use]
+    pub fn takes(&self, reg: Reg, value: u64) -> bool {
+        holds(reg, value, &self.cpu().features)
+    }
+
     /// Sets a register. Fixed bits of RFLAGS, CR0.ET, DR6 and DR7 take their fixed values.
     ///
     /// # Errors

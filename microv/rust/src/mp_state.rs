@@ -32,6 +32,11 @@ impl MpState {
         MpState::ALL.into_iter().find(|state| state.number() == number)
     }
 
+    /// The processor waits for INIT or start-up.
+    pub fn awaits_start(self) -> bool {
+        matches!(self, MpState::Initial | MpState::Init)
+    }
+
     /// mv_mp_state_t.
     pub fn number(self) -> u64 {
         self as u64

@@ -10,7 +10,7 @@ use cpu_chipset::lapic::register::{self, base};
 use cpu_chipset::lapic::{
     DeliveryMode, Destination, Message, Refused, apic_base_transition_is_legal,
 };
-use cpu_defs::msr::IA32_APIC_BASE;
+use cpu_defs::msr::{EFER, IA32_APIC_BASE, IA32_PAT};
 use cpu_defs::{Reg, SegField, SegReg};
 use cpu_engine::trace::Event;
 use cpu_engine::{
@@ -18,6 +18,7 @@ use cpu_engine::{
 };
 
 use cpu_paravirt::hyperv::msr as hyperv_msr;
+use cpu_paravirt::hyperv::vp_context::VpContext;
 
 use crate::abi::activity::{
     MV_ACTIVITY_HALTED, MV_ACTIVITY_RUNNING, MV_ACTIVITY_WAIT_FOR_INIT, MV_ACTIVITY_WAIT_FOR_SIPI,
@@ -222,12 +223,7 @@ impl Processor<'_> {
     fn take_signals(&mut self) {
         if std::mem::take(&mut self.beside.signals.init) {
             self.vcpu.trace_event(Event::Init, 0, None);
-            self.vcpu.init_reset();
-            self.beside.local.lapic.init();
-            self.beside.vapic.init();
-            self.paravirt.init();
-            self.beside.spared.set_msr(self.paravirt.pv_eoi());
-            self.beside.local.publish();
+            self.reset();
             let is_boot = self.beside.local.lapic.apic_base() & base::BSP != 0;
             *self.mp_state = if is_boot { MpState::Running } else { MpState::Init };
         }
@@ -237,6 +233,35 @@ impl Processor<'_> {
             self.vcpu.trace_event(Event::StartUp, vector, None);
             self.start_at(vector);
             *self.mp_state = MpState::Running;
+        }
+        if let Some(context) = self.beside.local.presence.start.take()
+            && self.mp_state.awaits_start()
+        {
+            self.vcpu.trace_event(Event::StartUp, 0, None);
+            self.reset();
+            self.start_with(&context);
+            *self.mp_state = MpState::Running;
+        }
+        self.beside.local.presence.start.set_waits(self.mp_state.awaits_start());
+    }
+
+    fn reset(&mut self) {
+        self.vcpu.init_reset();
+        self.beside.local.lapic.init();
+        self.beside.vapic.init();
+        self.paravirt.init();
+        self.beside.spared.set_msr(self.paravirt.pv_eoi());
+        self.beside.local.publish();
+    }
+
+    /// Start by a hypercall, which has looked whether a processor can have these registers; what this one
+    /// cannot have, as its CPUID is another, it has not.
+    fn start_with(&mut self, context: &VpContext) {
+        for (index, value) in [(EFER, context.efer), (IA32_PAT, context.pat)] {
+            let _ = self.vcpu.set_msr(index, value);
+        }
+        for &(reg, value) in &context.registers {
+            let _ = self.vcpu.set_reg(reg, value);
         }
     }
 

@@ -68,7 +68,9 @@ pub mod privilege {
     pub const POST_MESSAGES: u32 = 1 << 4;
     pub const SIGNAL_EVENTS: u32 = 1 << 5;
     pub const DEBUGGING: u32 = 1 << 11;
+    pub const VP_REGISTERS: u32 = 1 << 17;
     pub const EXTENDED_HYPERCALLS: u32 = 1 << 20;
+    pub const START_VIRTUAL_PROCESSOR: u32 = 1 << 21;
 }
 
 /// EDX of [`FEATURES`].
@@ -81,6 +83,7 @@ pub mod feature {
     pub const DEBUG_MSRS: u32 = 1 << 11;
     pub const NPIEP: u32 = 1 << 12;
     pub const EXTENDED_RANGES: u32 = 1 << 14;
+    pub const XMM_OUTPUT: u32 = 1 << 15;
     pub const SINT_POLLING: u32 = 1 << 17;
     pub const HYPERCALL_MSR_LOCK: u32 = 1 << 18;
     pub const DIRECT_TIMERS: u32 = 1 << 19;
@@ -116,6 +119,7 @@ const PRIVILEGES: u32 = privilege::PARTITION_ID
     | privilege::POST_MESSAGES
     | privilege::SIGNAL_EVENTS
     | privilege::DEBUGGING
+    | privilege::VP_REGISTERS
     | privilege::EXTENDED_HYPERCALLS;
 const FEATURE: u32 = feature::GUEST_DEBUGGING
     | feature::XMM_INPUT
@@ -124,6 +128,7 @@ const FEATURE: u32 = feature::GUEST_DEBUGGING
     | feature::DEBUG_MSRS
     | feature::NPIEP
     | feature::EXTENDED_RANGES
+    | feature::XMM_OUTPUT
     | feature::HYPERCALL_MSR_LOCK;
 const RECOMMEND: u32 = recommend::REMOTE_TLB_FLUSH
     | recommend::APIC_ACCESS
@@ -132,6 +137,7 @@ const RECOMMEND: u32 = recommend::REMOTE_TLB_FLUSH
     | recommend::EX_PROCESSOR_MASKS;
 /// Only with a local APIC beside the processor.
 const ACCESS_WITH_APIC: u32 = access::GUEST_IDLE;
+const PRIVILEGES_WITH_APIC: u32 = privilege::START_VIRTUAL_PROCESSOR;
 const FEATURE_WITH_APIC: u32 =
     feature::DIRECT_TIMERS | feature::UNHALTED_TIMER | feature::SINT_POLLING;
 const RECOMMEND_WITH_APIC: u32 = recommend::CLUSTER_IPI;
@@ -145,16 +151,17 @@ pub fn supported(shares_cores: bool, local_apic: bool) -> [CpuidEntry; 10] {
     let leaf =
         |function, eax, ebx, edx| CpuidEntry { function, eax, ebx, edx, ..CpuidEntry::default() };
     let sharing = if shares_cores { 0 } else { recommend::NO_CORE_SHARING };
-    let (access, feature, with_apic) = match local_apic {
-        true => (ACCESS | ACCESS_WITH_APIC, FEATURE | FEATURE_WITH_APIC, RECOMMEND_WITH_APIC),
-        false => (ACCESS, FEATURE, 0),
-    };
+    let with_apic = |bits| if local_apic { bits } else { 0 };
+    let access = ACCESS | with_apic(ACCESS_WITH_APIC);
+    let privileges = PRIVILEGES | with_apic(PRIVILEGES_WITH_APIC);
+    let feature = FEATURE | with_apic(FEATURE_WITH_APIC);
+    let recommended = RECOMMEND | with_apic(RECOMMEND_WITH_APIC) | sharing;
     [
         CpuidEntry { function: VENDOR, eax: DEBUG_CAPABILITIES, ..vendor },
         leaf(INTERFACE, HV_1, 0, 0),
         leaf(VERSION, BUILD, VERSION_10_0, 0),
-        leaf(FEATURES, access, PRIVILEGES, feature),
-        leaf(RECOMMENDATIONS, RECOMMEND | with_apic | sharing, SPIN_RETRIES, 0),
+        leaf(FEATURES, access, privileges, feature),
+        leaf(RECOMMENDATIONS, recommended, SPIN_RETRIES, 0),
         leaf(LIMITS, MAX_PROCESSORS, MAX_LOGICAL_PROCESSORS, 0),
         CpuidEntry { function: DEBUG_VENDOR, ..vendor },
         leaf(DEBUG_INTERFACE, u32::from_le_bytes(*b"VS#1"), 0, 0),

@@ -20,6 +20,10 @@ pub const FLUSH_VIRTUAL_ADDRESS_LIST_EX: u16 = 0x14;
 pub const SEND_IPI_EX: u16 = 0x15;
 /// Tells the number of the guest's partition.
 pub const GET_PARTITION_ID: u16 = 0x46;
+/// Tells registers of a processor.
+pub const GET_VP_REGISTERS: u16 = 0x50;
+/// Sets them.
+pub const SET_VP_REGISTERS: u16 = 0x51;
 /// Sends a message to another partition.
 pub const POST_MESSAGE: u16 = 0x5C;
 /// Signals an event to another partition.
@@ -30,6 +34,11 @@ pub const POST_DEBUG_DATA: u16 = 0x69;
 pub const RETRIEVE_DEBUG_DATA: u16 = 0x6A;
 /// Drops what was received for the debugger.
 pub const RESET_DEBUG_SESSION: u16 = 0x6B;
+
+/// Starts a processor with given registers.
+pub const START_VIRTUAL_PROCESSOR: u16 = 0x99;
+/// Tells the numbers of processors by the identifiers of their local APICs.
+pub const GET_VP_INDEX_FROM_APIC_ID: u16 = 0x9A;
 
 /// The first of the extended hypercalls, which the root answers.
 pub const EXTENDED_FIRST: u16 = 0x8001;
@@ -48,7 +57,12 @@ pub enum Status {
     InvalidParameter = 5,
     AccessDenied = 6,
     OperationDenied = 8,
+    InvalidPartitionId = 13,
+    InvalidVpIndex = 14,
     InvalidPortId = 17,
+    InvalidVpState = 0x15,
+    InvalidRegisterValue = 0x50,
+    InvalidVtlState = 0x51,
 }
 
 /// Bits of the input word that mean nothing and must be 0.
@@ -111,7 +125,17 @@ impl Input {
                 | FLUSH_VIRTUAL_ADDRESS_SPACE_EX
                 | FLUSH_VIRTUAL_ADDRESS_LIST_EX
                 | SEND_IPI_EX
+                | GET_VP_REGISTERS
+                | SET_VP_REGISTERS
+                | GET_VP_INDEX_FROM_APIC_ID
         )
+    }
+
+    /// There is output beside the result; of the fast form in registers.
+    #[must_use]
+    pub const fn has_output(self) -> bool {
+        let code = self.code();
+        matches!(code, GET_PARTITION_ID | GET_VP_REGISTERS | GET_VP_INDEX_FROM_APIC_ID)
     }
 
     /// The result of a hypercall that did all its elements, or none.
@@ -119,6 +143,12 @@ impl Input {
     pub const fn result(self, status: Status) -> u64 {
         let done = if matches!(status, Status::Success) { self.reps() as u64 } else { 0 };
         status as u64 | done << 32
+    }
+
+    /// The result of a list of which so many elements are done, those before the first included.
+    #[must_use]
+    pub const fn result_after(status: Status, done: u16) -> u64 {
+        status as u64 | (done as u64) << 32
     }
 }
 
@@ -130,6 +160,11 @@ pub fn is_announced(announced: &Announced, code: u16) -> bool {
     match code {
         NOTIFY_LONG_SPIN_WAIT => !matches!(announced.spin_retries, 0 | u32::MAX),
         GET_PARTITION_ID => announced.privileges & privilege::PARTITION_ID != 0,
+        GET_VP_REGISTERS | SET_VP_REGISTERS => announced.privileges & privilege::VP_REGISTERS != 0,
+        // No privilege is named for the second one, which serves the first.
+        START_VIRTUAL_PROCESSOR | GET_VP_INDEX_FROM_APIC_ID => {
+            announced.privileges & privilege::START_VIRTUAL_PROCESSOR != 0
+        }
         POST_MESSAGE => announced.privileges & privilege::POST_MESSAGES != 0,
         SIGNAL_EVENT => announced.privileges & privilege::SIGNAL_EVENTS != 0,
         POST_DEBUG_DATA | RETRIEVE_DEBUG_DATA | RESET_DEBUG_SESSION => {
@@ -177,7 +212,10 @@ mod tests {
     #[test]
     fn hv_24_hypercalls_have_their_bits() {
         let none = Announced::default();
-        for code in [0x02, 0x03, 0x08, 0x0B, 0x13, 0x14, 0x15, 0x46, 0x5C, 0x5D, 0x8001, 0x8041] {
+        for code in [0x02, 0x03, 0x08, 0x0B, 0x13, 0x14, 0x15, 0x46, 0x50, 0x51, 0x5C, 0x5D] {
+            assert!(!is_announced(&none, code), "{code:#x}");
+        }
+        for code in [0x99, 0x9A, 0x8001, 0x8041] {
             assert!(!is_announced(&none, code), "{code:#x}");
         }
         assert!(is_announced(&none, 0xBEEF) && is_announced(&none, RESET_DEBUG_SESSION));

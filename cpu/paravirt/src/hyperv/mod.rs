@@ -9,4 +9,6 @@ pub mod cpuid;
 pub mod hypercall;
 pub mod msr;
 pub mod reference_time;
+pub mod register;
 pub mod synic;
+pub mod vp_context;

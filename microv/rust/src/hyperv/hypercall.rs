@@ -16,9 +16,6 @@ const XMM_HALVES: usize = 12;
 /// In HV_X64_MSR_SYNDBG_OPTIONS: the debugger's interface is used by hypercalls.
 const DEBUG_BY_HYPERCALLS: u64 = 1 << 2;
 
-/// Partitions have numbers from here on: 0 is none, and all ones the caller's.
-const PARTITION_IDS: u64 = 1;
-
 /// In the input of HvCallSignalEvent.
 const CONNECTION: u64 = 0xFF_FFFF;
 const EVENT_FLAG: u64 = 0xFFFF << 32;
@@ -41,6 +38,8 @@ pub enum Answer {
 pub enum Done {
     /// It has ended.
     With(Status),
+    /// The list has ended when so many elements were done, those before the first included.
+    After(Status, u16),
     /// The root is to go on.
     ByRoot,
     /// The root is to signal a connection that it knows.
@@ -126,7 +125,14 @@ impl Hyperv {
             }
             caller.read_xmm(vcpu);
         }
+        if input.is_fast() && input.has_output() {
+            let announced = self.announced.features & feature::XMM_OUTPUT != 0;
+            if !exit.long || (self.enforce_cpuid && !announced) {
+                return Answer::Undefined;
+            }
+        }
         match self.carry_out(vcpu, &caller) {
+            Done::After(status, done) => Answer::Result(Input::result_after(status, done)),
             Done::With(status) => Answer::Result(input.result(status)),
             Done::Suspended => Answer::Suspended,
             Done::ByRoot => self.leave(&caller, None, exit.long),
@@ -143,7 +149,6 @@ impl Hyperv {
     fn carry_out(&mut self, vcpu: &mut Vcpu, caller: &Caller) -> Done {
         let input = caller.input;
         let plain = !input.has_reps() && input.header_words() == 0;
-        let refused = Done::With(Status::InvalidHypercallInput);
         match input.code() {
             hc::NOTIFY_LONG_SPIN_WAIT if plain => {
                 std::thread::yield_now();
@@ -157,9 +162,7 @@ impl Hyperv {
             hc::FLUSH_VIRTUAL_ADDRESS_LIST_EX if is_list(input) => self.flush_set(vcpu, caller),
             hc::SEND_IPI if plain => self.send_ipi(caller).into(),
             hc::SEND_IPI_EX if !input.has_reps() => self.send_ipi_to_set(caller).into(),
-            hc::GET_PARTITION_ID if plain && !input.is_fast() => {
-                self.tell_partition_id(caller).into()
-            }
+            hc::GET_PARTITION_ID if plain => self.tell_partition_id(vcpu, caller).into(),
             hc::SIGNAL_EVENT if plain => self.signal_event(caller),
             hc::POST_MESSAGE if plain => self.leave_to_root(),
             hc::POST_DEBUG_DATA | hc::RETRIEVE_DEBUG_DATA if input.is_fast() => {
@@ -172,26 +175,30 @@ impl Hyperv {
                 Status::InvalidParameter.into()
             }
             hc::EXTENDED_FIRST..=hc::EXTENDED_LAST => Done::ByRoot,
+            _ => self.carry_out_more(vcpu, caller),
+        }
+    }
+
+    /// Those that KVM has not, and what is wrong with the others.
+    fn carry_out_more(&mut self, vcpu: &mut Vcpu, caller: &Caller) -> Done {
+        let input = caller.input;
+        let plain = !input.has_reps() && input.header_words() == 0;
+        let list = input.first_rep() < input.reps() && input.header_words() == 0;
+        let refused = Done::With(Status::InvalidHypercallInput);
+        match input.code() {
+            hc::GET_VP_REGISTERS if list => self.get_registers(vcpu, caller),
+            hc::SET_VP_REGISTERS if list => self.set_registers(vcpu, caller),
+            hc::GET_VP_INDEX_FROM_APIC_ID if list => self.tell_vp_indexes(vcpu, caller),
+            hc::START_VIRTUAL_PROCESSOR if plain => self.start(vcpu, caller).into(),
             hc::NOTIFY_LONG_SPIN_WAIT
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE..=hc::FLUSH_VIRTUAL_ADDRESS_LIST
             | hc::FLUSH_VIRTUAL_ADDRESS_SPACE_EX..=hc::SEND_IPI_EX
             | hc::SEND_IPI
             | hc::GET_PARTITION_ID
+            | hc::GET_VP_REGISTERS..=hc::SET_VP_REGISTERS
+            | hc::START_VIRTUAL_PROCESSOR..=hc::GET_VP_INDEX_FROM_APIC_ID
             | hc::POST_MESSAGE..=hc::SIGNAL_EVENT => refused,
             _ => Status::InvalidHypercallCode.into(),
-        }
-    }
-
-    /// HvCallGetPartitionId: 64 bits of output, of which the guest gives the address.
-    fn tell_partition_id(&self, caller: &Caller) -> Status {
-        let address = caller.in_words[1];
-        if !address.is_multiple_of(8) {
-            return Status::InvalidAlignment;
-        }
-        let id = PARTITION_IDS + u64::from(self.vm.id());
-        match memory::copy_in(&self.vm.memory.normal, address, &id.to_le_bytes()) {
-            true => Status::Success,
-            false => Status::InvalidHypercallInput,
         }
     }
 

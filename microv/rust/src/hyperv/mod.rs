@@ -5,6 +5,7 @@
 //! (`arch/x86/kvm/hyperv.c`). The guest has it where its CPUID says "Hv#1", and all of it unless the
 //! root has it held to what CPUID announces. The root is bound by neither.
 
+mod block;
 mod flush;
 mod hypercall;
 pub mod inhibition;
@@ -12,12 +13,15 @@ mod ipi;
 mod msr;
 mod partition;
 mod reference_page;
+mod registers;
 mod runtime;
+mod start;
 mod stimer;
 mod synic;
 pub mod synic_port;
 mod unhalted;
 mod vp_set;
+mod who;
 mod wish;
 
 use std::sync::Arc;
@@ -35,6 +39,7 @@ pub use hypercall::{Answer, CallToRoot, set_edx};
 pub use msr::supported_cpuid;
 pub use partition::Partition;
 use runtime::Runtime;
+pub use start::StartPort;
 pub use synic::Synic;
 use wish::Wishes;
 pub use wish::{DebugWish, SynicWish, Wish};

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use cpu_engine::{Forget, Kick};
 
 use super::sleep_counts::SleepCounts;
+use crate::hyperv::StartPort;
 use crate::hyperv::inhibition::Inhibition;
 use crate::hyperv::synic_port::SynicPort;
 use crate::irqchip::port::LapicPort;
@@ -35,6 +36,8 @@ pub struct Presence {
     pub vp_index: AtomicU32,
     /// Whether hypercalls may flush it, and whom it waits for to flush.
     pub inhibition: Inhibition,
+    /// Where a hypercall of another one starts it.
+    pub start: StartPort,
     /// MV_ACTIVITY_* of a vCPU in run.
     pub activity: AtomicU64,
     /// How often and how long it has slept.

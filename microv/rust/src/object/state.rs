@@ -78,6 +78,7 @@ impl State {
         });
         presence.tsc_khz.store(tsc.real_khz(), Ordering::Relaxed);
         presence.tsc_offset.store(vcpu.tsc_offset(), Ordering::Relaxed);
+        presence.start.set_waits(true);
         State {
             vcpu,
             paravirt: Paravirt::new(Arc::clone(vm), Arc::clone(presence)),
@@ -172,6 +173,11 @@ impl State {
             MpState::Wait if self.presence.is_unhalted() => MpState::Running,
             state => state,
         }
+    }
+
+    /// Tells others whether the processor waits to be started.
+    pub fn publish_activity(&self) {
+        self.presence.start.set_waits(self.mp_state.awaits_start());
     }
 
     /// Changes the frequency of the time-stamp counter.

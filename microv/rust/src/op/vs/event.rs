@@ -39,6 +39,7 @@ pub fn mp_state_set(call: &Call) -> OpResult {
             state.mp_state = MpState::Init;
             state.start_up(vector);
         }
+        state.publish_activity();
         Ok(())
     })
 }
