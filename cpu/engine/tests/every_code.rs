@@ -61,11 +61,13 @@ fn legal(code: Code, bits: u32, amd: bool) -> bool {
         }
 }
 
-/// Raises #UD by definition, RSM outside of system management mode.
+/// Raises #UD by definition: RSM outside of system management mode, fast calls where the vendor has
+/// none.
 fn is_undefined(mnemonic: Mnemonic, bits: u32, amd: bool) -> bool {
     match mnemonic {
         Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 | Mnemonic::Rsm => true,
         Mnemonic::Sysenter | Mnemonic::Sysexit | Mnemonic::Sysexitq => amd && bits == 64,
+        Mnemonic::Syscall | Mnemonic::Sysret => !amd && bits != 64,
         _ => false,
     }
 }
