@@ -128,8 +128,20 @@ fn body(a: &mut CodeAssembler, random: &mut Random) -> Result<(), IcedError> {
     }
     let mut start = a.create_label();
     a.set_label(&mut start)?;
+    let mut out = a.create_label();
     for _ in 0..1 + random.below(9) {
         emit(a, random)?;
+        match random.below(16) {
+            0 => a.js(out)?,
+            1 => a.jb(out)?,
+            2 => {
+                let mut behind = a.create_label();
+                a.jp(behind)?;
+                emit(a, random)?;
+                a.set_label(&mut behind)?;
+            }
+            _ => {}
+        }
     }
     count(a, random)?;
     if random.below(4) == 0 {
@@ -138,6 +150,8 @@ fn body(a: &mut CodeAssembler, random: &mut Random) -> Result<(), IcedError> {
     }
     a.jne(start)?;
     a.setb(al)?;
+    a.set_label(&mut out)?;
+    a.setp(bl)?;
     a.hlt()
 }
 

@@ -232,9 +232,33 @@ impl Assembler {
         self.imm32(value);
     }
 
+    /// `test reg, mask`, the mask extended by its sign
+    pub(crate) fn test_value(&mut self, reg: u8, mask: i32) {
+        self.bytes(&[0x48 | reg >> 3, 0xF7, 0xC0 | (reg & 7)]);
+        self.imm32(mask);
+    }
+
+    /// `mov to, from` of 32 bits
+    pub(crate) fn mov_low(&mut self, to: u8, from: u8) {
+        self.bytes(&[0x40 | (from >> 3) << 2 | to >> 3, 0x89]);
+        self.bytes(&[0xC0 | (from & 7) << 3 | (to & 7)]);
+    }
+
     /// `shr reg, count`
     pub(crate) fn shift_right(&mut self, reg: u8, count: u8) {
         self.bytes(&[0x48 | reg >> 3, 0xC1, 0xE8 | (reg & 7), count]);
+    }
+
+    /// R10 to R11, and bit number `count` of it to bit 0; what is at the other end does not matter. Flags may
+    /// be overwritten.
+    pub(crate) fn bits_from(&mut self, count: u8) {
+        if is_x86_feature_detected!("bmi2") {
+            // rorx r11, r10, count
+            self.bytes(&[0xC4, 0x43, 0xFB, 0xF0, 0xDA, count]);
+        } else {
+            self.mov(R11, R10);
+            self.shift_right(R11, count);
+        }
     }
 
     /// `shl reg, count`

@@ -5,14 +5,13 @@
 
 use iced_x86::{Encoder, InstructionInfoFactory};
 
-use crate::assemble::{Assembler, R10, RCX};
+use crate::assemble::Assembler;
 use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
-use crate::emit::{Emitter, Tail};
+use crate::emit::{Emitter, Present, Way};
 use crate::flags::FlagState;
 use crate::frame::GROUP_SLOTS;
 use crate::group::{self, Group};
-use crate::pages::{INTERPRET, STALE};
 use crate::registers::{self, Checked, Registers};
 use crate::repeat;
 use crate::sites::Sites;
@@ -52,8 +51,10 @@ pub(crate) struct BlockMaker {
     pub(crate) held: Option<usize>,
     /// Those whose addresses are in the frame.
     pub(crate) kept: [bool; GROUP_SLOTS],
-    /// The linear address of the present instruction, how many are behind it, and what is loaded there.
-    pub(crate) present: (u64, u64, Registers),
+    pub(crate) present: Present,
+    /// By instruction, and of the last turn of a loop: what makes its flags again, see [`crate::again`].
+    pub(crate) again: Vec<u8>,
+    pub(crate) carried: u8,
 }
 
 /// How a block is to be made.
@@ -106,6 +107,7 @@ impl BlockMaker {
                 tails: Vec::new(),
                 needs_site: false,
                 again: Vec::new(),
+                written: 0,
             },
             links: Vec::new(),
             first_link: 1,
@@ -116,7 +118,9 @@ impl BlockMaker {
             groups: Vec::new(),
             held: None,
             kept: [false; GROUP_SLOTS],
-            present: (0, 0, Registers::NONE),
+            present: Present { rip: 0, rest: 0, loaded: Registers::NONE },
+            again: Vec::new(),
+            carried: 0,
         }
     }
 
@@ -153,15 +157,13 @@ impl BlockMaker {
             self.emitter.check_crossing(second, &bytes[first_len..], rip);
         }
         self.turn = if repeats { Turn::First } else { Turn::Only };
-        if repeats {
-            self.plan_turns(items);
-        }
+        self.plan_again(items, repeats);
         self.items(rip, bytes, items, sites);
         for last in repeat::turns(items).filter(|_| repeats) {
             self.begin_turn(last);
             self.items(rip, bytes, items, sites);
         }
-        self.far_jumps();
+        self.sides();
         made.guarded = self.emitter.code.position();
         self.emitter.guard(seen, rip);
         if wanted == Registers::NONE {
@@ -186,10 +188,13 @@ impl BlockMaker {
             let Item { op, last, shadowed, loaded, .. } = *item;
             let site = sites.next();
             self.emitter.needs_site = false;
-            self.present = (at, rest, loaded);
+            self.present = Present { rip: at, rest, loaded };
             self.make_room(item);
             let raw = &bytes[item.at..item.at + item.instruction.len()];
             self.item(item, site, raw, at, next);
+            if writes_flags(item.flags) {
+                self.emitter.written = self.again[number];
+            }
             if self.emitter.needs_site {
                 sites.push(Site { op, rip: at, last, rest, shadowed, loaded });
             }
@@ -257,6 +262,7 @@ impl BlockMaker {
 
     /// Goes on at an address, with the flags wherever they are.
     pub(crate) fn go_to(&mut self, target: u64, poll: bool) {
+        self.emitter.make_again();
         if let Some((_, head)) = self.head.filter(|&(start, _)| poll && start == target) {
             self.emitter.save_flags();
             self.emitter.poll(target);
@@ -268,116 +274,19 @@ impl BlockMaker {
                 self.emitter.poll_keeping_flags(target);
             }
             let from = self.emitter.code.jump();
-            let state = self.emitter.state;
-            self.emitter.tails.push(Tail::Edge { from, target, state });
+            let loaded = self.present.loaded;
+            self.emitter.tail(from, Way::Edge { target, loaded });
         } else {
             self.emitter.far_jump(target, poll);
         }
     }
+}
 
-    /// Branches of a condition to other pages.
-    fn far_jumps(&mut self) {
-        for at in 0..self.emitter.tails.len() {
-            if let Tail::Far { from, target, state } = self.emitter.tails[at] {
-                self.emitter.tails[at] = Tail::Done;
-                self.emitter.code.here(from);
-                self.emitter.state = state;
-                self.emitter.far_jump(target, false);
-            }
-        }
-    }
-
-    /// What is seldom executed. More may come while it is made.
-    fn tails(&mut self) {
-        let mut at = 0;
-        while at < self.emitter.tails.len() {
-            let tail = std::mem::replace(&mut self.emitter.tails[at], Tail::Done);
-            at += 1;
-            match tail {
-                Tail::Slow { from, site, back, state, last } => {
-                    self.emitter.code.here(from);
-                    self.emitter.slow(site, back, state, last);
-                }
-                Tail::OtherJump { from, back, site } => {
-                    self.emitter.code.here(from);
-                    self.emitter.find_other_jump(back, site);
-                }
-                Tail::OtherFarJump { from, entry } => {
-                    self.emitter.code.here(from);
-                    let from = self.emitter.jump_through(entry);
-                    self.emitter.tails.push(Tail::Exit { from });
-                }
-                Tail::Twin { from, rip, rest, loaded, state } => {
-                    self.emitter.code.here(from);
-                    self.emitter.state = state;
-                    self.twin(rip, rest, loaded);
-                }
-                Tail::OtherPage { from, back, slot, group, twin, state } => {
-                    self.emitter.code.here(from);
-                    let from = self.emitter.look_elsewhere(slot, group.len, group.write);
-                    self.emitter.code.jump_to(back);
-                    let (rip, rest, loaded) = twin;
-                    self.emitter.tails.push(Tail::Twin { from, rip, rest, loaded, state });
-                }
-                Tail::Edge { from, target, state } => {
-                    self.emitter.code.here(from);
-                    self.emitter.state = state;
-                    let number = self.first_link + self.links.len() as u32;
-                    let (place, loaded) = (from.position(), self.present.2);
-                    self.links.push(LinkPlace { place, target, state, loaded, twin: false });
-                    self.emitter.leave_through(number, target);
-                }
-                tail => self.lead_out(tail),
-            }
-        }
-    }
-
-    /// A tail that leads out.
-    fn lead_out(&mut self, tail: Tail) {
-        match tail {
-            Tail::Exit { from } => {
-                self.emitter.code.here(from);
-                self.emitter.exit();
-            }
-            Tail::ExitFor { from, target, state } => {
-                self.emitter.code.here(from);
-                self.emitter.state = state;
-                self.emitter.save_flags();
-                self.emitter.code.mov_value(R10, target);
-                self.emitter.exit();
-            }
-            Tail::Interpret { from, rip } => {
-                self.emitter.code.here(from);
-                self.emitter.state = FlagState::FRAME;
-                self.emitter.leave_through(INTERPRET, rip);
-            }
-            Tail::Stale { from, rip } => {
-                self.emitter.code.here(from);
-                self.emitter.state = FlagState::FRAME;
-                self.emitter.leave_through(STALE, rip);
-            }
-            Tail::ExitKeepingFlags { from, target, state } => {
-                self.emitter.code.here(from);
-                self.emitter.code.mov(RCX, R10);
-                self.emitter.state = state;
-                self.emitter.save_flags();
-                self.emitter.code.mov_value(R10, target);
-                self.emitter.exit();
-            }
-            _ => {}
-        }
-    }
-
-    fn twin(&mut self, rip: u64, rest: u64, loaded: Registers) {
-        let emitter = &mut self.emitter;
-        emitter.save_flags();
-        emitter.count(-(rest as i32 + 1));
-        let place = emitter.code.jump();
-        emitter.code.here(place);
-        let number = self.first_link + self.links.len() as u32;
-        let state = FlagState::FRAME;
-        let place = place.position();
-        self.links.push(LinkPlace { place, target: rip, state, loaded, twin: true });
-        emitter.leave_through(number, rip);
+/// Some of them.
+pub(crate) fn writes_flags(flags: Flags) -> bool {
+    match flags {
+        Flags::Ignored => false,
+        Flags::Replaced => true,
+        Flags::Carry { written } | Flags::Used { written } => written,
     }
 }

@@ -31,45 +31,61 @@ const NOT_ADDRESS_BITS: u8 = 16;
 /// Bits of a page offset.
 const PAGE_BITS: u32 = 12;
 
-/// Code out of line.
-pub(crate) enum Tail {
-    /// Tier 0 executes an instruction whose page was not in the TLB.
-    Slow { from: Hole, site: SiteAddress, back: usize, state: FlagState, last: bool },
-    /// The look of a group failed: the twin of the block goes on at `rip`, with `rest` instructions behind
-    /// that one.
-    Twin { from: Hole, rip: u64, rest: u64, loaded: Registers, state: FlagState },
+/// Code out of line, and where the flags are on the way to it.
+pub(crate) struct Tail {
+    pub from: Hole,
+    pub state: FlagState,
+    pub way: Way,
+}
+
+/// What code out of line does.
+pub(crate) enum Way {
+    /// Tier 0 executes an instruction whose page was not in the TLB, and the code goes on at `back` with the
+    /// flags there.
+    Slow { site: SiteAddress, back: usize, behind: FlagState, last: bool },
+    /// The look of a group failed: the twin of the block goes on.
+    Twin(Present),
     /// The page of a group is no longer that of the last turn: looks for the address, which was compared
     /// with it, and goes on at `back`, or in the twin.
-    OtherPage {
-        from: Hole,
-        back: usize,
-        slot: i32,
-        group: Group,
-        twin: (u64, u64, Registers),
-        state: FlagState,
-    },
-    /// A branch that can be linked: goes to `target` in the same page.
-    Edge { from: Hole, target: u64, state: FlagState },
-    /// A branch of a condition to another page.
-    Far { from: Hole, target: u64, state: FlagState },
+    OtherPage { back: usize, slot: i32, group: Group, aligned: bool, present: Present },
+    /// A branch that can be linked: goes to `target` in the same page, with that loaded.
+    Edge { target: u64, loaded: Registers },
+    /// A branch of a condition to `target`, with `rest` instructions of the block behind it.
+    Side { target: u64, rest: u64, loaded: Registers },
     /// Looks for the address in R10 in the other entry than that in R11, and goes on at `back`; if it is
-    /// not there either, tier 0 executes the instruction at the site, or the code is left. The flags are in
-    /// the frame.
-    OtherJump { from: Hole, back: usize, site: Option<SiteAddress> },
+    /// not there either, tier 0 executes the instruction at the site, or the code is left.
+    OtherJump { back: usize, site: Option<SiteAddress> },
     /// Likewise, with the table in R11 and the offset of the other entry; goes on where that leads.
-    OtherFarJump { from: Hole, entry: i32 },
+    OtherFarJump { entry: i32 },
     /// Leaves with the target in R10 and the flags in the frame.
-    Exit { from: Hole },
-    /// Leaves for `target` with the flags where `state` says.
-    ExitFor { from: Hole, target: u64, state: FlagState },
-    /// As [`Tail::ExitFor`], with the flags where `state` says and guest RCX in R10.
-    ExitKeepingFlags { from: Hole, target: u64, state: FlagState },
-    /// Leaves at `rip` for tier 0 to execute what is there, with the flags in the frame.
-    Interpret { from: Hole, rip: u64 },
-    /// Leaves for an address whose page has to be compared, with the flags in the frame.
-    Stale { from: Hole, rip: u64 },
-    /// Made.
-    Done,
+    Exit,
+    /// Leaves for `target`.
+    ExitFor { target: u64 },
+    /// As [`Way::ExitFor`], with guest RCX in R10.
+    ExitWithCount { target: u64 },
+    /// Leaves at `rip` for tier 0 to execute what is there.
+    Interpret { rip: u64 },
+    /// Leaves for an address whose page has to be compared.
+    Stale { rip: u64 },
+}
+
+/// An instruction of a block.
+#[derive(Clone, Copy)]
+pub(crate) struct Present {
+    /// Its linear address.
+    pub rip: u64,
+    /// Instructions behind it.
+    pub rest: u64,
+    /// What is loaded there.
+    pub loaded: Registers,
+}
+
+/// Where tier 0 has to be asked, and where the flags are on the way.
+#[derive(Clone, Copy)]
+#[must_use]
+pub(crate) struct Missed {
+    pub from: Hole,
+    pub state: FlagState,
 }
 
 /// Where a byte of memory is; R10 and R11 are free after use.
@@ -90,16 +106,28 @@ pub(crate) struct Emitter {
     pub tails: Vec<Tail>,
     /// Something was made since it was last cleared that has the address of a site.
     pub needs_site: bool,
-    /// Makes flags that are lost, see [`crate::repeat`].
-    pub again: Vec<u8>,
+    /// Codes that make flags that are lost, see [`crate::again`].
+    pub again: Vec<Vec<u8>>,
+    /// Number of the one for the flags that were written last; 0: there is none.
+    pub written: u8,
 }
 
 impl Emitter {
+    /// Has a branch lead out of line.
+    pub(crate) fn tail(&mut self, from: Hole, way: Way) {
+        self.tails.push(Tail { from, state: self.state, way });
+    }
+
+    pub(crate) fn missed(&self, from: Hole) -> Missed {
+        Missed { from, state: self.state }
+    }
+
     /// Counts instructions. Takes R10.
     pub(crate) fn count(&mut self, instructions: i32) {
         if self.state != FlagState::HOST {
             // add qword [rsp + COUNT], instructions
             self.code.bytes(&[0x48, 0x83, 0x44, 0x24, COUNT as u8, instructions as i8 as u8]);
+            self.state.host = false;
         } else {
             self.code.load(R10, RSP, COUNT);
             self.code.lea(R10, R10, None, instructions);
@@ -122,6 +150,11 @@ impl Emitter {
 
     /// The offset of the memory operand in its segment, into R10. Flags stay.
     pub(crate) fn offset(&mut self, op: &Op, instruction: &Instruction) {
+        self.offset_into(R10, op, instruction);
+    }
+
+    /// As [`Self::offset`], into any register; takes R10 and R11.
+    pub(crate) fn offset_into(&mut self, to: u8, op: &Op, instruction: &Instruction) {
         let code = &mut self.code;
         let number = |register: Register| match register {
             Register::None => None,
@@ -129,7 +162,7 @@ impl Emitter {
         };
         let disp = instruction.memory_displacement64();
         if instruction.is_ip_rel_memory_operand() {
-            code.mov_value(R10, disp);
+            code.mov_value(to, disp);
         } else {
             let base = number(instruction.memory_base()).map(|base| in_register(code, base, R10));
             let index =
@@ -137,10 +170,10 @@ impl Emitter {
             let scale = op.scale;
             let disp = disp as i32;
             match (base, index) {
-                (Some(base), None) if disp == 0 => code.mov(R10, base),
-                (Some(base), index) => code.lea(R10, base, index.map(|index| (index, scale)), disp),
-                (None, Some(index)) => code.lea_index(R10, index, scale, disp),
-                (None, None) => code.mov_value(R10, instruction.memory_displacement64()),
+                (Some(base), None) if disp == 0 => code.mov(to, base),
+                (Some(base), index) => code.lea(to, base, index.map(|index| (index, scale)), disp),
+                (None, Some(index)) => code.lea_index(to, index, scale, disp),
+                (None, None) => code.mov_value(to, instruction.memory_displacement64()),
             }
         }
     }
@@ -158,11 +191,12 @@ impl Emitter {
 
     /// Leaves if the epoch at `seen` is not the present one; flags are in the frame.
     pub(crate) fn guard(&mut self, seen: u64, rip: u64) {
+        self.state = FlagState::FRAME;
         self.code.load(R11, RSP, EPOCH);
         self.code.mov_value(R10, seen);
         self.code.compare_memory(R10, 0, R11);
         let from = self.code.jump_if(NOT_EQUAL);
-        self.tails.push(Tail::Stale { from, rip });
+        self.tail(from, Way::Stale { rip });
     }
 
     /// Has tier 0 execute the instruction at `rip` unless its end, in the page `second`, is `end` still.
@@ -187,7 +221,7 @@ impl Emitter {
 
     fn interpret_unless_equal(&mut self, rip: u64) {
         let from = self.code.jump_if(NOT_EQUAL);
-        self.tails.push(Tail::Interpret { from, rip });
+        self.tail(from, Way::Interpret { rip });
     }
 
     /// Has tier 0 execute an instruction.
@@ -216,7 +250,7 @@ impl Emitter {
         self.code.compare_zero(R11);
         let from = self.code.jump_if(NOT_EQUAL);
         self.state.host = false;
-        self.tails.push(Tail::ExitFor { from, target, state: self.state });
+        self.tail(from, Way::ExitFor { target });
     }
 
     /// As [`Self::poll`], with the flags in the host's RFLAGS, where they stay.
@@ -231,7 +265,7 @@ impl Emitter {
         code.bytes(&[0xE3, 0]);
         let over = code.position();
         let from = code.jump();
-        self.tails.push(Tail::ExitKeepingFlags { from, target, state: self.state });
+        self.tail(from, Way::ExitWithCount { target });
         self.code.patch_short(over);
         self.code.mov(RCX, R10);
     }
@@ -269,8 +303,8 @@ impl Emitter {
     /// Has the slow way that is tail number `tail` come back here.
     pub(crate) fn come_back_here(&mut self, tail: usize) {
         let (here, now) = (self.code.position(), self.state);
-        if let Tail::Slow { back, state, .. } = &mut self.tails[tail] {
-            (*back, *state) = (here, now);
+        if let Way::Slow { back, behind, .. } = &mut self.tails[tail].way {
+            (*back, *behind) = (here, now);
         }
     }
 
@@ -287,7 +321,7 @@ impl Emitter {
         let offset = |index| (index << jump_cache::ENTRY_SHIFT) as i32;
         let from = self.jump_through(offset(index));
         let entry = offset(jump_cache::other(index));
-        self.tails.push(Tail::OtherFarJump { from, entry });
+        self.tail(from, Way::OtherFarJump { entry });
     }
 
     /// Goes where the entry at an offset of the table in R11 leads, if it is that of the address in R10.
@@ -319,7 +353,7 @@ impl Emitter {
         self.code.load(R11, RSP, KICK);
         self.code.compare_zero(R11);
         let from = self.code.jump_if(NOT_EQUAL);
-        self.tails.push(Tail::Exit { from });
+        self.tail(from, Way::Exit);
         self.find_jump(None);
         self.code.jump_memory(R11, HOST_OFFSET);
     }
@@ -327,8 +361,7 @@ impl Emitter {
     /// The entry of the address in R10, in R11; if there is none, tier 0 executes the instruction at the
     /// site, or the code is left.
     fn find_jump(&mut self, site: Option<SiteAddress>) {
-        self.code.mov(R11, R10);
-        self.code.shift_right(R11, jump_cache::PAGE_SHIFT);
+        self.code.bits_from(jump_cache::PAGE_SHIFT);
         // xor r11, r10
         self.code.bytes(&[0x4D, 0x31, 0xD3]);
         self.code.and(R11, (jump_cache::ENTRIES - 1) as u32);
@@ -337,10 +370,10 @@ impl Emitter {
         self.code.bytes(&[0x4C, 0x03, 0x5C, 0x24, JUMPS as u8]);
         self.code.compare_memory(R11, 0, R10);
         let from = self.code.jump_if(NOT_EQUAL);
-        self.tails.push(Tail::OtherJump { from, back: self.code.position(), site });
+        self.tail(from, Way::OtherJump { back: self.code.position(), site });
     }
 
-    /// The code of a [`Tail::OtherJump`].
+    /// The code of a [`Way::OtherJump`].
     pub(crate) fn find_other_jump(&mut self, back: usize, site: Option<SiteAddress>) {
         // xor r11, 1 << ENTRY_SHIFT
         self.code.bytes(&[0x49, 0x83, 0xF3, 1 << jump_cache::ENTRY_SHIFT]);
@@ -349,7 +382,7 @@ impl Emitter {
         self.code.jump_to(back);
         match site {
             Some(site) => self.last_slow(from, site),
-            None => self.tails.push(Tail::Exit { from }),
+            None => self.tail(from, Way::Exit),
         }
     }
 
@@ -366,7 +399,15 @@ impl Emitter {
 
     fn last_slow(&mut self, from: Hole, site: SiteAddress) {
         self.needs_site = true;
-        self.tails.push(Tail::Slow { from, site, back: 0, state: FlagState::FRAME, last: true });
+        let behind = FlagState::FRAME;
+        self.tail(from, Way::Slow { site, back: 0, behind, last: true });
+    }
+
+    /// Leaves for an address.
+    pub(crate) fn exit_for(&mut self, target: u64) {
+        self.save_flags();
+        self.code.mov_value(R10, target);
+        self.exit();
     }
 
     /// Leaves for the address in R10; the flags are in the frame.
@@ -403,8 +444,9 @@ impl Emitter {
         self.code.load(R10, RSP, SCRATCH);
     }
 
-    /// The code of a [`Tail::Slow`].
-    pub(crate) fn slow(&mut self, site: SiteAddress, back: usize, state: FlagState, last: bool) {
+    /// The code of a [`Way::Slow`].
+    pub(crate) fn slow(&mut self, site: SiteAddress, back: usize, behind: FlagState, last: bool) {
+        self.save_flags();
         self.call_site(site);
         if last {
             // ud2: a last instruction does not come back.
@@ -412,7 +454,7 @@ impl Emitter {
             return;
         }
         self.state = FlagState::FRAME;
-        if state.host {
+        if behind.host {
             self.restore_flags();
         }
         self.code.jump_to(back);

@@ -14,36 +14,73 @@ pub(crate) struct FlagState {
     pub host: bool,
     /// In the frame.
     pub frame: bool,
+    /// If they are in neither: number of what makes them again, see [`crate::again`].
+    pub again: u8,
 }
 
 impl FlagState {
-    pub(crate) const HOST: Self = FlagState { host: true, frame: false };
-    pub(crate) const FRAME: Self = FlagState { host: false, frame: true };
+    pub(crate) const HOST: Self = FlagState { host: true, frame: false, again: 0 };
+    pub(crate) const FRAME: Self = FlagState { host: false, frame: true, again: 0 };
     /// In both, or of no interest.
-    pub(crate) const BOTH: Self = FlagState { host: true, frame: true };
-    /// Nowhere, but [`Emitter::again`] makes them again.
-    pub(crate) const LOST: Self = FlagState { host: false, frame: false };
+    pub(crate) const BOTH: Self = FlagState { host: true, frame: true, again: 0 };
+
+    /// Nowhere, but this makes them again.
+    pub(crate) fn lost(again: u8) -> Self {
+        FlagState { host: false, frame: false, again }
+    }
+
+    /// They are nowhere.
+    pub(crate) fn are_lost(self) -> bool {
+        !self.host && !self.frame
+    }
 }
 
 impl Emitter {
     /// Makes flags again that are lost.
-    fn make_again(&mut self) {
-        if self.state == FlagState::LOST {
-            self.code.bytes(&self.again);
+    pub(crate) fn make_again(&mut self) {
+        if self.state.are_lost() {
+            self.code.bytes(&self.again[usize::from(self.state.again) - 1]);
             self.state = FlagState::HOST;
+        }
+    }
+
+    /// The host's flags are about to be overwritten: saves them, unless they can be made again. R10 is in
+    /// use; takes R11.
+    pub(crate) fn give_up_flags(&mut self) {
+        self.give_up_flags_through(R11);
+    }
+
+    /// As [`Self::give_up_flags`], taking another register.
+    pub(crate) fn give_up_flags_through(&mut self, scratch: u8) {
+        if self.state == FlagState::HOST && self.written != 0 {
+            self.state = FlagState::lost(self.written);
+        }
+        if !self.state.are_lost() {
+            self.save_flags_through(scratch);
+            self.state = FlagState::FRAME;
         }
     }
 
     /// Puts the flags into the frame, if they are not there. Takes R10.
     pub(crate) fn save_flags(&mut self) {
+        self.save_flags_through(R10);
+    }
+
+    /// As [`Self::save_flags`], with R10 in use; takes R11.
+    pub(crate) fn save_flags_beside_address(&mut self) {
+        self.save_flags_through(R11);
+        self.state = FlagState::FRAME;
+    }
+
+    fn save_flags_through(&mut self, scratch: u8) {
         self.make_again();
         if !self.state.frame {
-            self.code.mov(R10, RAX);
+            self.code.mov(scratch, RAX);
             // lahf; seto al
             self.code.bytes(&[0x9F, 0x0F, 0x90, 0xC0]);
             // mov [rsp + FLAGS], ax
             self.code.bytes(&[0x66, 0x89, 0x44, 0x24, FLAGS as u8]);
-            self.code.mov(RAX, R10);
+            self.code.mov(RAX, scratch);
         }
         self.state.frame = true;
     }
@@ -66,27 +103,6 @@ impl Emitter {
         if !self.state.host {
             // bt dword [rsp + FLAGS], CARRY_BIT
             self.code.bytes(&[0x0F, 0xBA, 0x64, 0x24, FLAGS as u8, CARRY_BIT]);
-        }
-    }
-
-    /// As [`Self::save_flags`], with R10 in use.
-    pub(crate) fn save_flags_beside_address(&mut self) {
-        self.make_again();
-        if !self.state.frame {
-            self.code.mov(R11, RAX);
-            // lahf; seto al
-            self.code.bytes(&[0x9F, 0x0F, 0x90, 0xC0]);
-            // mov [rsp + FLAGS], ax
-            self.code.bytes(&[0x66, 0x89, 0x44, 0x24, FLAGS as u8]);
-            self.code.mov(RAX, R11);
-        }
-        self.state = FlagState::FRAME;
-    }
-
-    /// As [`Self::save_flags_beside_address`], but what is lost may remain so.
-    pub(crate) fn keep_flags_beside_address(&mut self) {
-        if self.state != FlagState::LOST {
-            self.save_flags_beside_address();
         }
     }
 }

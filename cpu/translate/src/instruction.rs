@@ -7,7 +7,7 @@ use crate::assemble::{Hole, R10, R11};
 use crate::block::{BlockMaker, Turn};
 use crate::callout::SiteAddress;
 use crate::effects::{Flags, Item};
-use crate::emit::{GUEST_RSP, HostAddress, Tail};
+use crate::emit::{GUEST_RSP, HostAddress, Missed, Present, Tail, Way};
 use crate::flags::FlagState;
 use crate::frame::{Place, place};
 use crate::plan::Plan;
@@ -20,15 +20,17 @@ const SLOT: usize = 8;
 impl BlockMaker {
     /// Looks up the page of an access at the address in R10. The slow way is made when the
     /// instruction is complete.
-    pub(crate) fn access(&mut self, len: usize, write: bool) -> Hole {
-        self.emitter.translate(len, write)
+    pub(crate) fn access(&mut self, len: usize, write: bool) -> Missed {
+        self.emitter.translate(len, write, false)
     }
 
     /// The slow way of an instruction that is complete here.
-    pub(crate) fn slow(&mut self, from: Hole, site: SiteAddress, last: bool) {
-        let (back, state) = (self.emitter.code.position(), self.emitter.state);
+    pub(crate) fn slow(&mut self, missed: Missed, site: SiteAddress, last: bool) {
+        let (back, behind) = (self.emitter.code.position(), self.emitter.state);
         self.emitter.needs_site = true;
-        self.emitter.tails.push(Tail::Slow { from, site, back, state, last });
+        let Missed { from, state } = missed;
+        let way = Way::Slow { site, back, behind, last };
+        self.emitter.tails.push(Tail { from, state, way });
     }
 
     pub(crate) fn copied(&mut self, item: &Item, site: SiteAddress, raw: &[u8]) {
@@ -53,12 +55,15 @@ impl BlockMaker {
                 self.emitter.stash();
             }
             self.emitter.segment(&item.instruction);
-            if let Some(used) = &item.used {
-                split = self.emitter.check_alignment(used.alignment);
-            } else if item.is_locked() {
-                split = self.emitter.check_line(item.instruction.memory_size().size());
+            let len = item.instruction.memory_size().size();
+            let alignment = item.used.map_or(1, |used| used.alignment);
+            let whole = alignment > 1 && usize::from(alignment) == len;
+            if item.used.is_none() && item.is_locked() {
+                split = self.emitter.check_line(len);
+            } else if !whole {
+                split = self.emitter.check_alignment(alignment);
             }
-            from = Some(self.access(item.instruction.memory_size().size(), item.writes_memory));
+            from = Some(self.emitter.translate(len, item.writes_memory, whole));
             if plan.spills.is_empty() && !needs_restore(item.flags) {
                 HostAddress::Pair
             } else {
@@ -101,7 +106,7 @@ impl BlockMaker {
     }
 
     /// Has tier 0 execute an instruction that cannot be encoded.
-    fn give_up(&mut self, holes: impl Iterator<Item = Hole>, site: SiteAddress) {
+    fn give_up(&mut self, holes: impl Iterator<Item = Missed>, site: SiteAddress) {
         self.emitter.call_out(site);
         for from in holes {
             self.slow(from, site, false);
@@ -132,20 +137,27 @@ impl BlockMaker {
         self.slow(from, site, item.last);
     }
 
+    /// Its segment does not matter.
     pub(crate) fn lea(&mut self, item: &Item) {
         let instruction = &item.instruction;
         let register = instruction.op0_register();
-        let segment = instruction.memory_segment();
-        let mut flat = *instruction;
-        if matches!(segment, Register::FS | Register::GS) {
-            flat.set_segment_prefix(Register::None);
+        let number = register.number() as u8;
+        match place(number) {
+            Place::Host(host) if register.size() == 8 => {
+                self.emitter.offset_into(host, &item.op, instruction);
+            }
+            Place::Host(host) => {
+                self.emitter.offset(&item.op, instruction);
+                self.emitter.code.mov_low(host, R10);
+            }
+            Place::Frame(_) => {
+                self.emitter.offset(&item.op, instruction);
+                if register.size() == 4 {
+                    self.emitter.code.mov_low(R10, R10);
+                }
+                self.emitter.set_register(number, R10);
+            }
         }
-        self.emitter.address(&item.op, &flat);
-        if register.size() == 4 {
-            // mov r10d, r10d
-            self.emitter.code.bytes(&[0x45, 0x89, 0xD2]);
-        }
-        self.emitter.set_register(register.number() as u8, R10);
     }
 
     pub(crate) fn push(&mut self, item: &Item, site: SiteAddress) {
@@ -192,7 +204,7 @@ impl BlockMaker {
     }
 
     /// Translates the slot below the top of the stack.
-    pub(crate) fn push_address(&mut self) -> Hole {
+    pub(crate) fn push_address(&mut self) -> Missed {
         self.emitter.code.lea(R10, GUEST_RSP, None, -(SLOT as i32));
         self.access(SLOT, true)
     }
@@ -248,16 +260,17 @@ impl BlockMaker {
         };
         let from = self.emitter.compare_halves(wide, divisor);
         self.emitter.state = FlagState::FRAME;
+        let too_large = self.emitter.missed(from);
         self.emitter.restore_flags();
         self.emitter.code.divide(wide, divisor);
         self.emitter.state = FlagState::HOST;
-        for from in missing.into_iter().chain([from]) {
+        for from in missing.into_iter().chain([too_large]) {
             self.slow(from, site, item.last);
         }
     }
 
     /// The target of an indirect branch into R10; the slow way, if it was in memory.
-    pub(crate) fn indirect_target(&mut self, item: &Item) -> Option<Hole> {
+    pub(crate) fn indirect_target(&mut self, item: &Item) -> Option<Missed> {
         if let Some(address) = fixed_address(&item.instruction, SLOT) {
             let from = self.emitter.translate_known(address, false);
             self.emitter.code.load(R10, R11, page_offset(address));
@@ -352,29 +365,32 @@ impl BlockMaker {
         } else {
             self.emitter.restore_flags();
         }
-        let state = self.emitter.state;
         if target <= at {
             // A loop: the way back is in line.
             let from = self.emitter.code.jump_if(condition ^ 1);
-            self.branch(from, next, state);
+            self.branch(from, next);
             match self.turn {
                 Turn::Only => self.go_to(target, true),
                 Turn::First | Turn::Again { .. } => self.turn(target),
             }
         } else {
             let from = self.emitter.code.jump_if(condition);
-            self.branch(from, target, state);
-            self.go_to(next, false);
+            self.branch(from, target);
+            if item.last {
+                self.go_to(next, false);
+            }
         }
     }
 
     /// Has a branch lead to an address; nothing looks at the kick word on the way.
-    fn branch(&mut self, from: Hole, target: u64, state: FlagState) {
-        self.emitter.tails.push(if target & !0xFFF == self.page {
-            Tail::Edge { from, target, state }
+    fn branch(&mut self, from: Hole, target: u64) {
+        let Present { rest, loaded, .. } = self.present;
+        let way = if rest == 0 && target & !0xFFF == self.page {
+            Way::Edge { target, loaded }
         } else {
-            Tail::Far { from, target, state }
-        });
+            Way::Side { target, rest, loaded }
+        };
+        self.emitter.tail(from, way);
     }
 }
 

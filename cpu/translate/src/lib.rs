@@ -13,9 +13,11 @@
 //! Not here: code of 16 and 32 bits.
 #![deny(unsafe_code)]
 
+mod again;
 mod assemble;
 mod block;
 mod callout;
+mod decode;
 mod effects;
 mod emit;
 mod enter;
@@ -35,6 +37,7 @@ mod register_state;
 mod registers;
 mod repeat;
 mod sites;
+mod tails;
 mod translator;
 mod x87;
 

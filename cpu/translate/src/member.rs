@@ -6,7 +6,7 @@ use crate::assemble::{Hole, R10, R11, RSP};
 use crate::block::{BlockMaker, Turn};
 use crate::callout::SiteAddress;
 use crate::effects::{Item, Kind};
-use crate::emit::{GUEST_RSP, HostAddress, Tail};
+use crate::emit::{GUEST_RSP, HostAddress, Way};
 use crate::flags::FlagState;
 use crate::frame::{Place, group_slot, page_slot, place};
 use crate::group::{BASE, Group, Habit, Member, SLOT};
@@ -57,15 +57,16 @@ impl BlockMaker {
                 let disp = first.memory_displacement64().wrapping_sub(member.at as u64);
                 first.set_memory_displacement64(disp);
                 if let Some(address) = fixed_address(&first, len) {
-                    let from = self.emitter.translate_known(address, write);
+                    let missed = self.emitter.translate_known(address, write);
                     self.emitter.code.lea(R11, R11, None, page_offset(address));
-                    self.leave_to_twin(from);
+                    self.leave_to_twin(missed.from);
                     return self.begin(member);
                 }
                 self.emitter.address(&item.op, &first);
             }
         }
-        self.look_up(member, len, write);
+        let aligned = apart && needs_alignment(item);
+        self.look_up(member, len, write, aligned);
         if !apart {
             self.emitter.code.add(R11, R10);
         }
@@ -73,21 +74,21 @@ impl BlockMaker {
     }
 
     /// The page of the address in R10 into R11, and the offset there into R10.
-    fn look_up(&mut self, member: Member, len: usize, write: bool) {
-        self.emitter.keep_flags_beside_address();
+    fn look_up(&mut self, member: Member, len: usize, write: bool, aligned: bool) {
+        self.emitter.give_up_flags();
         let group = self.groups[member.group];
         let slot = page_slot(member.group);
         if group.habit == Habit::Walks && matches!(self.turn, Turn::Again { .. }) {
-            let (from, back) = self.emitter.look_in_page(slot, len);
-            let (twin, state) = (self.present, self.emitter.state);
-            self.emitter.tails.push(Tail::OtherPage { from, back, slot, group, twin, state });
+            let (from, back) = self.emitter.look_in_page(slot, len, aligned);
+            let present = self.present;
+            self.emitter.tail(from, Way::OtherPage { back, slot, group, aligned, present });
             return;
         }
         let keeps = group.habit == Habit::Walks && self.turn == Turn::First;
         if keeps {
             self.emitter.keep_address(slot);
         }
-        let from = self.emitter.look(len, write);
+        let from = self.emitter.look(len, write, aligned);
         self.leave_to_twin(from);
         if keeps {
             self.emitter.keep_page(slot);
@@ -113,20 +114,15 @@ impl BlockMaker {
     }
 
     fn leave_to_twin(&mut self, from: Hole) {
-        let (rip, rest, loaded) = self.present;
-        let state = self.emitter.state;
-        self.emitter.tails.push(Tail::Twin { from, rip, rest, loaded, state });
+        self.emitter.tail(from, Way::Twin(self.present));
     }
 
     /// As [`Self::copied`], of a member.
     pub(crate) fn copied_member(&mut self, item: &Item, member: Member, site: SiteAddress) {
         let apart = self.may_be_apart(item, member);
         self.hold(item, member, apart);
-        if let Some(used) = item.used.filter(|used| used.alignment > 1) {
-            if self.emitter.state != FlagState::LOST {
-                self.emitter.save_flags();
-                self.emitter.state = FlagState::FRAME;
-            }
+        if let Some(used) = item.used.filter(|used| used.alignment > 1 && !apart) {
+            self.emitter.give_up_flags_through(R10);
             self.emitter.code.lea(R10, R11, None, member.at);
             self.emitter.code.test_low_byte(R10, used.alignment - 1);
             let from = self.emitter.code.jump_if(NOT_EQUAL);
@@ -147,7 +143,9 @@ impl BlockMaker {
     fn may_be_apart(&mut self, item: &Item, member: Member) -> bool {
         let alone = member.first && member.last;
         let stays = self.groups[member.group].habit == Habit::Stays;
-        let aligned = item.used.is_none_or(|used| used.alignment <= 1);
+        let len = item.instruction.memory_size().size();
+        let aligned =
+            item.used.is_none_or(|used| used.alignment <= 1 || usize::from(used.alignment) == len);
         let free = Plan::of(&mut self.infos, item).is_some_and(|plan| plan.spills.is_empty());
         alone && !stays && aligned && free && !needs_restore(item.flags)
     }
@@ -224,6 +222,10 @@ impl BlockMaker {
     }
 }
 
+fn needs_alignment(item: &Item) -> bool {
+    item.used.is_some_and(|used| used.alignment > 1)
+}
+
 /// Neither R11 nor what it points to matters to it.
 fn keeps_address(item: &Item) -> bool {
     let spilled = |register: Register| {
@@ -232,7 +234,7 @@ fn keeps_address(item: &Item) -> bool {
     };
     let instruction = &item.instruction;
     match item.kind {
-        Kind::Nothing => true,
+        Kind::Nothing | Kind::JumpIf => true,
         Kind::Lea => {
             let segment = instruction.memory_segment();
             let plain = !matches!(segment, Register::FS | Register::GS);

@@ -53,7 +53,7 @@ impl Block {
             return if state.frame { self.checked.1 } else { self.checked.0 };
         }
         match state {
-            FlagState { host: true, frame: true } => self.both,
+            FlagState { host: true, frame: true, .. } => self.both,
             FlagState { host: true, .. } => self.host,
             FlagState { .. } => self.frame,
         }

@@ -7,29 +7,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use cpu_host::CodeMemory;
 use cpu_interp::{Dropped, Executed, Fetched, Interp, Outcome};
 use cpu_mem::{HostPage, PAGE_SIZE, granules};
-use iced_x86::{Decoder, Mnemonic};
 
 use crate::block::{BlockMaker, Manner};
 use crate::callout::{Context, is_translatable};
-use crate::effects::{Item, Kind, item};
+use crate::decode::{CROSSINGS, MAX_ITEMS, MAX_LEN, crossing_index};
+use crate::effects::Item;
 use crate::enter::{enter, serialize};
 use crate::flags::FlagState;
 use crate::limit::{CodeLimit, CodeShare};
-use crate::lockstep::{Stretches, is_copied};
+use crate::lockstep::Stretches;
 use crate::pages::{At, Block, INTERPRET, PageKey, Pages, STALE, key};
 use crate::registers::Registers;
 use crate::sites::Sites;
 
-/// Most instructions in a block.
-const MAX_ITEMS: usize = 64;
-/// Longest instruction in bytes.
-const MAX_LEN: usize = 15;
 /// How often tier 0 executes a block that is worth no translation yet: so much does one cost.
 pub const PATIENCE: u8 = 4;
 /// Counters of what runs.
 const COUNTERS: usize = 1 << 14;
-/// Instructions across pages that are remembered.
-const CROSSINGS: usize = 256;
 /// Twins have counters of their own, more or less.
 const TWIN_HEAT: u64 = 0xA5A << 2;
 /// So many times as often tier 0 executes what a twin would: mostly a page is new to the TLB.
@@ -72,11 +66,11 @@ pub struct Translator {
     /// Boxed: translated code knows where it is.
     pub(crate) context: Box<Context>,
     pages: Pages,
-    maker: BlockMaker,
+    pub(crate) maker: BlockMaker,
     links: Vec<Link>,
     sites: Sites,
     dropped: Dropped,
-    items: Vec<Item>,
+    pub(crate) items: Vec<Item>,
     /// How often all code was forgotten.
     clears: u64,
     /// The page at RIP has to be compared with memory.
@@ -89,7 +83,7 @@ pub struct Translator {
     heat: Box<[u8]>,
     /// Where no block can begin, by guest-physical address and epoch of code: the instruction there
     /// crosses the end of its page.
-    crossings: Box<[(u64, u32)]>,
+    pub(crate) crossings: Box<[(u64, u32)]>,
     /// What was found last, by both addresses. Code that was dropped since leaves at once.
     found: Box<[Found]>,
     /// How often that is to be before it is translated.
@@ -429,33 +423,6 @@ impl Translator {
         Some(block)
     }
 
-    /// Decodes the instruction at RIP, of which the first `available` bytes are in its page, into `items`
-    /// and `bytes`; its length in bytes. None: nothing is known of the next page, or there is none.
-    fn decode_crossing(
-        &mut self,
-        interp: &mut Interp,
-        gpa: u64,
-        bytes: &mut [u8],
-        available: usize,
-    ) -> Option<usize> {
-        let (rip, epoch) = (interp.cpu.arch.rip(), interp.cpu.code_epoch);
-        if available < MAX_LEN {
-            let cpu = &interp.cpu;
-            let second = rip.wrapping_add(available as u64);
-            let page = cpu.memory.tlb.execute(cpu.mode.fetch_privilege, second)?;
-            page.copy_out(0, &mut bytes[available..MAX_LEN]);
-            let len = self.decode(interp, rip, &bytes[..MAX_LEN]);
-            let item = self.items.first_mut().filter(|item| !is_sti(item));
-            if let (Some(_), Some(item)) = (len, item) {
-                item.crosses = true;
-                self.items.truncate(1);
-                return Some(self.items[0].instruction.len());
-            }
-        }
-        self.crossings[crossing_index(gpa)] = (gpa, epoch);
-        None
-    }
-
     /// Puts the code of a block into the arena, that from `apart` on apart. Returns where it starts, and
     /// what is to be added, with a carry that is lost, to places in the latter.
     fn place(&mut self, apart: usize) -> Option<(At, At)> {
@@ -467,56 +434,9 @@ impl Translator {
         self.arena.push_apart(rest)?;
         Some((self.arena.push(near)? as At, (far as At).wrapping_sub(apart as At)))
     }
-
-    /// Decodes a block into `items`; its length in bytes.
-    fn decode(&mut self, interp: &mut Interp, rip: u64, bytes: &[u8]) -> Option<usize> {
-        self.items.clear();
-        let mut at = 0;
-        while self.items.len() < MAX_ITEMS && at < bytes.len() {
-            let rest = &bytes[at..bytes.len().min(at + MAX_LEN)];
-            let Some((op, last)) = interp.decode(rest) else { break };
-            let options = interp.cpu.features.decoder_options();
-            let mut decoder = Decoder::with_ip(64, rest, rip.wrapping_add(at as u64), options);
-            let instruction = decoder.decode();
-            let features = &interp.cpu.features;
-            let mut item = item(&mut self.maker.infos, instruction, op, last, at, features);
-            if instruction.is_invalid() || instruction.len() != usize::from(op.len) {
-                item.kind = Kind::Callout;
-                item.instruction.set_len(usize::from(op.len));
-            }
-            if self.items.last().is_some_and(is_sti) {
-                (item.kind, item.shadowed) = (Kind::Callout, true);
-            }
-            // What follows STI belongs to it: no interrupt comes between.
-            item.last &= !is_sti(&item);
-            let last = item.last;
-            let alone = self.stretches.is_some() && !is_copied(&item);
-            if alone && !self.items.is_empty() {
-                break;
-            }
-            self.items.push(item);
-            at += usize::from(op.len);
-            if last || alone {
-                break;
-            }
-        }
-        if let Some(item) = self.items.last_mut().filter(|item| is_sti(item)) {
-            item.last = true;
-        }
-        (at > 0).then_some(at)
-    }
 }
 
 /// Number of the counter of a guest-physical address.
 fn counter(gpa: u64) -> usize {
     (gpa ^ gpa >> 14) as usize % COUNTERS
-}
-
-/// Nearly all begin in the last bytes of their pages.
-fn crossing_index(gpa: u64) -> usize {
-    ((gpa / PAGE_SIZE as u64) ^ (gpa << 4)) as usize % CROSSINGS
-}
-
-fn is_sti(item: &Item) -> bool {
-    item.instruction.mnemonic() == Mnemonic::Sti
 }

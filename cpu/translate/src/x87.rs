@@ -101,6 +101,8 @@ impl BlockMaker {
         code.bytes(&[0x41, 0xF7, 0xD2]);
         code.test_low_byte(R10, MASKS);
         let unmasked = code.jump_if(NOT_EQUAL);
+        let unmasked = self.emitter.missed(unmasked);
+        let code = &mut self.emitter.code;
         // fldcw [rsp + SCRATCH]
         code.bytes(&[0xD9, 0x6C, 0x24, SCRATCH as u8]);
         self.slow(missing, site, item.last);
