@@ -399,4 +399,6 @@ fn an_msi_becomes_a_message() {
     assert_eq!((message.mode, message.vector), (DeliveryMode::LowestPriority, 0xB1));
     let wide = Message::from_msi(0x0000_0100_FEE2_3000, 0x31, true, false);
     assert_eq!(wide.destination, Destination::Physical { id: 0x123, byte: false });
+    // Bit 14 is 1 in the first and 0 in the second.
+    assert!(message.assert && wide.assert);
 }

@@ -79,7 +79,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// From the address and data of an MSI. `wide`: address bits 63:40 hold bits 31:8 of the
+    /// From the address and data of an MSI, which is never a de-assertion: bit 14 is not looked at, as in
+    /// KVM. `wide`: address bits 63:40 hold bits 31:8 of the
     /// destination. `byte`: as in [`Destination::Physical`].
     #[must_use]
     pub const fn from_msi(address: u64, data: u32, wide: bool, byte: bool) -> Self {
@@ -94,7 +95,7 @@ impl Message {
             mode: DeliveryMode::from_bits(data >> 8),
             vector: data as u8,
             level: data & 1 << 15 != 0,
-            assert: data & 1 << 14 != 0,
+            assert: true,
         }
     }
 }
