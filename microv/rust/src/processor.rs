@@ -96,6 +96,8 @@ impl Processor<'_> {
             let exit = self.vcpu.run_with(window, &mut self.beside);
             match self.handle(exit) {
                 Handled::Inside if self.beside.local.irqchip.has_ended() => {
+                    // What has arrived is out of the inbox already.
+                    self.take_signals();
                     return Stopped::Exit(Exit::Interrupted);
                 }
                 Handled::Inside => {}
