@@ -74,6 +74,7 @@ impl Reading {
                 let patience = after(patience, begin.elapsed());
                 self.patience.store(patience.as_nanos() as u64, Ordering::Relaxed);
                 self.begin();
+                microv::arrival::note();
                 Ok(filled.len())
             }
             Err(error) => {

@@ -9,6 +9,7 @@
 
 pub mod abi;
 mod alarm;
+pub mod arrival;
 mod beside;
 mod call;
 mod cdl;

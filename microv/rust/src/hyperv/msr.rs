@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use cpu_engine::{CpuidEntry, MsrAnswer, MsrExit, Vcpu, user_stores};
+use cpu_engine::{CpuidEntry, MsrAnswer, MsrExit, Vcpu, host_tsc, user_stores};
 use cpu_paravirt::hyperv::cpuid::{self, feature};
 use cpu_paravirt::hyperv::msr as number;
 use cpu_paravirt::hyperv::msr::ENABLED;
@@ -10,6 +10,7 @@ use cpu_paravirt::hyperv::msr::ENABLED;
 use super::partition::{DebugMsrs, Shared};
 use super::wish::{DebugWish, Wish};
 use super::{Hyperv, Origin};
+use crate::arrival;
 use crate::object::local_apic::MsrRefused;
 use crate::paravirt::memory::{self, Structure};
 
@@ -53,7 +54,10 @@ impl Hyperv {
             number::VP_INDEX => self.presence.vp_index.load(Ordering::Relaxed).into(),
             number::RESET => 0,
             number::VP_RUNTIME => self.runtime.get(),
-            number::TIME_REF_COUNT => shared.reference.count(&self.vm, vcpu.tsc()),
+            number::TIME_REF_COUNT => {
+                let now = if origin == Origin::Root { arrival::midway() } else { host_tsc() };
+                shared.reference.count_at(&self.vm, vcpu, now)
+            }
             number::REFERENCE_TSC => shared.reference.msr(),
             number::TSC_FREQUENCY => u64::from(vcpu.tsc_clock().khz()) * 1000,
             number::APIC_FREQUENCY => number::APIC_HZ,

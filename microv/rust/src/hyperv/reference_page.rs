@@ -69,6 +69,15 @@ impl ReferencePage {
         }
     }
 
+    /// HV_X64_MSR_TIME_REF_COUNT, read by `vcpu` when the host's counter was `host_tsc`.
+    pub fn count_at(&mut self, vm: &Vm, vcpu: &Vcpu, host_tsc: u64) -> u64 {
+        self.note_changes(vm);
+        match self.state {
+            State::Set => self.time.at(vcpu.tsc_at(host_tsc)),
+            _ => vm.clock().at(host_tsc) / layout::TICK_NS,
+        }
+    }
+
     /// Writes the page if it is not right.
     pub fn publish(&mut self, vm: &Vm, vcpu: &Vcpu) {
         self.note_changes(vm);
