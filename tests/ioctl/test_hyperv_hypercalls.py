@@ -1,6 +1,7 @@
 """Hyper-V's hypercalls: who may make them, input word and result, what leaves to the client."""
 
 import random
+import struct
 
 import pytest
 
@@ -55,9 +56,12 @@ def test_hv_00j_real_mode_is_undefined(system: System) -> None:
     assert faults(guest.call, hv.LONG_SPIN_WAIT) == UD
 
 
-def test_hv_00j_rings_but_0_are_undefined(guest: Guest) -> None:
-    hv.enter_ring(guest, 3)
-    assert faults(guest.call, hv.LONG_SPIN_WAIT) == UD
+@pytest.mark.parametrize("ring", [1, 2, 3])
+def test_hv_00j_rings_but_0_are_undefined(guest: Guest, ring: int) -> None:
+    """Before anything else is looked at."""
+    for control in (hv.LONG_SPIN_WAIT, 0xBEEF, (1 << 64) - 1, hv.FLUSH_SPACE):
+        hv.enter_ring(guest, ring)
+        assert faults(guest.call, control, DATA) == UD
 
 
 def test_hv_00i_without_an_identity_they_are_kvms(system: System) -> None:
@@ -98,6 +102,80 @@ def test_hv_22_enforced_input_in_vector_registers_needs_its_bit(system: System) 
     assert faults(without.call, hv.FLUSH_SPACE | hv.FAST) == UD
     assert without.call(hv.FLUSH_SPACE, DATA) == hv.SUCCESS
     assert enforced(system, {}).call(hv.FLUSH_SPACE | hv.FAST) == hv.SUCCESS
+
+
+def test_hv_00l_vector_registers_come_between_reserved_bits_and_the_shape(system: System) -> None:
+    without = enforced(system, {hv.FEATURES: {"edx": 0}})
+    fast = hv.FLUSH_SPACE | hv.FAST
+    assert without.call(fast | 1 << 63) == hv.INVALID_INPUT
+    assert faults(without.call, fast | 1 << 32) == UD
+    none = enforced(system, {hv.FEATURES: {"edx": 0}, hv.RECOMMENDATIONS: {"eax": 0}})
+    assert none.call(fast | 1 << 63) == hv.ACCESS_DENIED
+
+
+SETS = (hv.FLUSH_SPACE_EX, hv.FLUSH_LIST_EX | 1 << 32, hv.SEND_IPI_EX)
+WITHOUT_HEADERS = (
+    hv.FLUSH_SPACE,
+    hv.FLUSH_LIST | 1 << 32,
+    hv.SEND_IPI,
+    hv.LONG_SPIN_WAIT,
+    hv.GET_PARTITION_ID,
+    hv.POST_MESSAGE,
+    hv.SIGNAL_EVENT,
+    hv.GET_VP_REGISTERS | 1 << 32,
+    hv.SET_VP_REGISTERS | 1 << 32,
+    hv.START_VIRTUAL_PROCESSOR,
+    hv.GET_VP_INDEX_FROM_APIC_ID | 1 << 32,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fast", [0, hv.FAST], ids=["memory", "fast"])
+@pytest.mark.parametrize("code", [*SETS, *WITHOUT_HEADERS], ids=hex)
+def test_hv_00l_headers_of_all_lengths_but_the_right_one_are_refused(
+    system: System, code: int, fast: int
+) -> None:
+    """The input says that two words of a set follow."""
+    guest = Guest.introduced(system, controllers=True)
+    ipi = code == hv.SEND_IPI_EX
+    words = [0x40, 0, 0b11, 1, 0] if ipi else [0, 2, 0, 0b11, 1, 0]
+    guest.machine.ram.write(DATA, struct.pack(f"<{len(words)}Q", *words))
+    hv.set_vectors(guest.vcpu, words[2:])
+    first, second = words[:2] if fast else (DATA, 0)
+    right = 2 if code in SETS else 0
+    taken = [
+        count
+        for count in range(1024)
+        if guest.call(code | fast | count << 17, first, second) != hv.INVALID_INPUT
+    ]
+    assert set(taken) <= {right}
+    assert taken == [right] or code not in SETS
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        hv.FLUSH_SPACE,
+        hv.FLUSH_LIST | 1 << 32,
+        hv.FLUSH_SPACE_EX | 1 << 17,
+        hv.SEND_IPI_EX | 1 << 17,
+    ],
+    ids=hex,
+)
+def test_hv_00j_input_that_ends_behind_memory_is_refused(system: System, code: int) -> None:
+    """Be it with its head, or with the set or list that follows: nobody hears of it."""
+    guest = Guest.introduced(system, controllers=True)
+    words = [0x40, 0, 1, 1] if code & 0xFFFF == hv.SEND_IPI_EX else [0, 2, 1, 0x1000]
+    if code & 0xFFFF == hv.FLUSH_SPACE_EX:
+        words = [0, 2, 0, 1, 1]
+    whole = 3 if code == hv.FLUSH_SPACE else len(words)
+    for there in range(1, whole):
+        at = RAM_SIZE - 8 * there
+        guest.machine.ram.write(at, struct.pack(f"<{there}Q", *words[:there]))
+        assert guest.call(code, at) == hv.INVALID_INPUT
+    at = RAM_SIZE - 8 * whole
+    guest.machine.ram.write(at, struct.pack(f"<{whole}Q", *words[:whole]))
+    assert guest.call(code, at) & 0xFFFF == hv.SUCCESS
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from kvmshim.abi.ioctls_gen import (
     KVM_HYPERV_SET_TLB_FLUSH_INHIBIT,
     KVM_NMI,
     KVM_SIGNAL_MSI,
+    KVM_SMI,
 )
 from kvmshim.abi.profiles import KVM_CAP_HYPERV_TLB_FLUSH_INHIBIT
 from kvmshim.abi.structs_gen import kvm_hyperv_tlb_flush_inhibit, kvm_msi, kvm_vcpu_events
@@ -21,6 +22,7 @@ from tests.assembler import assemble
 from tests.hyperv import STEPS
 from tests.ioctl.test_stats_fd import statistics
 from tests.kvm import System, Vcpu, refused
+from tests.leftovers import wait_until
 from tests.machine import CODE, DATA, Machine, Mode
 from tests.server import serving
 from tests.suspension import (
@@ -36,7 +38,11 @@ from tests.suspension import (
 )
 
 FAST = FORMS["space_fast"]
-VECTOR, NMI = 0x40, 2
+VECTOR, NMI, INIT = 0x40, 2, 5 << 8
+RESET_RIP = 0xFFF0
+SMM_SLOT, SMBASE = 1 << 16, 0x30000
+SMM_ENTRY, SMM_SEEN, SMM_SAVED_RIP = 0x8000, 0xC000, 0xFF78
+"""From SMBASE on."""
 DONE = 0x77
 INTERRUPTS_ENABLED = 0x202
 SEEN_RIP, SEEN_RAX, SEEN = DATA + 0x800, DATA + 0x808, DATA + 0x810
@@ -294,6 +300,48 @@ def test_ti_09_an_nmi_stays_pending(partition: Partition) -> None:
     flusher.check_done()
     assert machine.peek(SEEN, 8) == 1
     assert (machine.peek(SEEN_RIP, 8), machine.peek(SEEN_RAX, 8)) == (CALL_AT, MARK)
+
+
+def test_ti_09_an_smi_stays_pending(system: System) -> None:
+    """Its handler comes before the hypercall: the state that it saves is that of the hypercall."""
+    partition = Partition(system)
+    smram = partition.guest.machine.vm.add_region(slot=SMM_SLOT, gpa=SMBASE, size=0x10000)
+    handler = f"inc word ptr cs:[{SMM_SEEN}]; rsm"
+    smram.write(SMM_ENTRY, assemble(handler, bits=16, origin=SMM_ENTRY))
+    for number in range(1, ROUNDS + 1):
+        inhibit(partition.vcpus[1])
+        flusher = partition.begin(0, FAST)
+        partition.wait_suspended(0, on=1)
+        assert flusher.interrupt() == errno.EINTR
+        flusher.vcpu.ioctl(KVM_SMI)
+        flusher.run()
+        partition.wait_suspended(0, on=1)
+        assert smram.read(SMM_SEEN, 2) == (number - 1).to_bytes(2, "little")
+        inhibit(partition.vcpus[1], 0)
+        flusher.check_done()
+        assert smram.read(SMM_SEEN, 2) == number.to_bytes(2, "little")
+        assert smram.read(SMM_SAVED_RIP, 8) == CALL_AT.to_bytes(8, "little")
+
+
+@repeated
+def test_ti_09_an_init_stays_pending(partition: Partition) -> None:
+    """Released, the processor waits for its start, and has flushed nothing."""
+    place = 2
+    before = partition.vcpus[place].sregs()
+    inhibit(partition.vcpus[1])
+    flusher = partition.begin(place, FAST)
+    partition.wait_suspended(place, on=1)
+    send_init = kvm_msi(address_lo=0xFEE0_0000 | 65 << 12, data=INIT)
+    partition.guest.machine.vm.ioctl(KVM_SIGNAL_MSI, send_init)
+    assert partition.rip(place) == CALL_AT
+    assert partition.suspended_on(place) == 1
+    inhibit(partition.vcpus[1], 0)
+    wait_until(lambda: partition.state(place)["is"] == "wait-for-sipi")
+    assert flusher.interrupt() == errno.EINTR
+    assert flusher.vcpu.mp_state() == kvm.KVM_MP_STATE_INIT_RECEIVED
+    assert flusher.vcpu.regs().rip == RESET_RIP
+    flusher.vcpu.set_mp_state(kvm.KVM_MP_STATE_RUNNABLE)
+    flusher.vcpu.set_sregs(before)
 
 
 @repeated

@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 
+from kvmshim.abi import profiles
 from kvmshim.cli.check import report, run_would_work
 from kvmshim.cli.main import parser
 from kvmshim.cli.serve import access_of
@@ -44,6 +45,15 @@ def test_nonsense_is_refused(argv: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as refused:
         parsed(*argv)
     assert refused.value.code == 2
+
+
+@pytest.mark.parametrize("name", profiles.RESERVED)
+def test_a_profile_to_come_is_refused_by_its_name(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parsed("serve", "--fuse", "x", "--profile", name)
+    assert f"{name!r} is reserved for a series that is not there yet" in capsys.readouterr().err
 
 
 def test_group_may_be_a_name() -> None:
