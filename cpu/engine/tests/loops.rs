@@ -1,6 +1,6 @@
 //! Loops of one block, whose accesses run over the end of a page into one that is there, is not, may only be
 //! read, belongs to a device, or holds the loop itself: random loops end in translated code as they do
-//! in tier 0, with the same flags, at a fault too.
+//! in tier 0, with the same flags and as many instructions, at a fault too.
 
 mod guest;
 
@@ -65,7 +65,7 @@ fn place(random: &mut Random) -> AsmMemoryOperand {
 fn emit(a: &mut CodeAssembler, random: &mut Random) -> Result<(), IcedError> {
     let value = random.one(&VALUES);
     let step = random.below(9) as i32 * 4;
-    match random.below(30) {
+    match random.below(31) {
         0..3 => a.mov(qword_ptr(place(random)), value),
         3..6 => a.mov(value, qword_ptr(place(random))),
         6 => a.add(value, qword_ptr(place(random))),
@@ -86,6 +86,7 @@ fn emit(a: &mut CodeAssembler, random: &mut Random) -> Result<(), IcedError> {
         25 => a.adc(value, random.one(&VALUES)),
         26 => a.inc(r13),
         27 => a.lock().add(dword_ptr(place(random)), 1),
+        29 => a.lea(random.one(&BASES), random.one(&BASES) + r13 * 8 - step),
         28 => a.cmovb(value, random.one(&VALUES)),
         _ => a.add(dword_ptr(UPPER - 64 + random.below(8) * 16), 16),
     }
@@ -191,7 +192,7 @@ fn prepare(guest: &mut Guest, kind: Kind, case: u64) {
     guest.set_gpr(Gpr::R8, 1);
     guest.set_gpr(Gpr::R13, random.below(4));
     // Stores must not reach the program itself, which could go round in circles then.
-    let most = if kind == Kind::Code { 6 } else { 30 };
+    let most = if kind == Kind::Code { 4 } else { 30 };
     guest.set_gpr(Gpr::R14, 2 + random.below(most));
 }
 
@@ -212,7 +213,8 @@ fn run(guest: &mut Guest) -> Vec<String> {
 
 fn state(guest: &Guest) -> (Vec<u64>, Vec<u64>) {
     let registers = Gpr::ALL.into_iter().map(|gpr| guest.gpr(gpr));
-    let registers = registers.chain([guest.rip(), guest.vcpu.reg(Reg::Rflags)]).collect();
+    let count = guest.vcpu.counters().instructions();
+    let registers = registers.chain([guest.rip(), guest.vcpu.reg(Reg::Rflags), count]).collect();
     let pages = [PROGRAM & !0xFFF, LOWER, UPPER].into_iter();
     let memory = pages.flat_map(|page| (page..page + 0x1000).step_by(8));
     (registers, memory.map(|at| guest.read_u64(at)).collect())

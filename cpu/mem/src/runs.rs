@@ -11,6 +11,8 @@ use crate::{HostPage, PageFlags, Word};
 /// Shorter runs are not worth a repeat prefix.
 #[cfg(not(miri))]
 const SHORT: usize = 64;
+/// Bytes that such runs go by. The end of a line is none between those of an aligned element.
+const WORD: usize = 8;
 
 impl HostPage {
     /// Copies `count` elements from `offset` on to `to` at `to_offset`, in ascending order. `to` must
@@ -29,7 +31,11 @@ impl HostPage {
             return unsafe { repeat_movs::<T>(from, into, count) };
         }
         let _ = (from, into);
-        for at in (0..bytes).step_by(T::SIZE) {
+        let words = bytes - bytes % WORD;
+        for at in (0..words).step_by(WORD) {
+            to.store(to_offset + at, self.load::<u64>(offset + at));
+        }
+        for at in (words..bytes).step_by(T::SIZE) {
             to.store(to_offset + at, self.load::<T>(offset + at));
         }
     }
@@ -49,7 +55,13 @@ impl HostPage {
             return unsafe { repeat_stos(into, value, count) };
         }
         let _ = into;
-        for at in (0..bytes).step_by(T::SIZE) {
+        let words = if T::SIZE > WORD { 0 } else { bytes - bytes % WORD };
+        let elements = (0..WORD).step_by(T::SIZE);
+        let word = elements.fold(0, |word, at| word | value.widen() << (8 * at)) as u64;
+        for at in (0..words).step_by(WORD) {
+            self.store(offset + at, word);
+        }
+        for at in (words..bytes).step_by(T::SIZE) {
             self.store(offset + at, value);
         }
     }
@@ -129,12 +141,20 @@ mod tests {
 
     #[test]
     fn runs_of_every_size_and_length_end_where_they_should() {
-        for count in [1, 7, 8, 9, 64, 65, 500] {
+        for count in [1, 7, 8, 9, 15, 17, 63, 64, 65, 500] {
             check(count, 0x12_u8);
             check(count, 0x1234_u16);
             check(count, 0x1234_5678_u32);
             check(count, 0x1234_5678_9ABC_DEF0_u64);
         }
+    }
+
+    #[test]
+    fn a_run_is_copied_to_where_it_begins_in_ascending_order() {
+        let page = page_of(PageFlags::ALL);
+        (0..64_usize).for_each(|at| page.store(at, at as u8));
+        page.copy_run::<u8>(3, page, 0, 60);
+        (0..60_usize).for_each(|at| assert_eq!(page.load::<u8>(at), at as u8 + 3));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::flags::FlagState;
 use crate::frame::GROUP_SLOTS;
 use crate::group::{self, Group};
 use crate::registers::{self, Checked, Registers};
-use crate::repeat;
+use crate::repeat::{self, Turn};
 use crate::sites::Sites;
 use crate::x87;
 
@@ -64,17 +64,6 @@ pub(crate) struct Manner {
     pub alone: bool,
     /// Accesses share looks into the TLB.
     pub grouped: bool,
-}
-
-/// Which time the instructions of a block are made into code, see [`crate::repeat`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// It is no loop.
-    Only,
-    /// For who comes from elsewhere.
-    First,
-    /// For who comes from the turn before; the last one goes back to the second.
-    Again { last: bool },
 }
 
 /// A block that was made: its code is in the assembler.
@@ -159,9 +148,8 @@ impl BlockMaker {
         self.turn = if repeats { Turn::First } else { Turn::Only };
         self.plan_again(items, repeats);
         self.items(rip, bytes, items, sites);
-        for last in repeat::turns(items).filter(|_| repeats) {
-            self.begin_turn(last);
-            self.items(rip, bytes, items, sites);
+        if repeats {
+            self.turns(rip, bytes, items, sites);
         }
         self.sides();
         made.guarded = self.emitter.code.position();
@@ -177,14 +165,18 @@ impl BlockMaker {
     }
 
     /// All instructions, and where they lead.
-    fn items(&mut self, rip: u64, bytes: &[u8], items: &[Item], sites: &mut Sites) {
+    pub(crate) fn items(&mut self, rip: u64, bytes: &[u8], items: &[Item], sites: &mut Sites) {
         self.held = None;
-        self.emitter.count(items.len() as i32);
+        let counted = self.turn.counts(items.len());
+        if counted != 0 {
+            self.emitter.count(counted as i32);
+        }
+        let behind = self.turn.behind(items.len());
         let mut next = rip;
         for (number, item) in items.iter().enumerate() {
             let at = next;
             next = at.wrapping_add(item.instruction.len() as u64);
-            let rest = (items.len() - 1 - number) as u64;
+            let rest = (items.len() - 1 - number + behind) as u64;
             let Item { op, last, shadowed, loaded, .. } = *item;
             let site = sites.next();
             self.emitter.needs_site = false;

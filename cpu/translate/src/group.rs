@@ -91,17 +91,33 @@ struct Values {
     roots: u32,
     /// Registers that were loaded from memory.
     loaded: [bool; 16],
+    /// By number above those of registers: it is the sum of what registers held that were not loaded.
+    near: Vec<bool>,
 }
 
 impl Values {
     fn new() -> Self {
         let values = std::array::from_fn(|root| Value { root: root as u32, offset: 0 });
-        Values { values, roots: 16, loaded: [false; 16] }
+        Values { values, roots: 16, loaded: [false; 16], near: Vec::new() }
     }
 
     fn forget(&mut self, number: usize) {
+        self.replace(number, false);
+    }
+
+    fn replace(&mut self, number: usize, near: bool) {
         self.values[number] = Value { root: self.roots, offset: 0 };
         self.roots += 1;
+        self.near.push(near);
+    }
+
+    /// It is near where it was a turn before, if what was followed is a loop.
+    fn is_near(&self, register: Register) -> bool {
+        if !register.is_gpr64() || self.loaded[register.number()] {
+            return false;
+        }
+        let derived = (self.values[register.number()].root as usize).checked_sub(16);
+        derived.is_none_or(|derived| self.near[derived])
     }
 
     fn add(&mut self, number: usize, value: i64) {
@@ -203,6 +219,12 @@ impl Values {
                 let adds = instruction.mnemonic() == Mnemonic::Add;
                 self.add(to, if adds { value } else { value.wrapping_neg() });
             }
+            (Mnemonic::Add | Mnemonic::Sub, Some(to)) if wide(1).is_some() => {
+                let by = instruction.op1_register();
+                let near = self.is_near(instruction.op0_register()) && self.is_near(by);
+                self.loaded[to] |= self.loaded[by.number()];
+                self.replace(to, near);
+            }
             (Mnemonic::Inc, Some(to)) => self.add(to, 1),
             (Mnemonic::Dec, Some(to)) => self.add(to, -1),
             (Mnemonic::Lea, Some(to)) if instruction.memory_index() == Register::None => {
@@ -214,6 +236,11 @@ impl Values {
                     None => self.forget(to),
                 }
             }
+            (Mnemonic::Lea, Some(to)) if instruction.memory_base() != Register::None => {
+                let near = self.is_near(instruction.memory_base())
+                    && self.is_near(instruction.memory_index());
+                self.replace(to, near);
+            }
             _ => self.forget_written(infos, instruction),
         }
     }
@@ -224,7 +251,11 @@ impl Values {
         let mut habit = Habit::Stays;
         for root in roots.into_iter().flatten() {
             let Some(&Value { root: now, offset }) = self.values.get(root as usize) else {
-                return Habit::None;
+                if !self.near[root as usize - 16] {
+                    return Habit::None;
+                }
+                habit = Habit::Walks;
+                continue;
             };
             match self.loaded[root as usize] {
                 _ if now == root && offset == 0 => {}

@@ -4,13 +4,14 @@ use cpu_mem::PAGE_SIZE;
 use iced_x86::{Code, Instruction, OpKind, Register};
 
 use crate::assemble::{Hole, R10, R11};
-use crate::block::{BlockMaker, Turn};
+use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::{Flags, Item};
 use crate::emit::{GUEST_RSP, HostAddress, Missed, Present, Tail, Way};
 use crate::flags::FlagState;
 use crate::frame::{Place, place};
 use crate::plan::Plan;
+use crate::repeat::Turn;
 
 /// Guest RBP.
 const GUEST_RBP: u8 = 5;

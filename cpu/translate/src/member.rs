@@ -3,7 +3,7 @@
 use iced_x86::{OpKind, Register};
 
 use crate::assemble::{Hole, R10, R11, RSP};
-use crate::block::{BlockMaker, Turn};
+use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::{Item, Kind};
 use crate::emit::{GUEST_RSP, HostAddress, Way};
@@ -12,6 +12,7 @@ use crate::frame::{Place, group_slot, page_slot, place};
 use crate::group::{BASE, Group, Habit, Member, SLOT};
 use crate::instruction::{fixed_address, needs_restore, page_offset};
 use crate::plan::Plan;
+use crate::repeat::Turn;
 
 /// `jne`
 const NOT_EQUAL: u8 = 5;
@@ -38,7 +39,7 @@ impl BlockMaker {
     /// go to the frame.
     fn hold(&mut self, item: &Item, member: Member, apart: bool) {
         let Group { len, write, habit } = self.groups[member.group];
-        let again = matches!(self.turn, Turn::Again { .. });
+        let again = self.turn.is_again();
         if !member.first || again && habit == Habit::Stays {
             if self.held != Some(member.group) {
                 self.put_away();
@@ -78,7 +79,7 @@ impl BlockMaker {
         self.emitter.give_up_flags();
         let group = self.groups[member.group];
         let slot = page_slot(member.group);
-        if group.habit == Habit::Walks && matches!(self.turn, Turn::Again { .. }) {
+        if group.habit == Habit::Walks && self.turn.is_again() {
             let (from, back) = self.emitter.look_in_page(slot, len, aligned);
             let present = self.present;
             self.emitter.tail(from, Way::OtherPage { back, slot, group, aligned, present });

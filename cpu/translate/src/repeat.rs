@@ -3,20 +3,22 @@
 //! A block that branches back to its own start is made several times over. The first turn is for who
 //! comes from elsewhere: it looks for pages as any block does, and keeps in the frame what it found. Those
 //! behind it compare an access that moves on with the page of the turn before, and do not look for one
-//! that stays at all. The last goes back to the second, and is the one that looks at the kick word.
+//! that stays at all. The last goes back to the second, and is the one that looks at the kick word. Instructions are
+//! counted for some turns together.
 //!
 //! Law: what is kept is that of this loop, from its first turn on. As for groups, entries of the TLB are taken
 //! away outside of translated code only, and who comes from there begins with the first turn.
 
-use crate::block::{BlockMaker, Turn};
+use crate::block::BlockMaker;
 use crate::effects::{Item, Kind};
 use crate::flags::FlagState;
 use crate::group::Habit;
+use crate::sites::Sites;
 
 /// Most instructions of a loop that is made several times over.
 const LONGEST: usize = 32;
 /// About so many are made behind the first turn.
-const ENOUGH: usize = 16;
+const ENOUGH: usize = 32;
 /// Most turns behind the first.
 const MOST_TURNS: usize = 4;
 
@@ -36,21 +38,52 @@ pub(crate) fn is_loop(items: &[Item], rip: u64) -> bool {
         && items.iter().any(Item::clobbers_flags)
 }
 
-/// The turns of a loop behind its first; whether it is the last.
-pub(crate) fn turns(items: &[Item]) -> impl Iterator<Item = bool> {
-    let turns = (ENOUGH / items.len().max(1)).clamp(1, MOST_TURNS);
-    (1..=turns).map(move |turn| turn == turns)
+/// Which time the instructions of a block are made into code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is no loop.
+    Only,
+    /// For who comes from elsewhere.
+    First,
+    /// For who comes from the turn before. So many of all are left behind it; from the last one the way
+    /// leads back to the second turn.
+    Again { left: usize, all: usize },
+}
+
+impl Turn {
+    /// How many instructions it counts, of a block of so many: the second turn counts all behind it, too.
+    pub(crate) fn counts(self, len: usize) -> usize {
+        match self {
+            Turn::Only | Turn::First => len,
+            Turn::Again { left, all } if left + 1 == all => all * len,
+            Turn::Again { .. } => 0,
+        }
+    }
+
+    /// How many are counted that come in turns behind it.
+    pub(crate) fn behind(self, len: usize) -> usize {
+        match self {
+            Turn::Only | Turn::First => 0,
+            Turn::Again { left, .. } => left * len,
+        }
+    }
+
+    pub(crate) fn is_again(self) -> bool {
+        matches!(self, Turn::Again { .. })
+    }
 }
 
 impl BlockMaker {
-    /// Before another turn.
-    pub(crate) fn begin_turn(&mut self, last: bool) {
-        if self.turn == Turn::First {
-            self.second = self.emitter.code.position();
-        }
-        self.turn = Turn::Again { last };
-        for (kept, group) in self.kept.iter_mut().zip(&self.groups) {
-            *kept = group.habit == Habit::Stays;
+    /// The turns behind the first.
+    pub(crate) fn turns(&mut self, rip: u64, bytes: &[u8], items: &[Item], sites: &mut Sites) {
+        self.second = self.emitter.code.position();
+        let all = (ENOUGH / items.len().max(1)).clamp(1, MOST_TURNS);
+        for left in (0..all).rev() {
+            self.turn = Turn::Again { left, all };
+            for (kept, group) in self.kept.iter_mut().zip(&self.groups) {
+                *kept = group.habit == Habit::Stays;
+            }
+            self.items(rip, bytes, items, sites);
         }
     }
 
@@ -63,7 +96,7 @@ impl BlockMaker {
         } else {
             self.emitter.state = FlagState::lost(self.carried);
         }
-        if self.turn == (Turn::Again { last: true }) {
+        if matches!(self.turn, Turn::Again { left: 0, .. }) {
             self.emitter.poll(start);
             self.emitter.code.jump_to(self.second);
         }
