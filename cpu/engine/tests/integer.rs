@@ -367,3 +367,43 @@ fn clzero_with_a_repeat_prefix_is_undefined() {
     assert_eq!(guest.run(), Exit::Shutdown);
     assert_eq!(guest.read::<1>(DATA), [1]);
 }
+
+#[test]
+fn strings_are_moved_up_and_down_without_a_prefix() {
+    const TO: u64 = DATA + 0x800;
+    let mut guest = Guest::long_mode(|a| {
+        let (mut up, mut down) = (a.create_label(), a.create_label());
+        a.mov(esi, DATA as u32).unwrap();
+        a.mov(edi, TO as u32).unwrap();
+        a.mov(ecx, 100).unwrap();
+        a.set_label(&mut up).unwrap();
+        a.lodsb().unwrap();
+        a.inc(al).unwrap();
+        a.stosb().unwrap();
+        a.movsb().unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(up).unwrap();
+        a.mov(ecx, 10).unwrap();
+        a.std().unwrap();
+        a.set_label(&mut down).unwrap();
+        a.movsw().unwrap();
+        a.lodsw().unwrap();
+        a.stosw().unwrap();
+        a.dec(ecx).unwrap();
+        a.jnz(down).unwrap();
+        a.cld().unwrap();
+        a.hlt().unwrap();
+    });
+    let data: Vec<u8> = (0..=255).collect();
+    guest.load(DATA, &data);
+    guest.run_to_hlt();
+    let mut expected: Vec<u8> =
+        data.chunks(2).flat_map(|pair| [pair[0] + 1, pair[1]]).take(200).chain([0; 2]).collect();
+    for word in 0..20 {
+        let (from, to) = (200 - 2 * word, expected.len() - 2 - 2 * word);
+        expected[to..to + 2].copy_from_slice(&data[from..from + 2]);
+    }
+    assert_eq!(guest.read::<202>(TO)[..], expected);
+    assert_eq!(guest.gpr(Gpr::Rsi), DATA + 200 - 40);
+    assert_eq!(guest.gpr(Gpr::Rdi), TO + 200 - 40);
+}

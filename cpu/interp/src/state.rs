@@ -43,6 +43,7 @@ impl Segment {
 
 /// Interrupts that the instruction before keeps out for one more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Shadow {
     /// None.
     #[default]

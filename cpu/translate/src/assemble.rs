@@ -196,6 +196,42 @@ impl Assembler {
         self.imm32(value);
     }
 
+    /// An instruction with `[base + disp]`; `reg` may be a part of its opcode.
+    pub(crate) fn narrow_memory(&mut self, opcode: &[u8], reg: u8, base: u8, disp: i32) {
+        self.bytes(&[0x40 | (reg >> 3) << 2 | base >> 3]);
+        self.bytes(opcode);
+        self.memory(reg, base, RSP, 0, disp);
+    }
+
+    /// An instruction for 1, 2, 4 or 8 bytes: `opcode` for one, the next one for others.
+    fn sized(&mut self, rex: u8, opcode: u8, len: usize, operands: &[u8]) {
+        if len == 2 {
+            self.bytes(&[0x66]);
+        }
+        self.bytes(&[rex | u8::from(len == 8) << 3, opcode | u8::from(len != 1)]);
+        self.bytes(operands);
+    }
+
+    /// `mov al, [r11 + r10]`, or AX, EAX, RAX
+    pub(crate) fn load_sized_to_rax(&mut self, len: usize) {
+        self.sized(0x43, 0x8A, len, &[0x04, 0x13]);
+    }
+
+    /// `mov [r11 + r10], al`, or AX, EAX, RAX
+    pub(crate) fn store_sized_from_rax(&mut self, len: usize) {
+        self.sized(0x43, 0x88, len, &[0x04, 0x13]);
+    }
+
+    /// `mov r10b, [r11 + r10]`, or R10W, R10D, R10
+    pub(crate) fn load_sized_to_r10(&mut self, len: usize) {
+        self.sized(0x47, 0x8A, len, &[0x14, 0x13]);
+    }
+
+    /// `mov [r11], r10b`, or R10W, R10D, R10
+    pub(crate) fn store_sized_from_r10(&mut self, len: usize) {
+        self.sized(0x45, 0x88, len, &[0x13]);
+    }
+
     /// `cmp dword [r11 + disp], value`
     pub(crate) fn compare_dword_at_r11(&mut self, disp: u8, value: [u8; 4]) {
         self.bytes(&[0x41, 0x81, 0x7B, disp]);
@@ -437,6 +473,12 @@ mod tests {
                 "Cmp_rm32_imm32 None None R11 None 1 4 2",
             ),
             (text(|a| a.compare_byte_at_r11(8, 1)), "Cmp_rm8_imm8 None None R11 None 1 8 2"),
+            (text(|a| a.load_sized_to_rax(1)), "Mov_r8_rm8 AL None R11 R10 1 0 2"),
+            (text(|a| a.load_sized_to_rax(8)), "Mov_r64_rm64 RAX None R11 R10 1 0 2"),
+            (text(|a| a.store_sized_from_rax(2)), "Mov_rm16_r16 None AX R11 R10 1 0 2"),
+            (text(|a| a.load_sized_to_r10(4)), "Mov_r32_rm32 R10D None R11 R10 1 0 2"),
+            (text(|a| a.store_sized_from_r10(1)), "Mov_rm8_r8 None R10L R11 None 1 0 2"),
+            (text(|a| a.store_sized_from_r10(8)), "Mov_rm64_r64 None R10 R11 None 1 0 2"),
             (text(|a| a.compare_low(RDX, R11)), "Cmp_rm32_r32 EDX R11D None None 1 0 2"),
             (text(|a| a.load_divisor(true)), "Mov_r64_rm64 R11 None R11 R10 1 0 2"),
             (text(|a| a.load_divisor(false)), "Mov_r32_rm32 R11D None R11 R10 1 0 2"),

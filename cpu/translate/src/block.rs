@@ -187,6 +187,9 @@ impl BlockMaker {
             if writes_flags(item.flags) {
                 self.emitter.written = self.again[number];
             }
+            if shadowed && item.kind != Kind::Callout {
+                self.end_shadow();
+            }
             if self.emitter.needs_site {
                 sites.push(Site { op, rip: at, last, rest, shadowed, loaded });
             }
@@ -245,6 +248,8 @@ impl BlockMaker {
             Kind::Pop => self.pop(item, site),
             Kind::Leave => self.leave(item, site),
             Kind::Divide => self.divide(item, site),
+            Kind::String(moves) => self.string(item, site, moves),
+            Kind::System(system) => self.system(item, site, system),
             Kind::Call => self.call(item, site, next),
             Kind::Return => self.ret(item, site),
             Kind::Jump => self.jump(item, site, at),

@@ -182,6 +182,7 @@ impl Context {
         }
         let here = cpu.arch.rip() == next
             && !site.last
+            && is_translatable(cpu)
             && u64::from(cpu.code_epoch) == frame.epoch
             && !cpu.memory.tlb.has_flushed();
         if here {

@@ -4,6 +4,7 @@ use cpu_interp::Interp;
 use cpu_mem::PAGE_SIZE;
 use iced_x86::{Decoder, Mnemonic};
 
+use crate::block::BlockMaker;
 use crate::effects::{Item, Kind, item};
 use crate::lockstep::is_copied;
 use crate::translator::Translator;
@@ -49,10 +50,13 @@ impl Translator {
                 item.instruction.set_len(usize::from(op.len));
             }
             if self.items.last().is_some_and(is_sti) {
-                (item.kind, item.shadowed) = (Kind::Callout, true);
+                item.shadowed = true;
+                if !BlockMaker::may_be_shadowed(item.kind) {
+                    item.kind = Kind::Callout;
+                }
             }
             // What follows STI belongs to it: no interrupt comes between.
-            item.last &= !is_sti(&item);
+            item.last &= !is_sti(&item) && !matches!(item.kind, Kind::System(_));
             let alone = self.stretches.is_some() && !is_copied(&item);
             if alone && !self.items.is_empty() || self.wants_more(&item) {
                 break;
@@ -68,7 +72,7 @@ impl Translator {
             }
         }
         if let Some(item) = self.items.last_mut().filter(|item| is_sti(item)) {
-            item.last = true;
+            (item.kind, item.last) = (Kind::Callout, true);
         }
         (at > 0).then_some(at)
     }

@@ -10,6 +10,8 @@ use iced_x86::{
 
 use crate::group::Member;
 use crate::registers::Registers;
+use crate::string::{Moves, moves};
+use crate::system::{System, system};
 
 /// The status flags, as iced names them.
 const STATUS: u32 = RflagsBits::OF
@@ -51,6 +53,9 @@ pub(crate) enum Kind {
     Leave,
     /// DIV of 32 or 64 bits.
     Divide,
+    /// A string instruction that is not repeated.
+    String(Moves),
+    System(System),
     Call,
     Return,
     Jump,
@@ -101,6 +106,8 @@ impl Item {
         match self.kind {
             Kind::Callout
             | Kind::Divide
+            | Kind::String(_)
+            | Kind::System(_)
             | Kind::Push
             | Kind::Pop
             | Kind::Leave
@@ -235,6 +242,9 @@ fn kind(instruction: &Instruction, op: &Op) -> Kind {
     if instruction.flow_control() != FlowControl::Next {
         return branch(instruction);
     }
+    if let Some(system) = system(instruction) {
+        return Kind::System(system);
+    }
     match instruction.code() {
         Code::Push_r64 | Code::Push_rm64 | Code::Pushq_imm8 | Code::Pushq_imm32 => Kind::Push,
         Code::Pop_r64 => Kind::Pop,
@@ -243,6 +253,9 @@ fn kind(instruction: &Instruction, op: &Op) -> Kind {
         Code::Lea_r64_m | Code::Lea_r32_m => Kind::Lea,
         Code::Clflush_m8 | Code::Clflushopt_m8 | Code::Clwb_m8 => Kind::Look,
         Code::Div_rm32 | Code::Div_rm64 => Kind::Divide,
+        _ if instruction.is_string_instruction() => {
+            moves(instruction).map_or(Kind::Callout, Kind::String)
+        }
         _ if is_copied(instruction) || is_bit_operation(instruction) => Kind::Copied,
         _ => Kind::Callout,
     }
@@ -314,6 +327,8 @@ fn is_copied(instruction: &Instruction) -> bool {
             | M::Xchg
             | M::Xadd
             | M::Cmpxchg
+            | M::Cmpxchg8b
+            | M::Cmpxchg16b
             | M::Cbw
             | M::Cwde
             | M::Cdqe
@@ -335,7 +350,8 @@ fn is_copied(instruction: &Instruction) -> bool {
     let registers = |number| {
         instruction.op_kind(number) != OpKind::Register || instruction.op_register(number).is_gpr()
     };
-    known && !tests_far_bit(instruction) && (0..instruction.op_count()).all(registers)
+    let wide = instruction.mnemonic() != M::Cmpxchg16b || is_x86_feature_detected!("cmpxchg16b");
+    known && wide && !tests_far_bit(instruction) && (0..instruction.op_count()).all(registers)
 }
 
 /// As [`is_copied`], if the host has it; it may have less than the guest was told.

@@ -10,8 +10,8 @@ use crate::assemble::{Assembler, Hole, R10, R11, R15, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
 use crate::frame::{
-    CALLOUT, COUNT, EPOCH, EXECUTED, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH,
-    place,
+    CALLOUT, COUNT, DIRECTION_BYTE, EPOCH, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE,
+    LINK, Place, SCRATCH, place,
 };
 use crate::group::Group;
 use crate::jump_cache::{self, JumpEntry};
@@ -65,6 +65,8 @@ pub(crate) enum Way {
     ExitWithCount { target: u64 },
     /// Leaves at `rip` for tier 0 to execute what is there.
     Interpret { rip: u64 },
+    /// As [`Way::Interpret`], with instructions that were counted behind that one.
+    InterpretRest(Present),
     /// Leaves for an address whose page has to be compared.
     Stale { rip: u64 },
 }
@@ -432,6 +434,13 @@ impl Emitter {
             self.code.compare_low(RDX, divisor);
         }
         self.code.jump_if(NOT_BELOW)
+    }
+
+    /// Has tier 0 execute an instruction if the guest's direction flag is set. Overwrites the host's flags.
+    pub(crate) fn check_direction(&mut self) -> Missed {
+        self.code.compare_byte(FLAGS + DIRECTION_BYTE, 0);
+        let from = self.code.jump_if(NOT_EQUAL);
+        self.missed(from)
     }
 
     /// Keeps R10 in the frame.

@@ -73,6 +73,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
             epoch: 0,
             vectors: 0,
             x87: 0,
+            grants: 0,
             load_registers: registers_thunk as *const () as usize,
             fpu: &raw mut (*cpu).fpu,
             host_mxcsr: MXCSR_INIT.into(),

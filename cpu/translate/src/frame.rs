@@ -14,19 +14,21 @@
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use cpu_defs::SegReg;
+use cpu_defs::{SegReg, rflags};
 use cpu_host::FpuState;
 use cpu_interp::Cpu;
 
 use crate::callout::Context;
 use crate::jump_cache::JumpEntry;
 use crate::registers::Registers;
+use crate::system::Grants;
 
 /// The words on the stack, in order. The code that enters copies them.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Frame {
-    /// OF in bit 0, SF, ZF, AF, PF and CF in their places plus 8: what LAHF and SETO make of AX.
+    /// OF in bit 0, SF, ZF, AF, PF and CF in their places plus 8: what LAHF and SETO make of AX. DF above
+    /// that.
     pub flags: u64,
     /// Instructions executed. A block counts itself when it is entered; who leaves it early counts
     /// back.
@@ -60,6 +62,8 @@ pub(crate) struct Frame {
     pub vectors: u8,
     /// Not 0: those of x87 are.
     pub x87: u8,
+    /// System instructions that are plain, see [`crate::system::Grants`].
+    pub grants: u8,
     /// Has them be that, see [`crate::register_state`].
     pub load_registers: usize,
     /// Where they are otherwise.
@@ -102,6 +106,9 @@ pub(crate) const VECTORS: i32 = offset_of!(Frame, vectors) as i32;
 pub(crate) const X87: i32 = offset_of!(Frame, x87) as i32;
 pub(crate) const CONTEXT: i32 = offset_of!(Frame, context) as i32;
 pub(crate) const LOAD_REGISTERS: i32 = offset_of!(Frame, load_registers) as i32;
+pub(crate) const SLOTS: i32 = offset_of!(Frame, slots) as i32;
+pub(crate) const TLB: i32 = offset_of!(Frame, tlb) as i32;
+pub(crate) const GRANTS: i32 = offset_of!(Frame, grants) as i32;
 pub(crate) const LINK: i32 = offset_of!(Frame, link) as i32;
 
 /// Guest registers in the frame, in the order of [`Frame::spilled`].
@@ -125,6 +132,8 @@ pub(crate) fn place(number: u8) -> Place {
     }
 }
 
+/// The byte of [`Frame::flags`] that DF is in.
+pub(crate) const DIRECTION_BYTE: i32 = 2;
 /// SF, ZF, AF, PF and CF.
 const LOW_FLAGS: u64 = 0xD5;
 const OF: u64 = 1 << 11;
@@ -139,6 +148,7 @@ impl Frame {
         self.gs_base = cpu.arch.segment(SegReg::Gs).base;
         self.jumps = jumps;
         self.epoch = cpu.code_epoch.into();
+        self.grants = Grants::of(cpu);
     }
 
     /// Instructions that were counted have not been executed.
@@ -157,13 +167,15 @@ impl Frame {
     #[inline]
     pub(crate) fn take_flags(&mut self, cpu: &Cpu) {
         let flags = cpu.arch.rflags;
-        self.flags = (flags & LOW_FLAGS) << 8 | u64::from(flags & OF != 0);
+        let down = u64::from(flags & rflags::DF != 0);
+        self.flags =
+            (flags & LOW_FLAGS) << 8 | u64::from(flags & OF != 0) | down << (8 * DIRECTION_BYTE);
     }
 
     /// Puts the status flags into RFLAGS.
     #[inline]
     pub(crate) fn give_flags(&self, cpu: &mut Cpu) {
         let flags = (self.flags >> 8) & LOW_FLAGS | (self.flags & 1) << 11;
-        cpu.arch.rflags = cpu.arch.rflags & !cpu_defs::rflags::STATUS | flags;
+        cpu.arch.rflags = cpu.arch.rflags & !rflags::STATUS | flags;
     }
 }

@@ -18,6 +18,7 @@ use iced_x86::{Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, 
 
 use crate::effects::{Item, Kind};
 use crate::frame::GROUP_SLOTS;
+use crate::system::System;
 
 /// Bytes that a group may span: the longer it is, the more often it crosses the end of a page.
 const SPAN: i64 = 1024;
@@ -136,6 +137,10 @@ impl Values {
             Access { common, offset: value.offset.wrapping_add(offset), len: SLOT, write }
         };
         let instruction = &item.instruction;
+        if item.shadowed {
+            // A twin would begin in the shadow.
+            return None;
+        }
         match item.kind {
             Kind::Push if instruction.op0_kind() != OpKind::Memory => Some(at(STACK, -SLOT, true)),
             Kind::Pop if instruction.op0_register() != Register::RSP => Some(at(STACK, 0, false)),
@@ -192,7 +197,8 @@ impl Values {
         };
         match item.kind {
             Kind::Nothing => return,
-            Kind::Push => return self.add(STACK, -SLOT),
+            Kind::Push | Kind::System(System::Pushf) => return self.add(STACK, -SLOT),
+            Kind::System(System::Popf) => return self.add(STACK, SLOT),
             Kind::Pop => {
                 self.add(STACK, SLOT);
                 let to = instruction.op0_register().number();
@@ -301,7 +307,8 @@ fn is_member(item: &Item) -> bool {
     let instruction = &item.instruction;
     let has_high = (0..instruction.op_count())
         .any(|operand| instruction.op_kind(operand) == OpKind::Register && high(operand));
-    item.has_memory() && !item.is_locked() && !noted && !has_high
+    let pair = instruction.mnemonic() == Mnemonic::Cmpxchg16b;
+    item.has_memory() && !item.is_locked() && !noted && !has_high && !pair
 }
 
 /// Finds the groups of a block, and tells the items. In a loop each access is in one, if it can be.
@@ -313,13 +320,21 @@ pub(crate) fn plan(
     let mut groups = Vec::new();
     let mut start = 0;
     for end in 1..=items.len() {
-        // Behind a callout nothing is known.
-        if end == items.len() || items[end].kind == Kind::Callout {
+        if end == items.len() || ends_groups(items[end].kind) {
             plan_stretch(infos, &mut items[start..end], repeats, &mut groups);
             start = end;
         }
     }
     groups
+}
+
+/// Nothing that was looked at before is known behind it.
+fn ends_groups(kind: Kind) -> bool {
+    match kind {
+        Kind::Callout => true,
+        Kind::System(system) => system.moves_addresses(),
+        _ => false,
+    }
 }
 
 fn plan_stretch(

@@ -57,9 +57,10 @@ impl BlockMaker {
             }
             self.emitter.segment(&item.instruction);
             let len = item.instruction.memory_size().size();
-            let alignment = item.used.map_or(1, |used| used.alignment);
+            let pair = item.instruction.code() == Code::Cmpxchg16b_m128;
+            let alignment = item.used.map_or(if pair { 16 } else { 1 }, |used| used.alignment);
             let whole = alignment > 1 && usize::from(alignment) == len;
-            if item.used.is_none() && item.is_locked() {
+            if item.used.is_none() && item.is_locked() && !pair {
                 split = self.emitter.check_line(len);
             } else if !whole {
                 split = self.emitter.check_alignment(alignment);
@@ -421,6 +422,7 @@ fn known_address(item: &Item) -> Option<u64> {
     let aligned = |to: u64| to <= 1 || address.is_multiple_of(to);
     let plain = match &item.used {
         Some(used) => !used.noted && aligned(used.alignment.into()),
+        None if len == 16 => aligned(16),
         None => !item.is_locked() || len > 0 && aligned(len as u64),
     };
     plain.then_some(address)

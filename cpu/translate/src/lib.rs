@@ -37,6 +37,8 @@ mod register_state;
 mod registers;
 mod repeat;
 mod sites;
+mod string;
+mod system;
 mod tails;
 mod translator;
 mod x87;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cpu_host::FpuState;
-use cpu_interp::state::Arch;
+use cpu_interp::state::{Arch, Shadow};
 use cpu_interp::{Cpu, Executed, Interp, Outcome, Stop};
 use cpu_mem::{HostPage, PAGE_SIZE};
 use cpu_mmu::translate;
@@ -22,6 +22,7 @@ use crate::effects::{Item, Kind};
 use crate::enter::enter;
 use crate::limit::CodeLimit;
 use crate::pages::{At, INTERPRET, STALE};
+use crate::system::System;
 use crate::translator::Translator;
 
 /// The instructions of the blocks, by where they are.
@@ -116,7 +117,8 @@ impl Lockstep {
 
 fn single(interp: &mut Interp) -> Option<Outcome> {
     match interp.step() {
-        Outcome::Boundary => None,
+        // A step ends so, and so does one behind which an interrupt may be taken.
+        Outcome::Boundary if !interp.cpu.watch_interrupt_flag => None,
         outcome => Some(outcome),
     }
 }
@@ -135,6 +137,8 @@ pub(crate) fn is_copied(item: &Item) -> bool {
             | K::Pop
             | K::Leave
             | K::Divide
+            | K::String(_)
+            | K::System(_)
             | K::Call
             | K::Return
             | K::Jump
@@ -152,6 +156,9 @@ fn rehearse(cpu: &mut Cpu, items: &[Item]) -> Option<(End, Vec<Store>)> {
     for item in items {
         note_stores(cpu, item, &mut stores);
         let start = cpu.arch.rip();
+        if item.shadowed {
+            cpu.arch.shadow = Shadow::None;
+        }
         cpu.arch.set_rip(start.wrapping_add(u64::from(item.op.len)));
         if let Err(why) = (item.op.run)(cpu, &item.op) {
             cpu.arch.set_rip(start);
@@ -169,6 +176,7 @@ fn rehearse(cpu: &mut Cpu, items: &[Item]) -> Option<(End, Vec<Store>)> {
     }
     let end = End { arch: cpu.arch, fpu: fpu.as_ref().map(|_| Box::new(cpu.fpu.clone())), stop };
     cpu.arch = arch;
+    cpu.refresh();
     if let Some(fpu) = fpu {
         cpu.fpu = *fpu;
     }
@@ -199,8 +207,11 @@ fn note_stores(cpu: &Cpu, item: &Item, stores: &mut Vec<Store>) {
 /// The linear address and the length of what an instruction stores to.
 fn destination(cpu: &Cpu, item: &Item) -> Option<(u64, usize)> {
     let instruction = &item.instruction;
-    if matches!(item.kind, Kind::Push | Kind::Call) {
+    if matches!(item.kind, Kind::Push | Kind::Call | Kind::System(System::Pushf)) {
         return Some((value(cpu, Register::RSP)?.wrapping_sub(8), 8));
+    }
+    if let Kind::String(moves) = item.kind {
+        return moves.stores.then_some((value(cpu, Register::RDI)?, moves.len));
     }
     if !item.writes_memory {
         return None;

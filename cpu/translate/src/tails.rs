@@ -73,6 +73,10 @@ impl BlockMaker {
                 emitter.exit_for(target);
             }
             Way::Interpret { rip } => emitter.leave_through(INTERPRET, rip),
+            Way::InterpretRest(Present { rip, rest, .. }) => {
+                emitter.count(-(rest as i32 + 1));
+                emitter.leave_through(INTERPRET, rip);
+            }
             Way::Stale { rip } => emitter.leave_through(STALE, rip),
         }
     }
