@@ -11,6 +11,7 @@ import pytest
 from kvmshim.abi.structs_gen import kvm_segment
 from tests import hyperv as hv
 from tests.hyperv import OWN_PARTITION, OWN_PROCESSOR, Guest
+from tests.ioctl.test_msr_filter import READ, WRITE, set_filter
 from tests.kvm import System
 from tests.machine import CODE, DATA, RAM_SIZE
 
@@ -214,6 +215,8 @@ def test_hv_47_registers_with_the_instructions_address_lead_elsewhere(guest: Gue
         (R12, 1 << 64, hv.INVALID_REGISTER_VALUE),
         (CR0, 1 << 31, hv.INVALID_REGISTER_VALUE),
         (CR0, 1 << 32 | 1, hv.INVALID_REGISTER_VALUE),
+        (CR0, 1 << 6 | 1, hv.INVALID_REGISTER_VALUE),
+        (RFLAGS, 2 | 1 << 3, hv.INVALID_REGISTER_VALUE),
         (CR4, 1 << 63, hv.INVALID_REGISTER_VALUE),
         (CR4, 0, hv.INVALID_REGISTER_VALUE),
         (CR8, 16, hv.INVALID_REGISTER_VALUE),
@@ -242,6 +245,13 @@ def test_hv_47_registers_of_any_name_have_a_value_or_none(guest: Guest, seed: in
         name = chance.choice([0, 0x200, *range(0x1_0000, 0xE_0000, 0x1_0000)])
         name += chance.randrange(0x120) if chance.random() < 0.9 else chance.getrandbits(31)
         assert get(guest, name) in {hv.SUCCESS | 1 << 32, hv.INVALID_PARAMETER}
+
+
+def test_hv_47_registers_are_no_way_around_the_filter_of_msrs(guest: Guest) -> None:
+    set_filter(guest.machine.vm, (READ | WRITE, MSR_LSTAR, 1, 0))
+    assert get(guest, R12, LSTAR) == hv.ACCESS_DENIED | 1 << 32
+    assert put(guest, (R12, 1), (LSTAR, 1)) == hv.ACCESS_DENIED | 1 << 32
+    assert guest.vcpu.msrs([MSR_LSTAR]) == [0]
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -140,6 +140,7 @@ def test_hv_47_start_of_nobody_is_refused(pair: Pair, changes: dict[str, int], s
         ("regs", "rflags", 2 | 1 << 32),
         ("sregs", "cr0", PAGING),
         ("sregs", "cr0", 1 << 32 | PROTECTION),
+        ("sregs", "cr0", 1 << 6 | PROTECTION),
         ("sregs", "cr4", 1 << 63),
         ("sregs", "cr4", 0),
         ("sregs", "efer", LONG_MODE_ACTIVE),

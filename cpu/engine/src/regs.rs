@@ -126,6 +126,12 @@ impl Vcpu {
         self.cpu_mut().platform_msrs = msrs;
     }
 
+    /// Whether the filter of the host's rules lets the guest touch an MSR.
+    #[must_use]
+    pub fn filter_allows(&self, index: u32, write: bool) -> bool {
+        self.cpu().msr_rules.allow(index, write)
+    }
+
     /// An MSR's value.
     ///
     /// # Errors

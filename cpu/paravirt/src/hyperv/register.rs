@@ -77,10 +77,30 @@ impl Register {
         }
     }
 
-    /// Whether it cannot be set.
+    /// Which MSR it is.
+    #[must_use]
+    pub const fn msr(self) -> Option<u32> {
+        match self {
+            Register::Msr(index) | Register::Synthetic(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    /// Whether it cannot be set: of MSRs those that the guest cannot write, or only so that others hear
+    /// of it.
     #[must_use]
     pub const fn is_read_only(self) -> bool {
-        matches!(self, Register::Leaf(_) | Register::Msr(x86::IA32_MTRRCAP | x86::IA32_APIC_BASE))
+        match self {
+            Register::Leaf(_) => true,
+            Register::Msr(index) => matches!(
+                index,
+                x86::IA32_MTRRCAP
+                    | x86::IA32_APIC_BASE
+                    | x86::IA32_MISC_ENABLE
+                    | x86::IA32_FEAT_CTL
+            ),
+            _ => false,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use cpu_defs::{Reg, SegField, SegReg, TableField, find_cpuid};
+use cpu_defs::{Reg, SegField, SegReg, TableField, cr0, find_cpuid, rflags};
 use cpu_engine::Vcpu;
 use cpu_paravirt::hyperv::hypercall::Status;
 use cpu_paravirt::hyperv::register::Register;
@@ -28,6 +28,7 @@ impl Hyperv {
     pub(super) fn get_registers(&mut self, vcpu: &mut Vcpu, caller: &Caller) -> Done {
         self.for_each(vcpu, caller, GET, Hyperv::check_registers, |own, vcpu, element| {
             let register = Register::named(u32_at(element, 0)).ok_or(Status::InvalidParameter)?;
+            own.check_access(vcpu, register, false)?;
             own.register(vcpu, register)
         })
     }
@@ -39,6 +40,7 @@ impl Hyperv {
             if register.is_read_only() || element[4..VALUE] != [0; 12] {
                 return Err(Status::InvalidParameter);
             }
+            own.check_access(vcpu, register, true)?;
             let mut value = [0; 16];
             value.copy_from_slice(&element[VALUE..]);
             own.set_register(vcpu, register, &value).map(|()| value)
@@ -55,6 +57,16 @@ impl Hyperv {
         }
     }
 
+    /// The guest may do nothing that it could not do with the MSR.
+    fn check_access(&self, vcpu: &Vcpu, register: Register, write: bool) -> Result<(), Status> {
+        let Some(index) = register.msr() else { return Ok(()) };
+        let announced = !matches!(register, Register::Synthetic(_)) || self.allows(index);
+        match announced && vcpu.filter_allows(index, write) {
+            true => Ok(()),
+            false => Err(Status::AccessDenied),
+        }
+    }
+
     fn register(&self, vcpu: &Vcpu, register: Register) -> Result<[u8; 16], Status> {
         let word = |value: u64| u128::from(value).to_le_bytes();
         Ok(match register {
@@ -64,7 +76,6 @@ impl Hyperv {
             Register::Idtr => table_bytes(vcpu, Reg::Idtr),
             Register::Xmm(number) => low(&vcpu.fpu().zmm[usize::from(number)]),
             Register::Msr(index) => word(vcpu.msr(index).map_err(|_| Status::InvalidParameter)?),
-            Register::Synthetic(index) if !self.allows(index) => return Err(Status::AccessDenied),
             Register::Synthetic(index) => {
                 word(self.read(vcpu, index, Origin::Guest).map_err(|_| Status::InvalidParameter)?)
             }
@@ -97,7 +108,6 @@ impl Hyperv {
                 Ok(())
             }
             Register::Msr(index) => set_msr(vcpu, index, word()?),
-            Register::Synthetic(index) if !self.allows(index) => Err(Status::AccessDenied),
             Register::Synthetic(index) => {
                 let written = self.write(vcpu, index, word()?, Origin::Guest);
                 written.map_err(|_| Status::InvalidRegisterValue)
@@ -109,7 +119,7 @@ impl Hyperv {
 
 /// Sets registers that make one, or none of them.
 fn set_all(vcpu: &mut Vcpu, values: &[(Reg, u64)]) -> Result<(), Status> {
-    if !values.iter().all(|&(reg, value)| vcpu.takes(reg, value)) {
+    if !values.iter().all(|&(reg, value)| is_sound(vcpu, reg, value)) {
         return Err(Status::InvalidRegisterValue);
     }
     let old: Vec<_> = values.iter().map(|&(reg, _)| (reg, vcpu.reg(reg))).collect();
@@ -119,6 +129,16 @@ fn set_all(vcpu: &mut Vcpu, values: &[(Reg, u64)]) -> Result<(), Status> {
         return Err(Status::InvalidRegisterValue);
     }
     Ok(())
+}
+
+/// Whether a register can have a value, and no bit of it is undefined.
+pub fn is_sound(vcpu: &Vcpu, reg: Reg, value: u64) -> bool {
+    let undefined = match reg {
+        Reg::Cr0 => !cr0::DEFINED,
+        Reg::Rflags => !rflags::DEFINED,
+        _ => 0,
+    };
+    value & undefined == 0 && vcpu.takes(reg, value)
 }
 
 fn put_all(vcpu: &mut Vcpu, values: &[(Reg, u64)]) {

@@ -11,6 +11,7 @@ use cpu_paravirt::hyperv::vp_context::{self, VpContext};
 
 use super::Hyperv;
 use super::hypercall::Caller;
+use super::registers::is_sound;
 
 /// Partition, processor, virtual trust level and padding; the context follows.
 const HEAD: usize = 16;
@@ -91,10 +92,9 @@ fn is_possible(vcpu: &Vcpu, context: &VpContext) -> bool {
         efer: context.efer,
         cs: context.value(Reg::Segment(SegReg::Cs, SegField::Attrib)) as u16,
     };
-    flags & !rflags::DEFINED == 0
-        && flags & rflags::FIXED_ONE != 0
+    flags & rflags::FIXED_ONE != 0
         && context.pat.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
-        && context.registers.iter().all(|&(reg, value)| vcpu.takes(reg, value))
+        && context.registers.iter().all(|&(reg, value)| is_sound(vcpu, reg, value))
         && vcpu.check_controls(&controls).is_ok()
 }
 
