@@ -7,6 +7,7 @@ from kvmshim.abi.ioctls_gen import KVM_GET_TSC_KHZ, KVM_SET_TSC_KHZ
 from tests import hyperv as hv
 from tests.hyperv import GP, Guest, faults
 from tests.ioctl.test_hypercalls import has_pending, switch_on
+from tests.ioctl.test_msr_filter import INVALID, UNKNOWN, leave_for
 from tests.kvm import System, Vcpu
 from tests.machine import DATA, RAM_SIZE, Machine, Mode
 
@@ -106,6 +107,22 @@ def test_hv_00m_what_is_no_msr_refuses_everybody(guest: Guest, index: int) -> No
     assert guest.vcpu.set_msrs([(hv.GUEST_OS_ID, 0), (index, 0)]) == 1
 
 
+@pytest.mark.parametrize(
+    ("index", "reason"), [(hv.VP_INDEX, INVALID), (0x4000_0074, INVALID), (0x4000_00B8, UNKNOWN)]
+)
+def test_hv_00m_what_the_guest_is_refused_may_be_the_clients(
+    system: System, index: int, reason: int
+) -> None:
+    guest = Guest.of(system, {hv.FEATURES: {"eax": 0}}, enforce=True)
+    leave_for(guest.machine.vm, INVALID | UNKNOWN)
+    assert guest.begin("rdmsr", rcx=index) == kvm.KVM_EXIT_X86_RDMSR
+    assert (guest.vcpu.msr.index, guest.vcpu.msr.reason) == (index, reason)
+    guest.vcpu.msr.data = 0x1234
+    assert guest.vcpu.run() == kvm.KVM_EXIT_IO
+    guest.check()
+    assert guest.vcpu.regs().rax == 0x1234
+
+
 def test_hv_00i_the_hypercall_page_calls_and_returns(system: System, guest: Guest) -> None:
     guest.introduce()
     before = guest.machine.ram.read(DATA, 4096)
@@ -171,6 +188,12 @@ def test_hv_12_frequencies_are_told(guest: Guest) -> None:
     khz = guest.vcpu.ioctl(KVM_GET_TSC_KHZ)
     assert guest.rdmsr(hv.TSC_FREQUENCY) == khz * 1000
     assert guest.rdmsr(hv.APIC_FREQUENCY) == 10**9
+
+
+def test_hv_12_a_frequency_that_the_client_changes_is_told(guest: Guest) -> None:
+    khz = guest.vcpu.ioctl(KVM_GET_TSC_KHZ) // 2
+    guest.vcpu.ioctl(KVM_SET_TSC_KHZ, khz)
+    assert guest.rdmsr(hv.TSC_FREQUENCY) == khz * 1000
 
 
 def test_hv_11_a_reset_leaves(guest: Guest) -> None:

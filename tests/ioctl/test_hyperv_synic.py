@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import os
 import struct
 
 import pytest
@@ -13,6 +14,7 @@ from kvmshim.abi.structs_gen import (
     kvm_irq_routing,
     kvm_irq_routing_entry,
     kvm_irq_routing_hv_sint,
+    kvm_irqfd,
 )
 from tests import hyperv as hv
 from tests.hyperv import GP, Guest, faults
@@ -20,6 +22,7 @@ from tests.ioctl.apic import EOI, load, write
 from tests.ioctl.test_hypercalls import has_pending, switch_on
 from tests.ioctl.test_pv_eoi import ISR, port, vectors
 from tests.kvm import System, Vm, refused, table
+from tests.leftovers import wait_until
 from tests.machine import DATA, RAM_SIZE, Machine
 
 MASKED = 1 << 16
@@ -143,6 +146,17 @@ def test_hv_07_a_line_leads_to_a_source(guest: Guest) -> None:
     assert pulse(guest.machine.vm) == 1
     assert has_pending(other, VECTOR)
     assert not has_pending(guest.vcpu, VECTOR)
+
+
+def test_hv_07_an_eventfd_leads_to_a_source(guest: Guest) -> None:
+    guest.wrmsr(hv.SINT0 + 5, VECTOR)
+    route(guest.machine.vm, vp_index=0, sint=5)
+    raises = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    guest.machine.vm.ioctl(nr.KVM_IRQFD, kvm_irqfd(fd=raises, gsi=LINE))
+    assert not has_pending(guest.vcpu, VECTOR)
+    os.eventfd_write(raises, 1)
+    wait_until(lambda: has_pending(guest.vcpu, VECTOR))
+    os.close(raises)
 
 
 @pytest.mark.parametrize(("vp_index", "sint"), [(0, 5), (0, 16), (0, 0xFFFF_FFFF), (7, 5)])
