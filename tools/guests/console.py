@@ -15,7 +15,7 @@ from typing import Final
 
 _TROUBLE: Final = re.compile(
     rb"Kernel panic|Oops[: ]|BUG: |general protection fault|Call Trace|soft lockup"
-    rb"|self-detected stall|unchecked MSR|WARNING: CPU|KVM internal error|Hardware error"
+    rb"|detected stall|unchecked MSR|WARNING: CPU|KVM internal error|Hardware error"
 )
 _CHUNK: Final = 1 << 16
 _AFTERMATH_SECONDS: Final = 5
