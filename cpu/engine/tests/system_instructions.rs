@@ -207,6 +207,26 @@ fn a_shadow_ends_with_the_instruction_or_its_fault() {
 }
 
 #[test]
+fn an_interrupt_that_the_shadow_held_back_comes_at_the_handler_of_a_fault() {
+    each(
+        |a| {
+            a.sti().unwrap();
+            a.mov(qword_ptr(rbx), rax).unwrap();
+            a.hlt().unwrap();
+        },
+        |guest| {
+            let handler = 0xF000;
+            guest.load(IDT + PF * 16, &long_gate(8, handler, 0x8F, 0));
+            guest.load(handler, &[0xF4]);
+            guest.vcpu.queue_interrupt(VECTOR as u8).expect("nothing is queued");
+            guest.run_to_hlt();
+            assert_eq!(guest.rip(), HANDLER + 1);
+            assert_eq!(guest.read_u64(guest.gpr(Gpr::Rsp)), handler);
+        },
+    );
+}
+
+#[test]
 fn accesses_around_clac_share_no_look() {
     each(
         |a| {

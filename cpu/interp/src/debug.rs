@@ -221,6 +221,13 @@ impl Cpu {
         self.attention = true;
     }
 
+    /// Behind the delivery of an exception nobody has to look at anything.
+    pub(crate) fn has_nothing_to_tell(&self) -> bool {
+        let quiet = !self.attention && !self.watch_interrupt_flag && !self.code_is_void;
+        let traps = self.arch.pending_debug | self.watch.hits;
+        quiet && self.request.is_none() && traps == 0
+    }
+
     /// Delivers #DB if a trap waits. It ends a HLT.
     ///
     /// # Errors

@@ -111,18 +111,32 @@ fn rights(segment: &Segment, checked: bool) -> u8 {
     if segment.unusable {
         return 0;
     }
-    let code = segment.attrib & attrib::CODE != 0;
-    let second = segment.attrib & attrib::WRITE_READ != 0;
-    let down = !code && segment.attrib & attrib::DOWN_CONFORMING != 0;
-    let mut rights = 0;
-    if !code || second {
-        rights |= Rights::READ;
-    }
-    if !code && second {
-        rights |= Rights::WRITE;
-    }
-    if !down {
-        rights |= Rights::UP;
-    }
-    rights
+    RIGHTS[usize::from(segment.attrib & TYPE)]
 }
+
+/// The type field of a code or data segment.
+const TYPE: u16 = attrib::CODE | attrib::DOWN_CONFORMING | attrib::WRITE_READ | 1;
+
+/// By type: modes change with each exception.
+const RIGHTS: [u8; 16] = {
+    let mut all = [0; 16];
+    let mut kind = 0;
+    while kind < 16 {
+        let code = kind as u16 & attrib::CODE != 0;
+        let second = kind as u16 & attrib::WRITE_READ != 0;
+        let down = !code && kind as u16 & attrib::DOWN_CONFORMING != 0;
+        if !code || second {
+            all[kind] |= Rights::READ;
+        }
+        if !code && second {
+            all[kind] |= Rights::WRITE;
+        }
+        if !down {
+            all[kind] |= Rights::UP;
+        }
+        kind += 1;
+    }
+    all
+};
+
+const _: () = assert!(TYPE == 15);

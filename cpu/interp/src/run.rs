@@ -283,6 +283,8 @@ impl Interp {
             Stop::Fault(exception) => {
                 cpu.forget_access();
                 match cpu.offer_to_host(exception).and_then(|()| cpu.deliver_fault(exception)) {
+                    // What waits for an interrupt flag or a shadow may not have to any more.
+                    Ok(()) if cpu.has_nothing_to_tell() => return None,
                     Ok(()) => return self.after_attention(),
                     Err(stop) => stop,
                 }

@@ -117,9 +117,8 @@ impl Context {
         self.user.flush(flushed);
         self.supervisor.flush(flushed);
         if !flushed.ranges.is_empty() {
-            // Global pages are those of all identifiers.
-            let ranges = Flushed { ranges: flushed.ranges.clone(), ..Flushed::default() };
-            self.parked.iter_mut().for_each(|(_, jumps)| jumps.flush(&ranges));
+            // Of other identifiers only global pages are flushed by address, or all of them were.
+            self.parked.iter_mut().for_each(|(_, jumps)| jumps.forget_global(&flushed.ranges));
         }
     }
 

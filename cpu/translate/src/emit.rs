@@ -10,8 +10,8 @@ use crate::assemble::{Assembler, Hole, R10, R11, R15, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
 use crate::frame::{
-    CALLOUT, COUNT, DIRECTION_BYTE, EPOCH, EXECUTED, FLAGS, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE,
-    LINK, Place, SCRATCH, place,
+    CALLOUT, COUNT, DOWN, EPOCH, EXECUTED, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place,
+    SCRATCH, place,
 };
 use crate::group::Group;
 use crate::jump_cache::{self, JumpEntry};
@@ -438,7 +438,7 @@ impl Emitter {
 
     /// Has tier 0 execute an instruction if the guest's direction flag is set. Overwrites the host's flags.
     pub(crate) fn check_direction(&mut self) -> Missed {
-        self.code.compare_byte(FLAGS + DIRECTION_BYTE, 0);
+        self.code.compare_byte(DOWN, 0);
         let from = self.code.jump_if(NOT_EQUAL);
         self.missed(from)
     }

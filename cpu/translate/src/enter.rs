@@ -16,7 +16,7 @@ use crate::callout::{Context, Next, Site, SiteAddress};
 use crate::frame::{FRAME_LEN, Frame, KEPT_LEN, SPILLED};
 use crate::register_state::{load_registers, registers_thunk, save_registers};
 
-const _: () = assert!(FRAME_LEN == 184, "`enter` copies eleven times 16 bytes, and 8");
+const _: () = assert!(FRAME_LEN.is_multiple_of(8), "`enter` copies words");
 const _: () = assert!((KEPT_LEN + PAD) % 16 == 8, "the stack is aligned");
 const _: () = assert!(SLOTS > RIP as usize);
 
@@ -56,6 +56,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
     unsafe {
         let mut frame = Frame {
             flags: 0,
+            down: 0,
             count: (*context).executed.get(),
             executed: (*context).executed.word(),
             spilled: SPILLED.map(|number| (*cpu).arch.slots[usize::from(number)]),
@@ -175,12 +176,12 @@ macro_rules! load_registers {
 macro_rules! go_back {
     () => {
         concat!(
-            "mov rax, [rsp + {flags}]\n",
+            "mov ax, [rsp + {flags}]\n",
             "mov rcx, [rsp + {link}]\n",
             "mov rdx, [rsp + {count}]\n",
             "add rsp, {below}\n",
             "pop rdi\n",
-            "mov [rdi + {flags}], rax\n",
+            "mov [rdi + {flags}], ax\n",
             "mov [rdi + {link}], rcx\n",
             "mov [rdi + {count}], rdx\n",
             "pop r15\n",
@@ -224,35 +225,19 @@ unsafe extern "sysv64" fn enter_code(frame: *mut Frame, code: u64) {
         "push r15",
         "push rdi",
         "sub rsp, {below}",
-        "movups xmm0, [rdi]",
-        "movups xmm1, [rdi + 16]",
-        "movups xmm2, [rdi + 32]",
-        "movups xmm3, [rdi + 48]",
-        "movups xmm4, [rdi + 64]",
-        "movups xmm5, [rdi + 80]",
-        "movups xmm6, [rdi + 96]",
-        "movups xmm7, [rdi + 112]",
-        "movups xmm8, [rdi + 128]",
-        "movups xmm9, [rdi + 144]",
-        "movups xmm10, [rdi + 160]",
-        "mov rax, [rdi + 176]",
-        "movups [rsp], xmm0",
-        "movups [rsp + 16], xmm1",
-        "movups [rsp + 32], xmm2",
-        "movups [rsp + 48], xmm3",
-        "movups [rsp + 64], xmm4",
-        "movups [rsp + 80], xmm5",
-        "movups [rsp + 96], xmm6",
-        "movups [rsp + 112], xmm7",
-        "movups [rsp + 128], xmm8",
-        "movups [rsp + 144], xmm9",
-        "movups [rsp + 160], xmm10",
-        "mov [rsp + 176], rax",
+        // Not in longer pieces: Rust has just stored them so, and the host would wait for that.
+        ".set at, 0",
+        ".rept {words}",
+        "mov rax, [rdi + at]",
+        "mov [rsp + at], rax",
+        ".set at, at + 8",
+        ".endr",
         "mov r15, [rdi + {tlb}]",
         "mov r11, [rdi + {slots}]",
         "mov r10, rsi",
         load_registers!(),
         "jmp r10",
+        words = const FRAME_LEN / 8,
         below = const KEPT_LEN + PAD,
         tlb = const offset_of!(Frame, tlb),
         slots = const offset_of!(Frame, slots),

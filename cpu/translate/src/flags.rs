@@ -101,8 +101,8 @@ impl Emitter {
     pub(crate) fn restore_carry(&mut self) {
         self.make_again();
         if !self.state.host {
-            // bt dword [rsp + FLAGS], CARRY_BIT
-            self.code.bytes(&[0x0F, 0xBA, 0x64, 0x24, FLAGS as u8, CARRY_BIT]);
+            // bt word [rsp + FLAGS], CARRY_BIT
+            self.code.bytes(&[0x66, 0x0F, 0xBA, 0x64, 0x24, FLAGS as u8, CARRY_BIT]);
         }
     }
 }

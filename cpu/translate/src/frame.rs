@@ -27,9 +27,11 @@ use crate::system::Grants;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Frame {
-    /// OF in bit 0, SF, ZF, AF, PF and CF in their places plus 8: what LAHF and SETO make of AX. DF above
-    /// that.
-    pub flags: u64,
+    /// OF in bit 0, SF, ZF, AF, PF and CF in their places plus 8: what LAHF and SETO make of AX. No
+    /// access is longer than they are stored: the host would wait for the store.
+    pub flags: u16,
+    /// DF.
+    pub down: u8,
     /// Instructions executed. A block counts itself when it is entered; who leaves it early counts
     /// back.
     pub count: u64,
@@ -92,6 +94,7 @@ pub(crate) fn page_slot(group: usize) -> i32 {
 }
 
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
+pub(crate) const DOWN: i32 = offset_of!(Frame, down) as i32;
 pub(crate) const COUNT: i32 = offset_of!(Frame, count) as i32;
 pub(crate) const EXECUTED: i32 = offset_of!(Frame, executed) as i32;
 pub(crate) const EPOCH: i32 = offset_of!(Frame, epoch) as i32;
@@ -132,8 +135,6 @@ pub(crate) fn place(number: u8) -> Place {
     }
 }
 
-/// The byte of [`Frame::flags`] that DF is in.
-pub(crate) const DIRECTION_BYTE: i32 = 2;
 /// SF, ZF, AF, PF and CF.
 const LOW_FLAGS: u64 = 0xD5;
 const OF: u64 = 1 << 11;
@@ -167,15 +168,15 @@ impl Frame {
     #[inline]
     pub(crate) fn take_flags(&mut self, cpu: &Cpu) {
         let flags = cpu.arch.rflags;
-        let down = u64::from(flags & rflags::DF != 0);
-        self.flags =
-            (flags & LOW_FLAGS) << 8 | u64::from(flags & OF != 0) | down << (8 * DIRECTION_BYTE);
+        self.flags = ((flags & LOW_FLAGS) << 8) as u16 | u16::from(flags & OF != 0);
+        self.down = (flags & rflags::DF != 0).into();
     }
 
     /// Puts the status flags into RFLAGS.
     #[inline]
     pub(crate) fn give_flags(&self, cpu: &mut Cpu) {
-        let flags = (self.flags >> 8) & LOW_FLAGS | (self.flags & 1) << 11;
+        let flags = u64::from(self.flags);
+        let flags = (flags >> 8) & LOW_FLAGS | (flags & 1) << 11;
         cpu.arch.rflags = cpu.arch.rflags & !rflags::STATUS | flags;
     }
 }

@@ -19,8 +19,8 @@ pub(crate) struct JumpEntry {
 pub(crate) const ENTRY_SHIFT: u8 = 4;
 /// Entries.
 pub(crate) const ENTRIES: usize = 8192;
-/// Words of bits that say which pages of linear addresses may have entries.
-const PAGE_WORDS: usize = 64;
+/// Counters of entries by the page of their linear address.
+const PAGES: usize = 8192;
 /// Log2 of the bytes of a page.
 pub(crate) const PAGE_SHIFT: u8 = 12;
 
@@ -42,7 +42,10 @@ pub(crate) struct JumpCache {
     global: Box<[bool]>,
     /// Entries in use, first those that are not of global pages, then the others.
     filled: [Vec<u16>; 2],
-    pages: [u64; PAGE_WORDS],
+    /// How many entries are of pages with such a number.
+    pages: Box<[u16; PAGES]>,
+    /// Lowest and highest address that has or had an entry since there was none.
+    bounds: (u64, u64),
 }
 
 /// Number of the entry of an address: the same offset in neighbouring pages leads elsewhere.
@@ -55,10 +58,12 @@ pub(crate) const fn other(index: usize) -> usize {
     index ^ 1
 }
 
-const fn page_bit(rip: u64) -> (usize, u64) {
-    let page = (rip >> PAGE_SHIFT) as usize;
-    (page / 64 % PAGE_WORDS, 1 << (page % 64))
+const fn page_number(rip: u64) -> usize {
+    (rip >> PAGE_SHIFT ^ rip >> 25) as usize % PAGES
 }
+
+/// Those of no entry.
+const NO_BOUNDS: (u64, u64) = (u64::MAX, 0);
 
 impl JumpCache {
     pub(crate) fn new() -> Self {
@@ -66,7 +71,8 @@ impl JumpCache {
             pairs: (0..ENTRIES).step_by(2).map(|at| Pair([empty(at), empty(at + 1)])).collect(),
             global: vec![false; ENTRIES].into(),
             filled: [const { Vec::new() }; 2],
-            pages: [0; PAGE_WORDS],
+            pages: vec![0; PAGES].try_into().unwrap_or_else(|_| Box::new([0; PAGES])),
+            bounds: NO_BOUNDS,
         }
     }
 
@@ -105,7 +111,8 @@ impl JumpCache {
     }
 
     fn put(&mut self, index: usize, rip: u64, host: u64, global: bool) {
-        let known = self.entry(index).host != 0;
+        let before = self.entry(index);
+        let known = before.host != 0;
         if known && self.global[index] != global {
             self.filled[usize::from(!global)].retain(|&other| usize::from(other) != index);
         }
@@ -114,8 +121,11 @@ impl JumpCache {
         }
         self.set_entry(index, JumpEntry { rip, host });
         self.global[index] = global;
-        let (word, bit) = page_bit(rip);
-        self.pages[word] |= bit;
+        if known {
+            self.pages[page_number(before.rip)] -= 1;
+        }
+        self.pages[page_number(rip)] += 1;
+        self.bounds = (self.bounds.0.min(rip), self.bounds.1.max(rip));
     }
 
     /// Forgets what can no longer be fetched as before.
@@ -127,14 +137,33 @@ impl JumpCache {
         if flushed.non_global {
             self.leave_address_space();
         }
-        for &(first, last) in &flushed.ranges {
-            let (word, bit) = page_bit(first);
-            if first >> PAGE_SHIFT != last >> PAGE_SHIFT || self.pages[word] & bit != 0 {
-                for global in [false, true] {
-                    self.retain(global, |rip| !(first..=last).contains(&rip));
-                }
+        self.forget(&flushed.ranges);
+    }
+
+    /// Forgets what is between these linear addresses (first, last).
+    fn forget(&mut self, ranges: &[(u64, u64)]) {
+        for &(first, last) in ranges {
+            if self.may_have(first, last) {
+                self.retain(false, |rip| !(first..=last).contains(&rip));
+                self.retain(true, |rip| !(first..=last).contains(&rip));
             }
         }
+    }
+
+    /// As [`Self::forget`], of global pages alone.
+    pub(crate) fn forget_global(&mut self, ranges: &[(u64, u64)]) {
+        if !self.filled[1].is_empty() {
+            for &(first, last) in ranges {
+                self.retain(true, |rip| !(first..=last).contains(&rip));
+            }
+        }
+    }
+
+    /// There may be entries of addresses between these.
+    fn may_have(&self, first: u64, last: u64) -> bool {
+        let one_page = first >> PAGE_SHIFT == last >> PAGE_SHIFT;
+        let apart = last < self.bounds.0 || first > self.bounds.1;
+        !apart && (!one_page || self.pages[page_number(first)] != 0)
     }
 
     /// Forgets what is not of global pages.
@@ -150,18 +179,19 @@ impl JumpCache {
 
     /// Keeps entries of global pages, or of the others, by their address.
     fn retain(&mut self, global: bool, keep: impl Fn(u64) -> bool) {
-        let Self { pairs, filled, .. } = self;
+        let Self { pairs, filled, pages, .. } = self;
         filled[usize::from(global)].retain(|&index| {
             let index = usize::from(index);
             let entry = &mut pairs[index / 2].0[index % 2];
             let kept = keep(entry.rip);
             if !kept {
+                pages[page_number(entry.rip)] -= 1;
                 *entry = empty(index);
             }
             kept
         });
         if self.filled.iter().all(Vec::is_empty) {
-            self.pages = [0; PAGE_WORDS];
+            self.bounds = NO_BOUNDS;
         }
     }
 }
@@ -239,6 +269,28 @@ mod tests {
         assert_eq!(rips.map(|rip| jumps.find(rip)), [Some(5), None, None]);
         jumps.clear();
         assert_eq!(rips.map(|rip| jumps.find(rip)), [None; 3]);
+    }
+
+    #[test]
+    fn pages_are_flushed_whose_entries_have_moved() {
+        let mut jumps = JumpCache::new();
+        let rips = [0x1000, 0x1000 ^ 0x2002, 0x1000 ^ 0x4004];
+        for rip in rips.into_iter().chain([rips[1]]) {
+            jumps.insert(rip, rip, false);
+        }
+        for rip in rips {
+            let page = rip & !0xFFF;
+            jumps.flush(&Flushed { ranges: vec![(page, page | 0xFFF)], ..Flushed::default() });
+            assert_eq!(jumps.find(rip), None, "{rip:#x}");
+        }
+        assert!(jumps.pages.iter().all(|&entries| entries == 0));
+    }
+
+    #[test]
+    fn entries_of_global_pages_are_forgotten_apart() {
+        let mut jumps = filled();
+        jumps.forget_global(&[(0, u64::MAX)]);
+        assert_eq!(found(&jumps), [Some(1), None, Some(3)]);
     }
 
     #[test]

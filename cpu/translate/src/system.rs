@@ -26,7 +26,7 @@ use crate::callout::SiteAddress;
 use crate::effects::{Item, Kind};
 use crate::emit::{GUEST_RSP, Missed, Way};
 use crate::flags::FlagState;
-use crate::frame::{DIRECTION_BYTE, FLAGS, GRANTS, GS_BASE, SCRATCH, SLOTS, TLB};
+use crate::frame::{DOWN, FLAGS, GRANTS, GS_BASE, SCRATCH, SLOTS, TLB};
 
 /// Bytes of a stack slot.
 const SLOT: usize = 8;
@@ -160,7 +160,7 @@ impl BlockMaker {
             System::Cld => {
                 self.emitter.code.load(R11, RSP, SLOTS);
                 self.emitter.code.with_value(AND, R11, Words::RFLAGS, !rflags::DF as u32);
-                self.emitter.code.narrow_memory(&[0xC6], 0, RSP, FLAGS + DIRECTION_BYTE);
+                self.emitter.code.narrow_memory(&[0xC6], 0, RSP, DOWN);
                 self.emitter.code.bytes(&[0]);
             }
             System::Clac | System::Stac => {

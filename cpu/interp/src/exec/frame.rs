@@ -151,15 +151,19 @@ impl Cpu {
 
     /// After a return to a lower privilege: data segments it may not use become null.
     pub(super) fn drop_privileged_segments(&mut self) {
+        let mut dropped = false;
         for reg in [SegReg::Es, SegReg::Ds, SegReg::Fs, SegReg::Gs] {
             let segment = &mut self.arch.seg[reg as usize];
             let conforming = segment.attrib & (attrib::CODE | attrib::DOWN_CONFORMING)
                 == attrib::CODE | attrib::DOWN_CONFORMING;
             if !segment.unusable && !conforming && segment.dpl() < self.arch.cpl {
                 *segment = Segment { selector: 0, unusable: true, ..*segment };
+                dropped = true;
             }
         }
-        self.refresh();
+        if dropped {
+            self.refresh();
+        }
     }
 }
 

@@ -365,6 +365,27 @@ impl Cpu {
     }
 }
 
+/// What is to be pushed, in this order.
+struct Words {
+    words: [u64; 10],
+    len: usize,
+}
+
+impl Words {
+    fn push(&mut self, word: u64) {
+        self.words[self.len] = word;
+        self.len += 1;
+    }
+}
+
+impl std::ops::Deref for Words {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        &self.words[..self.len]
+    }
+}
+
 /// What a handler will return to.
 struct ReturnState {
     /// The data segments of virtual-8086 mode.
@@ -397,15 +418,20 @@ impl ReturnState {
     }
 
     /// In the order of pushing; `with_stack` also for the stack to return to.
-    fn frame(&self, with_stack: bool, error_code: Option<u32>) -> Vec<u64> {
-        let mut frame = Vec::with_capacity(10);
+    fn frame(&self, with_stack: bool, error_code: Option<u32>) -> Words {
+        let mut words = Words { words: [0; 10], len: 0 };
         if with_stack {
-            frame.extend(self.data.into_iter().flatten().map(u64::from));
-            frame.extend([u64::from(self.ss), self.rsp]);
+            self.data.into_iter().flatten().for_each(|selector| words.push(selector.into()));
+            words.push(self.ss.into());
+            words.push(self.rsp);
         }
-        frame.extend([self.flags, u64::from(self.cs), self.rip]);
-        frame.extend(error_code.map(u64::from));
-        frame
+        words.push(self.flags);
+        words.push(self.cs.into());
+        words.push(self.rip);
+        if let Some(code) = error_code {
+            words.push(code.into());
+        }
+        words
     }
 }
 

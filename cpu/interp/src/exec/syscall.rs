@@ -32,7 +32,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
     Some(handler)
 }
 
-/// Loads flat CS and SS without looking at descriptors.
+/// Loads flat CS and SS without looking at descriptors. The caller refreshes the mode.
 fn load_flat(cpu: &mut Cpu, cs: u16, ss: u16, code: u16, level: u8) {
     let flat = |selector: u16, attrib: u16| Segment {
         selector: selector & !3 | u16::from(level),
@@ -44,7 +44,6 @@ fn load_flat(cpu: &mut Cpu, cs: u16, ss: u16, code: u16, level: u8) {
     cpu.arch.seg[SegReg::Cs as usize] = flat(cs, code);
     cpu.arch.seg[SegReg::Ss as usize] = flat(ss, DATA);
     cpu.arch.cpl = level;
-    cpu.refresh();
 }
 
 fn syscall(cpu: &mut Cpu, _: &Op) -> Done {
@@ -59,6 +58,7 @@ fn syscall(cpu: &mut Cpu, _: &Op) -> Done {
         cpu.arch.set_rip(msrs.star & 0xFFFF_FFFF);
         cpu.arch.rflags &= !(rflags::IF | rflags::VM | rflags::RF);
         load_flat(cpu, cs, cs.wrapping_add(8), CODE32, 0);
+        cpu.refresh();
         return Ok(());
     }
     cpu.arch.set_gpr(Gpr::Rcx, rip);
@@ -67,6 +67,7 @@ fn syscall(cpu: &mut Cpu, _: &Op) -> Done {
     cpu.arch.rflags &= !(msrs.sfmask | rflags::RF);
     cpu.arch.rflags |= rflags::FIXED_ONE;
     load_flat(cpu, cs, cs.wrapping_add(8), CODE64, 0);
+    cpu.refresh();
     cpu.inhibit_trap = true;
     Ok(())
 }
@@ -103,6 +104,7 @@ fn sysret(cpu: &mut Cpu, op: &Op) -> Done {
     if cpu.features.amd {
         keep_stack_segment(cpu, &old_stack);
     }
+    cpu.refresh();
     Ok(())
 }
 
@@ -110,7 +112,6 @@ fn sysret(cpu: &mut Cpu, op: &Op) -> Done {
 fn keep_stack_segment(cpu: &mut Cpu, old: &Segment) {
     let ss = &mut cpu.arch.seg[SegReg::Ss as usize];
     *ss = Segment { selector: ss.selector, attrib: old.attrib | DPL3, ..*old };
-    cpu.refresh();
 }
 
 fn sysenter(cpu: &mut Cpu, _: &Op) -> Done {
@@ -125,6 +126,7 @@ fn sysenter(cpu: &mut Cpu, _: &Op) -> Done {
     cpu.arch.rflags &= !(rflags::VM | rflags::IF | rflags::RF);
     let (code, mask) = if cpu.mode.long { (CODE64, u64::MAX) } else { (CODE32, 0xFFFF_FFFF) };
     load_flat(cpu, cs, cs.wrapping_add(8), code, 0);
+    cpu.refresh();
     cpu.arch.set_gpr(Gpr::Rsp, msrs.sysenter_esp & mask);
     cpu.arch.set_rip(msrs.sysenter_eip & mask);
     cpu.inhibit_trap = true;
@@ -155,5 +157,6 @@ fn sysexit(cpu: &mut Cpu, op: &Op) -> Done {
         cpu.arch.set_rip(rip & 0xFFFF_FFFF);
         cpu.arch.set_gpr(Gpr::Rsp, rsp & 0xFFFF_FFFF);
     }
+    cpu.refresh();
     Ok(())
 }

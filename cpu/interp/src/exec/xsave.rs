@@ -206,8 +206,6 @@ fn restore(cpu: &mut Cpu, op: &Op, pointers: PointerForm, image: &Image, enabled
 /// Fills the parts of an area from memory.
 fn load(cpu: &mut Cpu, op: &Op, area: &mut Area, len: usize) -> Done {
     let span = translate(cpu, op, len, AccessKind::Read)?;
-    for part in area.parts.clone() {
-        cpu.read_long(span, part.start, &mut area.bytes[part])?;
-    }
-    Ok(())
+    let Area { bytes, parts } = area;
+    parts.iter().try_for_each(|part| cpu.read_long(span, part.start, &mut bytes[part.clone()]))
 }

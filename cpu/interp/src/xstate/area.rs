@@ -16,6 +16,9 @@ pub(crate) const MXCSR_RANGE: Range<usize> = MXCSR..MXCSR + 8;
 /// Bit of XCOMP_BV: compacted format.
 pub(crate) const COMPACTED: u64 = 1 << 63;
 
+/// About as many as there are components, some in two pieces, and the header.
+const MOST_PARTS: usize = 12;
+
 /// Bytes of an area, and which of them an instruction touches.
 pub(crate) struct Area {
     pub bytes: [u8; MAX_LEN],
@@ -24,7 +27,7 @@ pub(crate) struct Area {
 
 impl Area {
     pub fn new() -> Self {
-        Area { bytes: [0; MAX_LEN], parts: Vec::new() }
+        Area { bytes: [0; MAX_LEN], parts: Vec::with_capacity(MOST_PARTS) }
     }
 
     /// Sets a part.

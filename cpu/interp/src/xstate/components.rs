@@ -78,22 +78,39 @@ fn lanes(component: u64) -> Range<usize> {
     }
 }
 
+/// The `LEN` bytes from `AT` on of each register, one register behind the other.
+fn gather<const AT: usize, const LEN: usize>(zmms: &[[u8; ZMM_LEN]], bytes: &mut [u8]) {
+    for (zmm, bytes) in zmms.iter().zip(bytes.chunks_exact_mut(LEN)) {
+        bytes.copy_from_slice(&zmm[AT..AT + LEN]);
+    }
+}
+
+/// The other way.
+fn spread<const AT: usize, const LEN: usize>(zmms: &mut [[u8; ZMM_LEN]], bytes: &[u8]) {
+    for (zmm, bytes) in zmms.iter_mut().zip(bytes.chunks_exact(LEN)) {
+        zmm[AT..AT + LEN].copy_from_slice(bytes);
+    }
+}
+
+/// One of these bytes of a register is not zero.
+fn is_used<const AT: usize, const LEN: usize>(zmms: &[[u8; ZMM_LEN]]) -> bool {
+    zmms.iter().any(|zmm| zmm[AT..AT + LEN] != [0; LEN])
+}
+
 impl Cpu {
     /// Components that are not in their initial configuration (XINUSE). MXCSR does not count.
     pub(crate) fn xinuse(&self) -> u64 {
-        let vector = |component: u64, registers: Range<usize>| {
-            let mut bytes = self.fpu.zmm[registers].iter().flat_map(|zmm| &zmm[lanes(component)]);
-            if bytes.any(|&byte| byte != 0) { component } else { 0 }
-        };
+        let (low, high) = self.fpu.zmm.split_at(16);
+        let vector = |component: u64, used: bool| if used { component } else { 0 };
         let x87 = if self.fpu.x87_is_clear() { 0 } else { bit::X87 };
         let opmask = if self.fpu.opmask == [0; 8] { 0 } else { bit::OPMASK };
         let pkru = if self.arch.pkru == 0 { 0 } else { bit::PKRU };
         x87 | opmask
             | pkru
-            | vector(bit::SSE, 0..16)
-            | vector(bit::AVX, 0..16)
-            | vector(bit::ZMM_HI256, 0..16)
-            | vector(bit::HI16_ZMM, 16..32)
+            | vector(bit::SSE, is_used::<0, 16>(low))
+            | vector(bit::AVX, is_used::<16, 16>(low))
+            | vector(bit::ZMM_HI256, is_used::<32, 32>(low))
+            | vector(bit::HI16_ZMM, is_used::<0, 64>(high))
     }
 
     /// XINUSE as XGETBV shows it and the compacted format saves it: MXCSR counts.
@@ -120,12 +137,16 @@ impl Cpu {
             }
             bit::PKRU => area.put(at, &u64::from(self.arch.pkru).to_le_bytes()),
             _ => {
-                let registers = self.vector_registers(component, form);
+                let zmms = &self.fpu.zmm[self.vector_registers(component, form)];
                 for piece in form.pieces(number, at) {
-                    let zmms = self.fpu.zmm[registers.clone()].iter();
-                    let bytes: Vec<u8> =
-                        zmms.flat_map(|zmm| &zmm[lanes(component)]).copied().collect();
-                    area.put(piece.start, &bytes);
+                    let bytes = &mut area.bytes[piece.clone()];
+                    match component {
+                        bit::SSE => gather::<0, 16>(zmms, bytes),
+                        bit::AVX => gather::<16, 16>(zmms, bytes),
+                        bit::ZMM_HI256 => gather::<32, 32>(zmms, bytes),
+                        _ => gather::<0, 64>(zmms, bytes),
+                    }
+                    area.parts.push(piece);
                 }
             }
         }
@@ -156,11 +177,14 @@ impl Cpu {
             bit::PKRU => self.set_pkru(area.u32(at)),
             _ => {
                 let registers = self.vector_registers(component, form);
-                let lanes = lanes(component);
+                let zmms = &mut self.fpu.zmm[registers];
                 for piece in form.pieces(number, at) {
-                    let chunks = area.bytes[piece].chunks_exact(lanes.len());
-                    for (zmm, bytes) in self.fpu.zmm[registers.clone()].iter_mut().zip(chunks) {
-                        zmm[lanes.clone()].copy_from_slice(bytes);
+                    let bytes = &area.bytes[piece];
+                    match component {
+                        bit::SSE => spread::<0, 16>(zmms, bytes),
+                        bit::AVX => spread::<16, 16>(zmms, bytes),
+                        bit::ZMM_HI256 => spread::<32, 32>(zmms, bytes),
+                        _ => spread::<0, 64>(zmms, bytes),
                     }
                 }
             }
