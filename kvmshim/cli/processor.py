@@ -12,11 +12,12 @@ class Processor:
 
     cpu: str | None = None
     code_cache_mib: int | None = None
+    pin_vcpus: bool = False
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "Processor":
         """Those of a command line."""
-        return cls(arguments.cpu, arguments.code_cache)
+        return cls(arguments.cpu, arguments.code_cache, arguments.pin_vcpus)
 
 
 def add_processor_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,12 @@ def add_processor_options(parser: argparse.ArgumentParser) -> None:
         metavar="MIB",
         type=_code_cache,
         help="memory that the translated code of a VM may take, in MiB (default: 256)",
+    )
+    parser.add_argument(
+        "--pin-vcpus",
+        action="store_true",
+        help="keep each thread that runs a vCPU on one processor of the host, with the thread that "
+        "serves it: exits are faster, but threads that it starts stay there too",
     )
 
 

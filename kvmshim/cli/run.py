@@ -27,9 +27,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
         help="run one command with a private /dev/kvm",
-        usage="kvmshim run [-h] [--cpu {intel,amd}] [--code-cache MIB] [--profile NAME] "
-        "[--capability NUMBER=ANSWER] [--hyperv-name NAME] [--strict] [--host-cpuid] "
-        "[--] CMD [ARG ...]",
+        usage="kvmshim run [-h] [--cpu {intel,amd}] [--code-cache MIB] [--pin-vcpus] "
+        "[--profile NAME] [--capability NUMBER=ANSWER] [--hyperv-name NAME] [--strict] "
+        "[--host-cpuid] [--] CMD [ARG ...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )

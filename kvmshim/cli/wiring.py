@@ -61,6 +61,7 @@ def _control_socket(label: str) -> Beside:
 def _kvm_service(processor: Processor) -> Service:
     try:
         # Not before it is needed: `check` and `--help` do without the engine.
+        from kvmshim.device.door_ffi import pin_vcpus
         from kvmshim.device.service import KvmService
         from kvmshim.handle.system.code_cache import limit_code_cache
         from kvmshim.handle.system.personality import choose_personality
@@ -70,4 +71,6 @@ def _kvm_service(processor: Processor) -> Service:
         choose_personality(processor.cpu)
     if processor.code_cache_mib is not None:
         limit_code_cache(processor.code_cache_mib)
+    if processor.pin_vcpus:
+        pin_vcpus()
     return KvmService()

@@ -31,6 +31,11 @@ def _library() -> Any:
     return _native.lib
 
 
+def pin_vcpus() -> None:
+    """Keep threads that call KVM_RUN on one processor each, with those that serve them."""
+    _library().kvmshim_pin_vcpus()
+
+
 def _exchange(sync: "SyncRegs", image: Any, fields: int, store: bool) -> int:
     """The C function of one vCPU. What it raises cffi prints, and 0 is the answer."""
     if not store:

@@ -24,14 +24,18 @@ _CLIENTS = _HERE.parents[1] / "tests/clients"
 def tables(rounds: int, niceness: int = 0) -> Iterator[Table]:
     """Builds the clients, serves a device in a session of this niceness; a table as each is done,
     medians of so many rounds."""
-    with tempfile.TemporaryDirectory(prefix="kvmshim-bench-") as folder, serving() as server:
-        favour(server.pid, niceness)
+    with tempfile.TemporaryDirectory(prefix="kvmshim-bench-") as folder:
         exits = _build(folder, "exits", "exits.c")
-        yield _exits(_run(exits, server.path, rounds), rounds)
         events = _build(folder, "events", "events.c", "events.S", _CLIENTS / "vm.c")
-        yield _events(_run(events, server.path, rounds), rounds)
         loops = _build(folder, "loops", "loops.c", "loops.S", _CLIENTS / "vm.c")
-        yield _loops(_run(loops, server.path, rounds), rounds)
+        for options in ((), ("--pin-vcpus",)):
+            how = "".join(f", {option}" for option in options)
+            with serving(*options) as server:
+                favour(server.pid, niceness)
+                yield _exits(f"exits{how}", _run(exits, server.path, rounds), rounds)
+                yield _events(f"events{how}", _run(events, server.path, rounds), rounds)
+                if not options:
+                    yield _loops(_run(loops, server.path, rounds), rounds)
 
 
 def _build(folder: str, name: str, *sources: str | Path) -> Path:
@@ -59,7 +63,7 @@ def _values(title: str, rounds: int, values: list[tuple[str, str, str]]) -> Tabl
     return table
 
 
-def _exits(lines: list[list[str]], rounds: int) -> Table:
+def _exits(title: str, lines: list[list[str]], rounds: int) -> Table:
     figures = {name: float(value) for name, value in lines}
     values = [
         ("exits (KVM_RUN to KVM_RUN)", f"{1e6 / figures['exit_us']:,.0f}", "per second"),
@@ -69,10 +73,10 @@ def _exits(lines: list[list[str]], rounds: int) -> Table:
         ("fd passing (KVM_CREATE_VM)", f"{figures['create_vm_us']:,.0f}", "µs"),
         ("KVM_CREATE_VM to first exit", f"{figures['first_exit_us']:,.0f}", "µs"),
     ]
-    return _values("exits", rounds, values)
+    return _values(title, rounds, values)
 
 
-def _events(lines: list[list[str]], rounds: int) -> Table:
+def _events(title: str, lines: list[list[str]], rounds: int) -> Table:
     figures = {name: float(value) for name, value in lines}
     values = [
         ("irqfd, guest, ioeventfd", f"{1e6 / figures['guest_us']:,.0f}", "round trips per second"),
@@ -84,7 +88,7 @@ def _events(lines: list[list[str]], rounds: int) -> Table:
         ("one trip through the guest", f"{figures['guest_us']:.2f}", "µs"),
         ("guest / processes", f"{figures['guest_per_echo']:.2f}", ""),
     ]
-    return _values("events", rounds, values)
+    return _values(title, rounds, values)
 
 
 def _loops(lines: list[list[str]], rounds: int) -> Table:

@@ -18,6 +18,7 @@ use crate::gate::Gate;
 use crate::ioctls::{KVM_GET_REGS, KVM_RUN, KVM_SET_REGS, KVMSHIM_ECHO};
 use crate::ioeventfd::{self, Space, Watched};
 use crate::irqfd;
+use crate::pins;
 use crate::regs;
 use crate::run_area::RunArea;
 use crate::shared_pages::SharedPages;
@@ -31,6 +32,12 @@ use crate::vcpu::{Ids, SyncFn, Vcpu};
 pub unsafe extern "C" fn kvmshim_door_init(functions: *const Functions) {
     // SAFETY: as the caller promises.
     fuse::set_functions(unsafe { *functions });
+}
+
+/// Threads that call KVM_RUN, and those that serve them, stay on one processor from now on.
+#[unsafe(no_mangle)]
+pub extern "C" fn kvmshim_pin_vcpus() {
+    pins::enable();
 }
 
 /// `fuse_custom_io.writev`: writev(2).

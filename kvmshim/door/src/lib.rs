@@ -24,6 +24,7 @@ pub mod ioctls;
 mod ioeventfd;
 mod irqfd;
 mod owner;
+mod pins;
 mod receive;
 mod regs;
 mod root_page;

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::pins;
+
 /// Between looks at the sessions.
 const INTERVAL: Duration = Duration::from_micros(100);
 /// Looks at a session without a request before it is left alone.
@@ -67,7 +69,9 @@ impl Reading {
         self.take_turn();
         let begin = Instant::now();
         let patience = Duration::from_nanos(self.patience.load(Ordering::Relaxed));
-        look(fd, begin, patience);
+        if !pins::shares_processor() {
+            look(fd, begin, patience);
+        }
         let read = rustix::io::read(fd, buffer);
         match read {
             Ok((filled, _)) => {

@@ -26,6 +26,7 @@ use crate::gate::Gate;
 use crate::ioeventfd::{self, IoEventfds, Space};
 use crate::irqfd;
 use crate::owner::Owner;
+use crate::pins;
 use crate::receive::Reading;
 use crate::regs;
 use crate::run::{self, Entry};
@@ -163,9 +164,13 @@ impl Vcpu {
         if (fields.valid | fields.dirty) & !SYNC_FIELDS != 0 || !self.load(fields.dirty) {
             return -libc::EINVAL;
         }
-        if self.waits_with.swap(tid, Ordering::Relaxed) != tid {
+        let before = self.waits_with.swap(tid, Ordering::Relaxed);
+        if before != tid {
             run::wait_with(self.vsid, tid);
+            pins::release(before);
+            pins::keep(tid);
         }
+        pins::follow(tid);
         self.signals.enter(tid);
         let data = std::ptr::from_ref(self).cast_mut().cast::<c_void>();
         // SAFETY: the request is live (caller), and a vCPU outlives the requests of its session.
@@ -331,6 +336,7 @@ impl Vcpu {
 
 impl Drop for Vcpu {
     fn drop(&mut self) {
+        pins::release(*self.waits_with.get_mut());
         if let (Some(door), Some(ring)) = (&self.door, &self.ring) {
             door.rings.remove(ring);
         }

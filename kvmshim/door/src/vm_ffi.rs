@@ -16,7 +16,7 @@ use crate::interrupts::{Interrupts, Level};
 use crate::ioctls::{KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS, KVM_SIGNAL_MSI};
 use crate::ioeventfd::Space;
 use crate::shared_pages::SharedPages;
-use crate::{vm_door, written};
+use crate::{pins, vm_door, written};
 
 fn space(port: bool) -> Space {
     if port { Space::Port } else { Space::Memory }
@@ -144,6 +144,7 @@ pub unsafe extern "C" fn kvmshim_vm_ioctl(
     let interrupts = unsafe { &*fuse::userdata(req).cast_const().cast::<Interrupts>() };
     // SAFETY: the request is live.
     let tid = unsafe { fuse::thread_of(req) };
+    pins::follow(tid);
     interrupts.gate.enter(tid);
     // SAFETY: libfuse's own arguments.
     let answer = || unsafe { answer(interrupts, tid, cmd, in_buf, in_bufsz) };
