@@ -36,14 +36,12 @@ class Opener:
     """Starts the child and speaks to it; one request at a time, from any thread."""
 
     def __init__(self) -> None:
+        """The process must have one thread and no FUSE connection yet: it may have to fork."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, *_INTERPRETER, opener_program.__file__],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
-            setsigmask=_GROUP_SIGNALS,
-        )
+        try:
+            self.pid = _execute(theirs)
+        except OSError:  # who we have become may not execute what executes us
+            self.pid = _fork(theirs, ours)
         theirs.close()
         self._socket = ours
         self._lock = threading.Lock()
@@ -78,3 +76,26 @@ class Opener:
         if number:
             raise OSError(number, os.strerror(number))
         return OpenedFile(fds[0] if fds else -1, device, inode)
+
+
+def _execute(channel: socket.socket) -> int:
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, *_INTERPRETER, opener_program.__file__],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, channel.fileno(), 0)],
+        setsigmask=_GROUP_SIGNALS,
+    )
+
+
+def _fork(channel: socket.socket, ours: socket.socket) -> int:
+    """The same, with all that this process has."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+            ours.close()
+            opener_program.serve(channel)
+        finally:
+            os._exit(0)
+    return pid

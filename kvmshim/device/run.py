@@ -69,6 +69,7 @@ def run(
         door = FuseDoor("/dev/kvm", access, workplace, lambda _leftover: None)
         door.open(lambda: None)
     except BaseException:
+        # If forked, it has the other end of the pipe that the command waits on, too.
         opener.close()
         command.abandon()
         raise
