@@ -3,11 +3,11 @@
 //! A block that branches back to its own start is made several times over. The first turn is for who
 //! comes from elsewhere: it looks for pages as any block does, and keeps in the frame what it found. Those
 //! behind it compare an access that moves on with the page of the turn before, and do not look for one
-//! that stays at all. The last goes back to the second, and is the one that looks at the kick word. Instructions are
-//! counted for some turns together.
+//! that stays at all. The last goes back to the second, and is the one that looks at the kick word.
+//! Instructions are counted for some turns together.
 //!
-//! Law: what is kept is that of this loop, from its first turn on. As for groups, entries of the TLB are taken
-//! away outside of translated code only, and who comes from there begins with the first turn.
+//! Law: what is kept is that of this loop, from its first turn on. As for groups, entries of the TLB are
+//! taken away outside of translated code only, and who comes from there begins with the first turn.
 
 use crate::block::BlockMaker;
 use crate::effects::{Item, Kind};
