@@ -1,5 +1,6 @@
 """A child process that makes the system calls it is told to; see puppet.c for the commands."""
 
+import fcntl
 import os
 import select
 import signal
@@ -12,6 +13,8 @@ from typing import Final
 
 SOURCE: Final = Path(__file__).with_name("puppet.c")
 DEADLINE_SECONDS: Final = 20
+FIRST_FREE: Final = 6
+"""The first descriptor that a new puppet has no use for."""
 
 SYS_READ: Final = 0
 SYS_MMAP: Final = 9
@@ -171,8 +174,8 @@ class Puppet(Conversation):
 
 
 def _become(program: Path, given: list[int], uid: int | None) -> None:
-    # Out of the way of the numbers they are going to have.
-    high = [os.dup2(fd, 100 + at, inheritable=False) for at, fd in enumerate(given)]
+    # Out of the way of the numbers they are going to have, and of each other.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE) for fd in given]
     for number, fd in zip((0, 1, 3, 4, 5), high, strict=True):
         os.dup2(fd, number)
     if uid is not None:
