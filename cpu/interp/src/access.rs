@@ -311,10 +311,25 @@ impl Cpu {
     }
 
     fn site(&mut self, gla: u64, access: Access) -> Result<Site, Stop> {
+        if let Some(site) = self.cached_site(gla, access) {
+            return Ok(site);
+        }
         match self.target(gla, access)? {
             Target::Memory { gpa, page } => Ok(Site::Ram { gpa, page }),
             Target::NotBacked { gpa } => Ok(Site::Device { gpa }),
         }
+    }
+
+    /// As the TLB has it: each half of what crosses a page, mostly.
+    fn cached_site(&self, gla: u64, access: Access) -> Option<Site> {
+        let tlb = &self.memory.tlb;
+        let page = match access.kind {
+            AccessKind::Read => tlb.read(access.privilege, gla)?,
+            AccessKind::Write => tlb.write(access.privilege, gla)?,
+            AccessKind::Execute => return None,
+        };
+        let gpa = tlb.gpa(access.privilege, gla)?;
+        Some(Site::Ram { gpa, page })
     }
 
     /// Where an access goes. Stops where memory is refused.
