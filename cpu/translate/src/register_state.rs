@@ -76,6 +76,9 @@ pub(crate) unsafe extern "sysv64" fn save_registers() {
 
 /// Loads the registers that are to be the guest's, if any. R11 points to the frame; RCX is
 /// overwritten, no other general register is.
+///
+/// Upper parts that are zero are not written but cleared: some of Intel's processors execute every
+/// instruction for XMM registers slowly while there is anything in the upper parts, or was loaded.
 #[unsafe(naked)]
 pub(crate) unsafe extern "sysv64" fn load_registers() {
     naked_asm!(
@@ -99,20 +102,45 @@ pub(crate) unsafe extern "sysv64" fn load_registers() {
         "ret",
         "2:",
         "ldmxcsr [rcx + {mxcsr}]",
+        "vmovaps xmm0, [rcx + {zmm} + 16]",
+        ".irp i, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+        "vorps xmm0, xmm0, [rcx + {zmm} + 64 * \\i + 16]",
+        ".endr",
+        "vptest xmm0, xmm0",
+        "jne 5f",
+        "4:",
+        ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+        "vmovaps xmm\\i, [rcx + {zmm} + 64 * \\i]",
+        ".endr",
+        "ret",
+        "5:",
         ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
         "vmovaps ymm\\i, [rcx + {zmm} + 64 * \\i]",
         ".endr",
         "ret",
         "3:",
         "ldmxcsr [rcx + {mxcsr}]",
-        ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-        "vmovaps zmm\\i, [rcx + {zmm} + 64 * \\i]",
-        ".endr",
         ".irp i, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
         "vmovaps zmm\\i, [rcx + {zmm} + 64 * \\i]",
         ".endr",
         ".irp i, 0,1,2,3,4,5,6,7",
         "kmovq k\\i, [rcx + {opmask} + 8 * \\i]",
+        ".endr",
+        "vmovaps xmm0, [rcx + {zmm} + 16]",
+        "vmovaps ymm1, [rcx + {zmm} + 32]",
+        ".irp i, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+        "vorps xmm0, xmm0, [rcx + {zmm} + 64 * \\i + 16]",
+        "vorps ymm1, ymm1, [rcx + {zmm} + 64 * \\i + 32]",
+        ".endr",
+        "vptest ymm1, ymm1",
+        "jne 6f",
+        "vzeroupper",
+        "vptest xmm0, xmm0",
+        "je 4b",
+        "jmp 5b",
+        "6:",
+        ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
+        "vmovaps zmm\\i, [rcx + {zmm} + 64 * \\i]",
         ".endr",
         "ret",
         vectors = const offset_of!(Frame, vectors),
