@@ -232,6 +232,17 @@ impl Assembler {
         self.sized(0x45, 0x88, len, &[0x13]);
     }
 
+    /// `rep movsb`, or `rep stosb`, or a longer form
+    pub(crate) fn repeat(&mut self, loads: bool, len: usize) {
+        let opcode = if loads { 0xA4 } else { 0xAA };
+        match len {
+            1 => self.bytes(&[0xF3, opcode]),
+            2 => self.bytes(&[0x66, 0xF3, opcode | 1]),
+            4 => self.bytes(&[0xF3, opcode | 1]),
+            _ => self.bytes(&[0xF3, 0x48, opcode | 1]),
+        }
+    }
+
     /// `cmp dword [r11 + disp], value`
     pub(crate) fn compare_dword_at_r11(&mut self, disp: u8, value: [u8; 4]) {
         self.bytes(&[0x41, 0x81, 0x7B, disp]);
@@ -295,6 +306,18 @@ impl Assembler {
             self.mov(R11, R10);
             self.shift_right(R11, count);
         }
+    }
+
+    /// `value - reg` into a register from R8 on: `neg reg; add reg, value`
+    pub(crate) fn subtract_from_value(&mut self, value: i32, reg: u8) {
+        self.bytes(&[0x49, 0xF7, 0xD8 | (reg & 7)]);
+        self.bytes(&[0x49, 0x81, 0xC0 | (reg & 7)]);
+        self.bytes(&value.to_le_bytes());
+    }
+
+    /// `test reg, reg`, of a register before R8
+    pub(crate) fn test(&mut self, reg: u8) {
+        self.bytes(&[0x48, 0x85, 0xC0 | reg << 3 | reg]);
     }
 
     /// `shl reg, count`

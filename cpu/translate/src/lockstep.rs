@@ -10,6 +10,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use cpu_defs::rflags;
 use cpu_host::FpuState;
 use cpu_interp::state::{Arch, Shadow};
 use cpu_interp::{Cpu, Executed, Interp, Outcome, Stop};
@@ -22,8 +23,12 @@ use crate::effects::{Item, Kind};
 use crate::enter::enter;
 use crate::limit::CodeLimit;
 use crate::pages::{At, INTERPRET, STALE};
+use crate::string::Moves;
 use crate::system::System;
 use crate::translator::Translator;
+
+/// Most elements of a repeated string instruction that is compared.
+const SHORT: u64 = 8192;
 
 /// The instructions of the blocks, by where they are.
 pub(crate) type Stretches = HashMap<At, Box<[Item]>>;
@@ -87,7 +92,8 @@ impl Lockstep {
             return single(interp);
         };
         let items = translator.items(block);
-        if !items.first().is_some_and(is_copied) {
+        let comparable = |item: &Item| is_copied(item) || is_short_repetition(item, &interp.cpu);
+        if !items.first().is_some_and(comparable) {
             return single(interp);
         }
         let Some((expected, stores)) = rehearse(&mut interp.cpu, items) else {
@@ -137,13 +143,19 @@ pub(crate) fn is_copied(item: &Item) -> bool {
             | K::Pop
             | K::Leave
             | K::Divide
-            | K::String(_)
+            | K::String(Moves { repeated: false, .. })
             | K::System(_)
             | K::Call
             | K::Return
             | K::Jump
             | K::JumpIf
     )
+}
+
+/// A repeated string instruction, which is a block of its own, whose stores can be undone.
+fn is_short_repetition(item: &Item, cpu: &Cpu) -> bool {
+    matches!(item.kind, Kind::String(Moves { repeated: true, .. }))
+        && value(cpu, Register::RCX).is_some_and(|count| count <= SHORT)
 }
 
 /// Has tier 0 execute a block, and undoes it: what it has led to, and the stores. None: it needs more
@@ -211,7 +223,12 @@ fn destination(cpu: &Cpu, item: &Item) -> Option<(u64, usize)> {
         return Some((value(cpu, Register::RSP)?.wrapping_sub(8), 8));
     }
     if let Kind::String(moves) = item.kind {
-        return moves.stores.then_some((value(cpu, Register::RDI)?, moves.len));
+        let count = if moves.repeated { value(cpu, Register::RCX)? } else { 1 };
+        let len = count * moves.len as u64;
+        let down = cpu.arch.rflags & rflags::DF != 0;
+        let below = if down { len.saturating_sub(moves.len as u64) } else { 0 };
+        let first = value(cpu, Register::RDI)?.wrapping_sub(below);
+        return moves.stores.then_some((first, len as usize));
     }
     if !item.writes_memory {
         return None;

@@ -1,16 +1,24 @@
-//! String instructions without a repeat prefix: compilers that look for short code make many of them.
+//! String instructions: without a repeat prefix, of which compilers that look for short code make many,
+//! and repeated ones that stay in a page, with which kernels copy and clear.
 
+use cpu_mem::PAGE_SIZE;
 use iced_x86::{Code, Instruction};
 
-use crate::assemble::{R10, R11};
+use crate::assemble::{R10, R11, RCX, RSP};
 use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::Item;
+use crate::emit::Missed;
 use crate::flags::FlagState;
+use crate::frame::SCRATCH;
 
 /// Guest RSI and RDI.
 const SOURCE: u8 = 6;
 const DESTINATION: u8 = 7;
+/// `jb`
+const BELOW: u8 = 2;
+/// `je`
+const EQUAL: u8 = 4;
 
 /// What moves, and how many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +29,11 @@ pub(crate) struct Moves {
     pub stores: bool,
     /// Bytes.
     pub len: usize,
+    /// As often as RCX says.
+    pub repeated: bool,
 }
 
-/// What a string instruction moves, if it moves once.
+/// What a string instruction moves, if there is a short way to do it.
 pub(crate) fn moves(instruction: &Instruction) -> Option<Moves> {
     let (loads, stores, len) = match instruction.code() {
         Code::Movsb_m8_m8 => (true, true, 1),
@@ -40,14 +50,19 @@ pub(crate) fn moves(instruction: &Instruction) -> Option<Moves> {
         Code::Lodsq_RAX_m64 => (true, false, 8),
         _ => return None,
     };
-    let once = !instruction.has_rep_prefix() && !instruction.has_repne_prefix();
-    once.then_some(Moves { loads, stores, len })
+    let repeated = instruction.has_rep_prefix();
+    let short = !instruction.has_repne_prefix() && (stores || !repeated);
+    short.then_some(Moves { loads, stores, len, repeated })
 }
 
 impl BlockMaker {
     /// Tier 0 executes it if the direction flag is set.
     pub(crate) fn string(&mut self, item: &Item, site: SiteAddress, moves: Moves) {
-        let Moves { loads, stores, len } = moves;
+        if moves.repeated {
+            self.repeated(item, site, moves);
+            return;
+        }
+        let Moves { loads, stores, len, .. } = moves;
         self.emitter.save_flags();
         self.emitter.state = FlagState::FRAME;
         let mut missed = vec![self.emitter.check_direction()];
@@ -80,5 +95,56 @@ impl BlockMaker {
         for missed in missed {
             self.slow(missed, site, item.last);
         }
+    }
+
+    /// The host repeats it as often, where all that it loads is in one page, and all that it stores.
+    /// Tier 0 executes it if not, or if the direction flag is set.
+    fn repeated(&mut self, item: &Item, site: SiteAddress, Moves { loads, len, .. }: Moves) {
+        self.emitter.save_flags();
+        self.emitter.state = FlagState::FRAME;
+        let mut missed = vec![self.emitter.check_direction()];
+        self.emitter.code.test(RCX);
+        let none = self.emitter.code.jump_if(EQUAL);
+        if loads {
+            self.emitter.code.mov(R10, SOURCE);
+            self.emitter.segment(&item.instruction);
+            missed.extend(self.elements(len, false));
+            self.emitter.code.store(RSP, SCRATCH, R11);
+        }
+        self.emitter.code.mov(R10, DESTINATION);
+        missed.extend(self.elements(len, true));
+        let code = &mut self.emitter.code;
+        let count = (RCX, len.trailing_zeros() as u8);
+        if loads {
+            code.lea(R10, SOURCE, Some(count), 0);
+            code.load(SOURCE, RSP, SCRATCH);
+            code.store(RSP, SCRATCH, R10);
+        }
+        code.lea(R10, DESTINATION, Some(count), 0);
+        code.mov(DESTINATION, R11);
+        code.repeat(loads, len);
+        code.mov(DESTINATION, R10);
+        if loads {
+            code.load(SOURCE, RSP, SCRATCH);
+        }
+        code.here(none);
+        for missed in missed {
+            self.slow(missed, site, item.last);
+        }
+    }
+
+    /// From the linear address in R10 to that in this process, in R11, of RCX elements of `len` bytes
+    /// in one page. Takes R10.
+    fn elements(&mut self, len: usize, write: bool) -> [Missed; 2] {
+        let unknown = self.access(len, write);
+        let code = &mut self.emitter.code;
+        code.add(R11, R10);
+        code.subtract_from_value(PAGE_SIZE as i32, R10);
+        if len > 1 {
+            code.shift_right(R10, len.trailing_zeros() as u8);
+        }
+        code.compare(R10, RCX);
+        let from = code.jump_if(BELOW);
+        [unknown, self.emitter.missed(from)]
     }
 }
