@@ -18,6 +18,8 @@ _TROUBLE: Final = re.compile(
     rb"|detected stall|unchecked MSR|WARNING: CPU|KVM internal error|Hardware error"
 )
 _CHUNK: Final = 1 << 16
+_SPAN: Final = 1024
+"""Bytes that what is looked for has at most: a guest may say one byte at a time."""
 _AFTERMATH_SECONDS: Final = 5
 """How long the guest may go on to say what is the matter."""
 
@@ -60,9 +62,12 @@ class Console:
     def wait_for(self, pattern: bytes, deadline: Deadline) -> re.Match[bytes]:
         """Reads up to and with what the regular expression finds. Failed."""
         compiled = re.compile(pattern)
+        searched = 0
         while True:
-            found = compiled.search(self._text)
-            trouble = _TROUBLE.search(self._text, 0, found.start() if found else len(self._text))
+            begin = max(0, searched - _SPAN)
+            found = compiled.search(self._text, begin)
+            searched = len(self._text)
+            trouble = _TROUBLE.search(self._text, begin, found.start() if found else searched)
             if trouble:
                 self._read_on(_AFTERMATH_SECONDS)
                 raise Failed(_line_around(self._text, trouble.start()))
