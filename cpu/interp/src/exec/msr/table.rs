@@ -53,7 +53,7 @@ const MISC_ENABLE: u64 = 0x1801;
 /// CPUID faulting works.
 const PLATFORM_INFO: u64 = 1 << 31;
 /// Not vulnerable: RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO,
-/// SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, GDS_NO, RFDS_NO.
+/// SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, ITS_NO.
 const ARCH_CAPABILITIES: u64 = 1
     | 1 << 1
     | 1 << 3
@@ -65,8 +65,10 @@ const ARCH_CAPABILITIES: u64 = 1
     | 1 << 14
     | 1 << 15
     | 1 << 20
+    | 1 << 24
     | 1 << 26
-    | 1 << 27;
+    | 1 << 27
+    | 1 << 62;
 /// Multiplier and voltage that say nothing.
 const PERF_STATUS: u64 = 1000 | 4 << 40;
 const BBL_CR_CTL3: u64 = 0xBE70_2111;
