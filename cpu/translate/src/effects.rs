@@ -170,7 +170,9 @@ fn memory_access(infos: &mut InstructionInfoFactory, instruction: &Instruction) 
     let [used] = info.used_memory() else { return None };
     match used.access() {
         OpAccess::Read | OpAccess::CondRead => Some(false),
-        OpAccess::Write | OpAccess::ReadWrite | OpAccess::ReadCondWrite => Some(true),
+        OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite => {
+            Some(true)
+        }
         _ => None,
     }
 }

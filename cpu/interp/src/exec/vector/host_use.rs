@@ -1,5 +1,5 @@
 //! For another tier: which instructions the host can execute on registers that are the guest's own,
-//! with a memory operand of whole bytes.
+//! with a memory operand all of which they may access.
 
 use iced_x86::{CpuidFeature, Instruction, Mnemonic, OpKind};
 
@@ -62,7 +62,9 @@ impl HostUse {
         let ours = special::select(instruction, &mut op).is_some()
             || gather::select(instruction, &mut op).is_some()
             || masked_move::select(instruction, &mut op).is_some();
-        if ours || !uses_vectors(instruction) || active(instruction) != Active::All {
+        // What a mask leaves out is not accessed, but may be where the operand is known to be memory.
+        let whole = matches!(active(instruction), Active::All | Active::Mask { .. });
+        if ours || !uses_vectors(instruction) || !whole {
             return None;
         }
         let class = match class(instruction) {
