@@ -38,6 +38,7 @@ impl Bench {
         let image = common_image();
         let native = Native::start(&image)?;
         let engine = Engine::new(&image);
+        let tolerance = Tolerance { other_vendor: !amd, ..tolerance };
         Ok(Bench { native, engine, tolerance, amd, scratch: Box::new(Outcome::empty()) })
     }
 

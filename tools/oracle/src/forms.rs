@@ -34,6 +34,7 @@ pub const EXCLUDED: &[(&[Mnemonic], &str)] = &[
         "treated as KVM does, not as the processor",
     ),
     (&[Mnemonic::Int1], "hypervisors that see #DB change where it is reported"),
+    (&[Mnemonic::Rdpkru, Mnemonic::Wrpkru], "there if the operating system wants them, CR4.PKE"),
     (&[Mnemonic::Xgetbv], "XINUSE depends on the history of the host"),
     (
         &[Mnemonic::Xbegin, Mnemonic::Xend, Mnemonic::Xabort, Mnemonic::Xtest],

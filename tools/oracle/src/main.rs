@@ -24,6 +24,7 @@ mod report;
 mod shared;
 mod shrink;
 mod state;
+mod vendor;
 mod watchdog;
 
 use std::collections::BTreeMap;
