@@ -75,6 +75,10 @@ fn is_scalar_conversion(mnemonic: Mnemonic) -> bool {
             | M::Vcvttss2usi
             | M::Vcvtsd2usi
             | M::Vcvttsd2usi
+            | M::Vcvtsh2si
+            | M::Vcvttsh2si
+            | M::Vcvtsh2usi
+            | M::Vcvttsh2usi
     )
 }
 

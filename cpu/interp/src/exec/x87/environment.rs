@@ -116,7 +116,11 @@ fn take_environment(cpu: &mut Cpu, format: Format, bytes: &[u8]) {
     cpu.fpu.pointers = if format.selectors {
         let opcode = if format.wide { (second >> 16 & OPCODE) as u16 } else { 0 };
         let (ip, dp) = (u64::from(ip), u64::from(dp));
-        X87Pointers { ip, dp, cs: second as u16, ds: fourth as u16, opcode }
+        let [cs, ds] = match cpu.has_x87_selectors() {
+            true => [second as u16, fourth as u16],
+            false => [0; 2],
+        };
+        X87Pointers { ip, dp, cs, ds, opcode }
     } else {
         let opcode = (second & OPCODE) as u16;
         X87Pointers { ip: address(ip, second), dp: address(dp, fourth), cs: 0, ds: 0, opcode }

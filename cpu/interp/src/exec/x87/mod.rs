@@ -132,8 +132,12 @@ impl Cpu {
     }
 
     fn noted_selector(&self, number: u8) -> u16 {
-        let noted = self.features.amd || !self.features.has(bit::ZERO_FCS_FDS);
-        if noted { self.arch.seg[usize::from(number & 7)].selector } else { 0 }
+        if self.has_x87_selectors() { self.arch.seg[usize::from(number & 7)].selector } else { 0 }
+    }
+
+    /// FCS and FDS are not always zero.
+    fn has_x87_selectors(&self) -> bool {
+        self.features.amd || !self.features.has(bit::ZERO_FCS_FDS)
     }
 
     /// Whether the host may execute x87 and MMX instructions on the guest's registers: the operating
