@@ -6,7 +6,7 @@ use iced_x86::{Decoder, Mnemonic};
 
 use crate::block::BlockMaker;
 use crate::effects::{Item, Kind, item};
-use crate::lockstep::is_copied;
+use crate::lockstep::{flags_read, is_copied, undefined_behind};
 use crate::translator::Translator;
 
 /// Most instructions in a block.
@@ -36,7 +36,7 @@ impl Translator {
     /// Decodes a block into `items`; its length in bytes.
     pub(crate) fn decode(&mut self, interp: &mut Interp, rip: u64, bytes: &[u8]) -> Option<usize> {
         self.items.clear();
-        let mut at = 0;
+        let (mut at, mut undefined) = (0, 0);
         while self.items.len() < MAX_ITEMS && at < bytes.len() {
             let rest = &bytes[at..bytes.len().min(at + MAX_LEN)];
             let Some((op, last)) = interp.decode(rest) else { break };
@@ -57,10 +57,13 @@ impl Translator {
             }
             // What follows STI belongs to it: no interrupt comes between.
             item.last &= !is_sti(&item) && !matches!(item.kind, Kind::System(_));
-            let alone = self.stretches.is_some() && !is_copied(&item);
-            if alone && !self.items.is_empty() || self.wants_more(&item) {
+            let lockstep = self.stretches.is_some();
+            let alone = lockstep && !is_copied(&item);
+            let unclear = lockstep && flags_read(&item.instruction) & undefined != 0;
+            if (alone || unclear) && !self.items.is_empty() || self.wants_more(&item) {
                 break;
             }
+            undefined = undefined_behind(undefined, &item.instruction);
             if self.stretches.is_none() && self.goes_on(&item) {
                 item.last = false;
             }

@@ -14,7 +14,7 @@ use crate::string::{Moves, moves};
 use crate::system::{System, system};
 
 /// The status flags, as iced names them.
-const STATUS: u32 = RflagsBits::OF
+pub(crate) const STATUS: u32 = RflagsBits::OF
     | RflagsBits::SF
     | RflagsBits::ZF
     | RflagsBits::AF
@@ -221,7 +221,7 @@ fn shifts_by_constant(instruction: &Instruction) -> bool {
 }
 
 /// A count of zero leaves all flags as they are.
-fn shifts_by_variable(instruction: &Instruction) -> bool {
+pub(crate) fn shifts_by_variable(instruction: &Instruction) -> bool {
     let shift = is_shift(instruction.mnemonic()) || is_rotate(instruction.mnemonic());
     shift && !shifts_by_constant(instruction)
 }

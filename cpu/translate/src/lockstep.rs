@@ -3,7 +3,8 @@
 //!
 //! Tier 0 goes first and is undone, with its stores, which other processors must not see: this is for
 //! virtual machines with one. Callouts are blocks of their own and run once. Bits that a walk sets in
-//! page tables are neither undone nor compared.
+//! page tables are neither undone nor compared. Flags that are undefined are not compared, and what looks
+//! at them begins a block.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -16,10 +17,10 @@ use cpu_interp::state::{Arch, Shadow};
 use cpu_interp::{Cpu, Executed, Interp, Outcome, Stop};
 use cpu_mem::{HostPage, PAGE_SIZE};
 use cpu_mmu::translate;
-use iced_x86::{Instruction, OpKind, Register};
+use iced_x86::{Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 use crate::callout::is_translatable;
-use crate::effects::{Item, Kind};
+use crate::effects::{Item, Kind, STATUS, shifts_by_variable};
 use crate::enter::enter;
 use crate::limit::CodeLimit;
 use crate::pages::{At, INTERPRET, STALE};
@@ -111,6 +112,17 @@ impl Lockstep {
             fpu: expected.fpu.as_ref().map(|_| Box::new(interp.cpu.fpu.clone())),
             stop: translator.context.stop,
         };
+        let items = translator.items(block);
+        // An instruction that stops leaves those of any before it.
+        let stops = expected.stop.is_some();
+        let undefined = items.iter().fold(0, |all, item| {
+            let behind = undefined_behind(all, &item.instruction);
+            if stops { all | behind } else { behind }
+        });
+        let (mut expected, mut end) = (expected, end);
+        for end in [&mut expected, &mut end] {
+            end.arch.rflags &= !in_rflags(undefined);
+        }
         let differences = differences(&expected, &end, &stores);
         assert!(
             differences.is_empty(),
@@ -127,6 +139,38 @@ fn single(interp: &mut Interp) -> Option<Outcome> {
         Outcome::Boundary if !interp.cpu.watch_interrupt_flag => None,
         outcome => Some(outcome),
     }
+}
+
+/// Status flags that the manuals leave undefined behind an instruction, of which those in `before` were
+/// so before it. Tier 0 has what AMD's processors make of them, translated code what the host does.
+pub(crate) fn undefined_behind(before: u32, instruction: &Instruction) -> u32 {
+    let undefined = instruction.rflags_undefined() & STATUS;
+    let defined =
+        instruction.rflags_written() | instruction.rflags_cleared() | instruction.rflags_set();
+    // A count of zero leaves them as they were.
+    let kept = if shifts_by_variable(instruction) { before } else { before & !defined };
+    kept | undefined
+}
+
+/// Status flags that an instruction looks at.
+pub(crate) fn flags_read(instruction: &Instruction) -> u32 {
+    match instruction.mnemonic() {
+        Mnemonic::Pushf | Mnemonic::Pushfd | Mnemonic::Pushfq => STATUS,
+        _ => instruction.rflags_read() & STATUS,
+    }
+}
+
+/// As in RFLAGS.
+fn in_rflags(flags: u32) -> u64 {
+    let pairs = [
+        (RflagsBits::OF, 1 << 11),
+        (RflagsBits::SF, 1 << 7),
+        (RflagsBits::ZF, 1 << 6),
+        (RflagsBits::AF, 1 << 4),
+        (RflagsBits::PF, 1 << 2),
+        (RflagsBits::CF, 1),
+    ];
+    pairs.into_iter().filter(|(flag, _)| flags & flag != 0).fold(0, |all, (_, bit)| all | bit)
 }
 
 /// It changes registers and memory, and nothing else.
