@@ -6,7 +6,7 @@ mod guest;
 
 use cpu_defs::{Gpr, Reg};
 use cpu_engine::Exit;
-use guest::{Guest, PAGE_TABLE};
+use guest::{Guest, PAGE_TABLE, comparable_flags};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
@@ -214,7 +214,9 @@ fn run(guest: &mut Guest) -> Vec<String> {
 fn state(guest: &Guest) -> (Vec<u64>, Vec<u64>) {
     let registers = Gpr::ALL.into_iter().map(|gpr| guest.gpr(gpr));
     let count = guest.vcpu.counters().instructions();
-    let registers = registers.chain([guest.rip(), guest.vcpu.reg(Reg::Rflags), count]).collect();
+    let registers = registers
+        .chain([guest.rip(), comparable_flags(guest.vcpu.reg(Reg::Rflags)), count])
+        .collect();
     let pages = [PROGRAM & !0xFFF, LOWER, UPPER].into_iter();
     let memory = pages.flat_map(|page| (page..page + 0x1000).step_by(8));
     (registers, memory.map(|at| guest.read_u64(at)).collect())

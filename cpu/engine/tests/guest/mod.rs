@@ -205,6 +205,19 @@ impl Guest {
     }
 }
 
+/// Whether both tiers leave the same where the manuals leave flags undefined: tier 0 does what AMD's
+/// processors do, and translated code what the host does.
+pub fn undefined_flags_are_alike() -> bool {
+    std::arch::x86_64::__cpuid(0).ecx == u32::from_le_bytes(*b"cAMD")
+}
+
+/// RFLAGS as far as both tiers have them alike.
+pub fn comparable_flags(rflags: u64) -> u64 {
+    // PF, AF, ZF, SF and OF.
+    const OPEN: u64 = 0x8D4;
+    if undefined_flags_are_alike() { rflags } else { rflags & !OPEN }
+}
+
 /// Registers that make up the state of a processor in a test program.
 pub fn state_registers() -> Vec<Reg> {
     let fields = [SegField::Selector, SegField::Attrib, SegField::Limit, SegField::Base];

@@ -11,7 +11,7 @@ mod vectors;
 
 use cpu_defs::{Gpr, Reg};
 use cpu_engine::{Exit, Vcpu};
-use guest::{Guest, START};
+use guest::{Guest, START, undefined_flags_are_alike};
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use random::Random;
 
@@ -96,6 +96,10 @@ fn compare(
         let translated = run(|vcpu| vcpu.set_translated(true));
         let interpreted = run(|vcpu| vcpu.set_translated(false));
         let both = run(Vcpu::set_lockstep);
+        if !undefined_flags_are_alike() {
+            // Lockstep has compared what can be, block by block.
+            continue;
+        }
         assert!(both == interpreted, "seed {seed}, program {case}: in lockstep");
         let differences: Vec<_> = translated
             .iter()

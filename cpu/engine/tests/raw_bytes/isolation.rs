@@ -86,10 +86,19 @@ const IMPLICIT: [&[u8]; 14] = [
     &[0xD7],
 ];
 
+/// Tier 0 does what AMD's processors do where the manuals leave flags undefined, translated code what the
+/// host does: programs may go elsewhere then, but not outside.
+fn undefined_flags_are_alike() -> bool {
+    std::arch::x86_64::__cpuid(0).ecx == u32::from_le_bytes(*b"cAMD")
+}
+
 /// Runs the same program in both tiers and compares.
 pub fn run(machine: &mut Machine, random: &Random) {
     let [translated, interpreted] =
         [true, false].map(|translated| passes(machine, random.clone(), translated));
+    if !undefined_flags_are_alike() {
+        return;
+    }
     for (pass, (translated, interpreted)) in translated.iter().zip(&interpreted).enumerate() {
         let [translated, interpreted] = [translated, interpreted].map(|seen| &seen.registers);
         assert_eq!(translated, interpreted, "pass {pass}");
@@ -114,7 +123,7 @@ fn passes(machine: &mut Machine, mut random: Random, translated: bool) -> Vec<Se
     vcpu.set_translated(translated);
     // No fault is handled: it becomes a shutdown, with the processor where it was.
     let _ = vcpu.set_reg(Reg::Idtr(TableField::Limit), 0);
-    let _ = vcpu.set_reg(Reg::Rflags, 2 | random.next() & 0x8D5);
+    let flags = 2 | random.next() & 0x8D5;
     let start = CODE + random.below(0x80);
     let _ = vcpu.set_reg(Reg::Rip, start);
     let program = Program::new(random);
@@ -124,6 +133,7 @@ fn passes(machine: &mut Machine, mut random: Random, translated: bool) -> Vec<Se
     let mut seen = Vec::new();
     for _ in 0..PASSES {
         let _ = vcpu.set_reg(Reg::Rip, start);
+        let _ = vcpu.set_reg(Reg::Rflags, flags);
         disturb(&mut vcpu, random);
         if random.chance(30) {
             fill_tables(machine, random, code_flags);

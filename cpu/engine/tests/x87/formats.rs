@@ -1,6 +1,7 @@
 //! The four formats of FNSTENV, which depend on mode and operand size.
 
-use cpu_defs::{Gpr, Reg, SegReg};
+use cpu_defs::{Gpr, Reg, SegReg, cpuid_bit};
+use cpu_engine::supported_cpuid;
 
 use super::guest::{Guest, START};
 
@@ -23,9 +24,19 @@ fn program(prefix: &[u8]) -> Vec<u8> {
 /// Loads from DS:BX, whose linear address is that of [`DATA`] and [`OPERAND`].
 fn real_mode(prefix: &[u8]) -> Guest {
     let mut guest = Guest::real_mode(|a| a.db(&program(prefix)).unwrap());
+    keep_pointers(&mut guest);
     guest.set_segment(SegReg::Ds, DATA, 0x93);
     guest.set_gpr(Gpr::Rbx, OPERAND);
     guest
+}
+
+/// Some of Intel's processors note operands only when there is an exception, and selectors never.
+fn keep_pointers(guest: &mut Guest) {
+    let mut table = supported_cpuid();
+    for leaf in table.iter_mut().filter(|leaf| (leaf.function, leaf.index) == (7, 0)) {
+        leaf.ebx &= !(cpuid_bit::FDP_EXCPTN_ONLY.mask() | cpuid_bit::ZERO_FCS_FDS.mask());
+    }
+    guest.vcpu.set_cpuid(table);
 }
 
 fn words<const N: usize>(guest: &Guest, at: u64) -> [u16; N] {
@@ -85,6 +96,7 @@ fn protected_mode_saves_selectors() {
     // fld dword [ebx]; fnstenv [ebx+0x10]; data16 fnstenv [ebx+0x40]; hlt
     let code = [0xD9, 0x03, 0xD9, 0x73, 0x10, 0x66, 0xD9, 0x73, 0x40, 0xF4];
     let mut guest = Guest::protected_mode(|a| a.db(&code).unwrap());
+    keep_pointers(&mut guest);
     guest.set_gpr(Gpr::Rbx, LINEAR);
     guest.run_to_hlt();
     assert_eq!(

@@ -94,6 +94,11 @@ fn replace<const N: usize>(bytes: &mut [u8], from: [u8; N], to: [u8; N]) -> bool
     found
 }
 
+/// The host saves no selectors of instructions and operands (CPUID.7.0:EBX\[13\]).
+fn zeroes_selectors() -> bool {
+    std::arch::x86_64::__cpuid_count(7, 0).ebx >> 13 & 1 != 0
+}
+
 /// The host's result with the guest's addresses and selectors, as far as the instruction noted
 /// its own.
 fn in_guest_terms(mut state: State, host: &Host, operand: u64) -> State {
@@ -105,7 +110,7 @@ fn in_guest_terms(mut state: State, host: &Host, operand: u64) -> State {
     if replace(&mut environment[12..], narrow(at), narrow(START)) {
         replace(&mut environment[16..], HOST_CS.to_le_bytes(), GUEST_CS.to_le_bytes());
     }
-    if replace(&mut environment[20..], narrow(operand), narrow(MEMORY)) {
+    if replace(&mut environment[20..], narrow(operand), narrow(MEMORY)) && !zeroes_selectors() {
         replace(&mut environment[24..], [0; 2], GUEST_DS.to_le_bytes());
     }
     area[28..32].fill(0);

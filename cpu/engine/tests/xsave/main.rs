@@ -21,7 +21,7 @@ const AT: u64 = 0x2_0000;
 
 /// Components that host and guest can both have.
 fn components() -> u64 {
-    xgetbv(0) & 0xE7
+    xgetbv(0) & native::KNOWN
 }
 
 /// A guest that executes these bytes on [rdi] and halts.
@@ -72,9 +72,11 @@ fn state_with_error(xstate_bv: u64, seed: u8) -> Area {
     area
 }
 
-/// Length of an area that holds [`components`].
+/// Length of an area in the standard format that holds [`components`].
 fn components_len() -> usize {
-    std::arch::x86_64::__cpuid_count(0xD, 0).ebx as usize
+    let present = (2..8).filter(|number| components() >> number & 1 != 0);
+    let leaves = present.map(|number| std::arch::x86_64::__cpuid_count(0xD, number));
+    leaves.map(|leaf| (leaf.ebx + leaf.eax) as usize).max().unwrap_or(576)
 }
 
 /// AMD's processors save the last-instruction pointers only with FSW.ES.

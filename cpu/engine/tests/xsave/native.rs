@@ -32,6 +32,14 @@ pub fn xgetbv(number: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
+/// Components that an [`Area`] has room for.
+pub const KNOWN: u64 = 0xE7;
+
+/// Components that the host alone has.
+fn others() -> u64 {
+    xgetbv(0) & !KNOWN
+}
+
 /// Saving instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Save {
@@ -50,12 +58,12 @@ macro_rules! between {
         unsafe {
             asm!(
                 "mov r8d, eax", "mov r9d, edx",
-                "mov eax, -1", "mov edx, -1",
+                "mov eax, {known}", "xor edx, edx",
                 "xsave64 [{own}]",
                 $text,
-                "mov eax, -1", "mov edx, -1",
+                "mov eax, {known}", "xor edx, edx",
                 "xrstor64 [{own}]",
-                own = in(reg) &raw mut $own,
+                own = in(reg) &raw mut $own, known = const KNOWN,
                 out("r8") _, out("r9") _,
                 $($operands)*
             );
@@ -67,6 +75,7 @@ macro_rules! between {
 #[allow(unsafe_code)]
 pub fn save(save: Save, state: &Area, mask: u64, to: &mut Area) {
     let mut own = Area::filled(0);
+    let mask = mask & !others();
     macro_rules! with {
         ($text:literal) => {
             between!(
@@ -99,11 +108,12 @@ pub enum Restore {
 #[allow(unsafe_code)]
 pub fn restore(restore: Restore, state: &Area, mask: u64, from: &Area) -> Area {
     let (mut own, mut to) = (Area::filled(0), Area::filled(0));
+    let mask = mask & !others();
     macro_rules! with {
         ($text:literal) => {
             between!(
                 own, concat!("xrstor64 [{state}]\nmov eax, r8d\nmov edx, r9d\n", $text,
-                " [{from}]\nmov eax, -1\nmov edx, -1\nxsave64 [{to}]"),
+                " [{from}]\nmov eax, {known}\nxor edx, edx\nxsave64 [{to}]"),
                 state = in(reg) state, from = in(reg) from, to = in(reg) &raw mut to,
                 inlateout("eax") mask as u32 => _, inlateout("edx") (mask >> 32) as u32 => _,
             )
