@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from tests import programs
-from tools.uml.machine import run
+from tools.uml.machine import hindrance, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(hindrance()), reason=hindrance()),
+]
 
 MACHINE_SECONDS = 600
 

@@ -13,9 +13,12 @@ from tests import programs
 from tests.container import linux, qemu
 from tests.container.bundle import RUNTIMES, missing
 from tools.guests import packages
-from tools.uml.machine import run
+from tools.uml.machine import hindrance, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(hindrance()), reason=hindrance()),
+]
 
 MACHINE_SECONDS = 900
 

@@ -5,18 +5,17 @@ The scripts run as root inside the throw-away machine, which begins without any 
 
 import errno
 import json
-import shutil
 import sys
 from typing import Any
 
 import pytest
 
 from tests.door.doors import CLIENT_PREAMBLE, STAND_IN, environment
-from tools.uml.machine import KERNEL, run
+from tools.uml.machine import hindrance, run
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which(KERNEL) is None, reason="user-mode-linux is not installed"),
+    pytest.mark.skipif(bool(hindrance()), reason=hindrance()),
 ]
 
 MACHINE_SECONDS = 50

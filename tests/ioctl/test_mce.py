@@ -22,7 +22,7 @@ from kvmshim.abi.structs_gen import kvm_x86_mce
 from tests.kvm import System, Vcpu, Vm, refused
 from tests.machine import Machine, Mode
 
-CTL_P, SER_P = 1 << 8, 1 << 24
+CTL_P, CMCI_P, SER_P = 1 << 8, 1 << 10, 1 << 24
 VAL, OVER, UC, PCC = 1 << 63, 1 << 62, 1 << 61, 1 << 57
 MCIP: Final = 1 << 2
 ALL: Final = (1 << 64) - 1
@@ -32,6 +32,12 @@ CR4_MCE: Final = 1 << 6
 
 def setup(vcpu: Vcpu, capability: int = BANKS | CTL_P | SER_P) -> None:
     vcpu.ioctl(KVM_X86_SETUP_MCE, c_uint64(capability))
+
+
+def cmci(system: System) -> int:
+    """Interrupts of corrected errors, which Intel's processors have."""
+    leaf = next(entry for entry in system.supported_cpuid() if entry.function == 0)
+    return CMCI_P if leaf.ebx == int.from_bytes(b"Genu", "little") else 0
 
 
 def error(status: int, *, bank: int = 3, mcg_status: int = 0) -> kvm_x86_mce:
@@ -63,7 +69,7 @@ def test_capability_tells_the_banks(system: System) -> None:
 def test_supported_capabilities(system: System) -> None:
     found = c_uint64()
     system.ioctl(KVM_X86_GET_MCE_CAP_SUPPORTED, found)
-    assert found.value == CTL_P | SER_P
+    assert found.value == CTL_P | SER_P | cmci(system)
 
 
 @pytest.mark.parametrize("banks", [1, BANKS, 32])
@@ -73,9 +79,16 @@ def test_set_up_switches_reporting_on(vcpu: Vcpu, banks: int) -> None:
     assert bank(vcpu, banks - 1) == [ALL, 0, 0, 0]
 
 
-@pytest.mark.parametrize(
-    "capability", [0, 33, 255, BANKS | 1 << 9, BANKS | 1 << 10, BANKS | 1 << 63]
-)
+def test_interrupts_of_corrected_errors_are_there_if_supported(system: System, vcpu: Vcpu) -> None:
+    if cmci(system):
+        setup(vcpu, BANKS | CMCI_P)
+        assert vcpu.msrs([MSR_IA32_MCG_CAP]) == [BANKS | CMCI_P]
+        return
+    with refused(errno.EINVAL):
+        setup(vcpu, BANKS | CMCI_P)
+
+
+@pytest.mark.parametrize("capability", [0, 33, 255, BANKS | 1 << 9, BANKS | 1 << 63])
 def test_set_up_refuses_what_is_not_there(vcpu: Vcpu, capability: int) -> None:
     before = vcpu.msrs([MSR_IA32_MCG_CAP])
     with refused(errno.EINVAL):

@@ -1,5 +1,6 @@
 """--pin-vcpus: a thread that runs a vCPU and the one that serves it share a processor."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -57,7 +58,12 @@ def close(machine: Machine) -> None:
 
 def affinities(pid: int) -> list[set[int]]:
     """Of the threads of a process."""
-    return [os.sched_getaffinity(int(task)) for task in os.listdir(f"/proc/{pid}/task")]
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        # Threads end.
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.sched_getaffinity(int(task)))
+    return found
 
 
 @several

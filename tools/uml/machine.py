@@ -1,6 +1,7 @@
 """Boot user-mode Linux for one command and bring back what it printed and how it ended."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,15 @@ from tools.uml.job import STDERR, STDOUT, Job, load_status
 KERNEL = "linux.uml"
 _ROOT = Path(__file__).resolve().parents[2]
 _MEMORY = "1G"
+
+
+def hindrance() -> str:
+    """Why user-mode Linux cannot boot here; empty if it can."""
+    if shutil.which(KERNEL) is None:
+        return "user-mode-linux is not installed"
+    if " amx_tile" in Path("/proc/cpuinfo").read_text():
+        return "user-mode-linux has no room for the registers of AMX"
+    return ""
 
 
 class MachineError(Exception):
