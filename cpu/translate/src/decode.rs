@@ -63,8 +63,9 @@ impl Translator {
             if (alone || unclear) && !self.items.is_empty() || self.wants_more(&item) {
                 break;
             }
-            undefined = undefined_behind(undefined, &item.instruction);
-            if self.stretches.is_none() && self.goes_on(&item) {
+            if lockstep {
+                undefined = undefined_behind(undefined, &item.instruction);
+            } else if self.goes_on(&item) {
                 item.last = false;
             }
             let last = item.last;
