@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 
 from tests import programs
-from tools.uml.machine import hindrance, run
+from tests.uml import needs_uml
+from tools.uml.machine import run
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(hindrance()), reason=hindrance()),
-]
+pytestmark = [pytest.mark.slow, needs_uml]
 
 MACHINE_SECONDS = 600
 

@@ -12,13 +12,11 @@ import pytest
 from tests import programs
 from tests.container import linux, qemu
 from tests.container.bundle import RUNTIMES, missing
+from tests.uml import needs_uml
 from tools.guests import packages
-from tools.uml.machine import hindrance, run
+from tools.uml.machine import run
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(hindrance()), reason=hindrance()),
-]
+pytestmark = [pytest.mark.slow, needs_uml]
 
 MACHINE_SECONDS = 900
 

@@ -3,11 +3,13 @@
 //! translated code as they do in tier 0, at a fault too.
 
 mod guest;
+mod xorshift;
 
 use cpu_defs::{Gpr, Reg};
 use cpu_engine::Exit;
 use guest::{Guest, PAGE_TABLE, START, comparable_flags};
 use iced_x86::code_asm::*;
+use xorshift::Random;
 
 /// A page whose end is like any other, and the one behind it, which is of some [`Kind`].
 const LOWER: u64 = 0x8000;
@@ -28,21 +30,6 @@ enum Kind {
 }
 
 const KINDS: [Kind; 5] = [Kind::Plain, Kind::Absent, Kind::ReadOnly, Kind::Device, Kind::Code];
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-}
 
 const BASES: [AsmRegister64; 6] = [rsp, rbp, rdi, rsi, r9, r15];
 const VALUES: [AsmRegister64; 8] = [rax, rbx, rcx, rdx, r8, r10, r11, r12];

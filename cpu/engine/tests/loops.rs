@@ -3,12 +3,14 @@
 //! in tier 0, with the same flags and as many instructions, at a fault too.
 
 mod guest;
+mod xorshift;
 
 use cpu_defs::{Gpr, Reg};
 use cpu_engine::Exit;
 use guest::{Guest, PAGE_TABLE, comparable_flags};
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
+use xorshift::Random;
 
 /// Where the program is: behind what its stores reach through [`UPPER`].
 const PROGRAM: u64 = 0x1C00;
@@ -31,21 +33,6 @@ enum Kind {
 }
 
 const KINDS: [Kind; 5] = [Kind::Plain, Kind::Absent, Kind::ReadOnly, Kind::Device, Kind::Code];
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end
-    }
-
-    fn one<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-}
 
 const BASES: [AsmRegister64; 4] = [rbp, rdi, rsi, r9];
 const VALUES: [AsmRegister64; 7] = [rax, rbx, rcx, rdx, r10, r11, r12];

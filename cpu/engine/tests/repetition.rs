@@ -2,11 +2,13 @@
 //! no element at all, do what one element after the other does.
 
 mod guest;
+mod xorshift;
 
-use cpu_defs::{Reg, SegField, SegReg};
+use cpu_defs::{Gpr, Reg, SegField, SegReg};
 use guest::Guest;
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
+use xorshift::Random;
 
 /// What is copied and filled: four pages.
 const DATA: u64 = 0x8_0000;
@@ -19,33 +21,22 @@ const CASES: usize = 300;
 const FS_BASE: u64 = 0x3000;
 const FILLER: u64 = 0x1122_3344_5566_7788;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end
+/// So that elements of `len` bytes up to the ends of pages are not rare.
+fn offset(random: &mut Random, len: u64) -> u64 {
+    let page = random.below(4) << 12;
+    match random.below(4) {
+        0 => page + 4096 - len * random.below(9),
+        1 => page + 4096 - random.below(64),
+        _ => page + random.below(4096),
     }
+}
 
-    /// So that elements of `len` bytes up to the ends of pages are not rare.
-    fn offset(&mut self, len: u64) -> u64 {
-        let page = self.below(4) << 12;
-        match self.below(4) {
-            0 => page + 4096 - len * self.below(9),
-            1 => page + 4096 - self.below(64),
-            _ => page + self.below(4096),
-        }
-    }
-
-    fn count(&mut self, len: u64) -> u64 {
-        match self.below(8) {
-            0 => 0,
-            1 => 1,
-            2..6 => self.below(200 / len),
-            _ => self.below(6000 / len),
-        }
+fn count(random: &mut Random, len: u64) -> u64 {
+    match random.below(8) {
+        0 => 0,
+        1 => 1,
+        2..6 => random.below(200 / len),
+        _ => random.below(6000 / len),
     }
 }
 
@@ -64,9 +55,9 @@ type Case = [u64; 3];
 /// A case that stays in the data.
 fn case(random: &mut Random, form: Form) -> Case {
     loop {
-        let [from, to] = [random.offset(form.len), random.offset(form.len)];
+        let [from, to] = [(); 2].map(|()| offset(random, form.len));
         let to = if random.below(4) == 0 { from + random.below(24) } else { to };
-        let count = random.count(form.len);
+        let count = count(random, form.len);
         let bytes = (count * form.len) as i64;
         let inside = |at: u64| {
             let at = at as i64;
@@ -90,13 +81,13 @@ fn expect(data: &mut [u8], form: Form, [source, target, count]: Case) -> Case {
     let (mut from, mut to) = (source, target);
     for _ in 0..count {
         let at = (to - DATA) as usize;
-        let place = at..at + form.len as usize;
         if form.loads {
             let start = (from + base - DATA) as usize;
             data.copy_within(start..start + form.len as usize, at);
             from = from.wrapping_add(step);
         } else {
-            data[place].copy_from_slice(&FILLER.to_le_bytes()[..form.len as usize]);
+            data[at..at + form.len as usize]
+                .copy_from_slice(&FILLER.to_le_bytes()[..form.len as usize]);
         }
         to = to.wrapping_add(step);
     }
@@ -163,7 +154,7 @@ fn check(form: Form) {
         assert_eq!(after, expected, "{form:?}, case {number}: {:x?}", cases[number]);
     }
     assert!(guest.read::<DATA_LEN>(DATA)[..] == data, "{form:?}: data differ");
-    assert_eq!(guest.gpr(cpu_defs::Gpr::Rbx), CASES as u64 / 2, "{form:?}: flags were lost");
+    assert_eq!(guest.gpr(Gpr::Rbx), CASES as u64 / 2, "{form:?}: flags were lost");
 }
 
 #[test]

@@ -17,8 +17,9 @@ pub const SEGMENT_NAMES: [&str; 6] = ["es", "cs", "ss", "ds", "fs", "gs"];
 
 /// Position of RSP in [`GPR_NAMES`], and of CS in [`SEGMENT_NAMES`].
 const RSP: usize = 4;
-const CS: usize = 1;
-const GENERAL_PROTECTION: u32 = 13;
+pub const CS: usize = 1;
+/// #GP.
+pub const GENERAL_PROTECTION: u32 = 13;
 const PAGE_FAULT: u32 = 14;
 /// FSW.ES.
 const ERROR_SUMMARY: u16 = 0x80;

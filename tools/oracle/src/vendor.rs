@@ -7,13 +7,10 @@
 use iced_x86::{CpuidFeature, Instruction, Mnemonic, OpKind};
 
 use crate::case::{Case, Outcome};
-use crate::compare::shifts_too_far;
+use crate::compare::{CS, GENERAL_PROTECTION, shifts_too_far};
 use crate::layout::USER_CS;
 
-const GENERAL_PROTECTION: u32 = 13;
 const ALIGNMENT_CHECK: u32 = 17;
-/// Position of CS among segment registers.
-const CS: usize = 1;
 const RF: u64 = 1 << 16;
 
 /// Another maker's processor may end otherwise, or leave something else behind.
@@ -95,14 +92,17 @@ fn has_other_components(instruction: &Instruction) -> bool {
 /// A string instruction with addresses of 32 bits that is repeated no time: Intel's processors clear the
 /// upper halves of its registers.
 fn counts_nothing(case: &Case, instruction: &Instruction) -> bool {
-    let repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
-    case.bits == 64 && instruction.is_string_instruction() && repeated && case.gpr[1] as u32 == 0
+    case.bits == 64 && is_repeated(instruction) && case.gpr[1] as u32 == 0
 }
 
 /// The flags of the iterations that SCAS or CMPS has done appear at its end, or at each.
 fn is_interrupted(instruction: &Instruction, native: &Outcome) -> bool {
-    let repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
-    instruction.is_string_instruction() && repeated && native.rflags & RF != 0
+    is_repeated(instruction) && native.rflags & RF != 0
+}
+
+fn is_repeated(instruction: &Instruction) -> bool {
+    let prefixed = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    instruction.is_string_instruction() && prefixed
 }
 
 /// RCL and RCR of 8 or 16 bits by more than that: OF is undefined.

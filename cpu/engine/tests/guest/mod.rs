@@ -208,6 +208,11 @@ impl Guest {
 /// Whether both tiers leave the same where the manuals leave flags undefined: tier 0 does what AMD's
 /// processors do, and translated code what the host does.
 pub fn undefined_flags_are_alike() -> bool {
+    host_is_amd()
+}
+
+/// The host's processor is AMD's.
+pub fn host_is_amd() -> bool {
     std::arch::x86_64::__cpuid(0).ecx == u32::from_le_bytes(*b"cAMD")
 }
 

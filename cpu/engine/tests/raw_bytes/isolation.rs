@@ -4,6 +4,7 @@
 
 use cpu_engine::{Exit, Gpr, Pending, Reg, SegField, SegReg, TableField, Vcpu};
 
+use crate::guest::undefined_flags_are_alike;
 use crate::machine::{CODE, Machine, RAM, TABLES};
 use crate::processor::{self, Mode};
 use crate::random::Random;
@@ -86,17 +87,12 @@ const IMPLICIT: [&[u8]; 14] = [
     &[0xD7],
 ];
 
-/// Tier 0 does what AMD's processors do where the manuals leave flags undefined, translated code what the
-/// host does: programs may go elsewhere then, but not outside.
-fn undefined_flags_are_alike() -> bool {
-    std::arch::x86_64::__cpuid(0).ecx == u32::from_le_bytes(*b"cAMD")
-}
-
 /// Runs the same program in both tiers and compares.
 pub fn run(machine: &mut Machine, random: &Random) {
     let [translated, interpreted] =
         [true, false].map(|translated| passes(machine, random.clone(), translated));
     if !undefined_flags_are_alike() {
+        // Programs may go elsewhere then, but not outside.
         return;
     }
     for (pass, (translated, interpreted)) in translated.iter().zip(&interpreted).enumerate() {

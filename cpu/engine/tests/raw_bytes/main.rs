@@ -6,6 +6,8 @@
 //! (`make fuzz`); a failing run is named by its number, `RAW_BYTES_FIRST` starts there. The bytes
 //! come from `tests/fuzz/corpus`, changed, or are random.
 
+#[path = "../guest/mod.rs"]
+mod guest;
 mod isolation;
 mod machine;
 mod processor;

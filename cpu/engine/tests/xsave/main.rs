@@ -81,8 +81,7 @@ fn components_len() -> usize {
 
 /// AMD's processors save the last-instruction pointers only with FSW.ES.
 fn hides_pointers() -> bool {
-    let vendor = std::arch::x86_64::__cpuid(0);
-    vendor.ecx == u32::from_le_bytes(*b"cAMD")
+    guest::host_is_amd()
 }
 
 /// A guest in 32-bit protected mode that executes these bytes on [edi] and halts.
