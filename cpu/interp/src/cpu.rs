@@ -241,8 +241,8 @@ impl Cpu {
         self.hear_of_code();
     }
 
-    /// As [`Self::serialize`], for instructions that a guest executes for no other reason, or seldom:
-    /// whatever threads of the host have written takes effect, too.
+    /// As [`Self::serialize`], for instructions that a guest seldom executes: whatever threads of the
+    /// host have written takes effect, too.
     pub(crate) fn serialize_fully(&mut self) {
         fence(Ordering::SeqCst);
         self.memory.shared_code.changed();

@@ -55,7 +55,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Handler> 
             clzero
         }
         Mnemonic::Serialize => |cpu, _| {
-            cpu.serialize_fully();
+            cpu.serialize();
             Ok(())
         },
         Mnemonic::Invd | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd => |cpu, _| {

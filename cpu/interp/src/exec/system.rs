@@ -176,6 +176,6 @@ fn cpuid(cpu: &mut Cpu, _: &Op) -> Done {
     for (gpr, value) in [Gpr::Rax, Gpr::Rbx, Gpr::Rcx, Gpr::Rdx].into_iter().zip(leaf) {
         cpu.set(gpr as u8, value);
     }
-    cpu.serialize_fully();
+    cpu.serialize();
     Ok(())
 }
