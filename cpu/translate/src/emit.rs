@@ -1,7 +1,5 @@
 //! Host code for what lies between instructions: addresses, branches, and ways out.
 
-use std::mem::offset_of;
-
 use cpu_interp::op::Op;
 use cpu_mmu::tlb_layout;
 use iced_x86::{Instruction, Register};
@@ -14,7 +12,7 @@ use crate::frame::{
     SCRATCH, place,
 };
 use crate::group::Group;
-use crate::jump_cache::{self, JumpEntry};
+use crate::jump_cache::{self, HOST_OFFSET};
 use crate::plan::Plan;
 use crate::registers::Registers;
 
@@ -24,8 +22,6 @@ const NOT_BELOW: u8 = 3;
 const NOT_EQUAL: u8 = 5;
 /// Guest RSP.
 pub(crate) const GUEST_RSP: u8 = 9;
-/// Offset of the host code in a [`JumpEntry`].
-const HOST_OFFSET: i32 = offset_of!(JumpEntry, host) as i32;
 /// Bits above a linear address of four levels of paging. With five levels some calls are slow.
 const NOT_ADDRESS_BITS: u8 = 16;
 /// Bits of a page offset.

@@ -19,7 +19,6 @@ use cpu_host::FpuState;
 use cpu_interp::Cpu;
 
 use crate::callout::Context;
-use crate::jump_cache::JumpEntry;
 use crate::registers::Registers;
 use crate::system::Grants;
 
@@ -44,7 +43,7 @@ pub(crate) struct Frame {
     /// For R15.
     pub tlb: *const u8,
     /// Entries of the present privilege.
-    pub jumps: *const JumpEntry,
+    pub jumps: *const u64,
     /// Not zero: leave.
     pub kick: *const AtomicU32,
     /// See [`crate::enter`].
@@ -142,7 +141,7 @@ const OF: u64 = 1 << 11;
 impl Frame {
     /// Puts in what translated code looks at. `jumps` are those of the present privilege.
     #[inline]
-    pub(crate) fn refresh(&mut self, cpu: &Cpu, jumps: *const JumpEntry) {
+    pub(crate) fn refresh(&mut self, cpu: &Cpu, jumps: *const u64) {
         self.take_flags(cpu);
         self.tlb = cpu.memory.tlb.table(cpu.mode.privilege);
         self.fs_base = cpu.arch.segment(SegReg::Fs).base;

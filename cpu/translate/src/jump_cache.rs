@@ -5,39 +5,39 @@
 //! is as good as the translation of its address: it goes when that is flushed. What it leads to
 //! looks itself whether its code is still what it was made from.
 
+use cpu_mem::ZeroedWords;
 use cpu_mmu::Flushed;
 
-/// A linear address and the host code for it. The layout is fixed: translated code looks here.
+/// A linear address and the host code for it.
 #[derive(Clone, Copy)]
-#[repr(C)]
-pub(crate) struct JumpEntry {
-    pub rip: u64,
-    pub host: u64,
+struct JumpEntry {
+    rip: u64,
+    host: u64,
 }
 
-/// Log2 of the bytes of an entry.
+/// Log2 of the bytes of an entry: a linear address, and behind it where its host code is. Translated code
+/// looks there, and goes from an entry to its [`other`] by a bit of the address.
 pub(crate) const ENTRY_SHIFT: u8 = 4;
-/// Entries.
-pub(crate) const ENTRIES: usize = 8192;
+/// Offset of the address of host code in an entry.
+pub(crate) const HOST_OFFSET: i32 = 8;
+/// Words of an entry.
+const WORDS: usize = 1 << (ENTRY_SHIFT - 3);
+/// Entries: of a running kernel and its modules some thousand are in use.
+pub(crate) const ENTRIES: usize = 32768;
 /// Counters of entries by the page of their linear address.
 const PAGES: usize = 8192;
 /// Log2 of the bytes of a page.
 pub(crate) const PAGE_SHIFT: u8 = 12;
 
-/// What leads nowhere: an address that is looked for in neither this entry nor its [`other`].
+/// What leads nowhere: an address that is looked for in neither this entry nor its [`other`]. It is 0 where
+/// it can, which takes no memory.
 const fn empty(index: usize) -> JumpEntry {
-    JumpEntry { rip: index as u64 ^ 2, host: 0 }
+    JumpEntry { rip: if index < 2 { 2 } else { 0 }, host: 0 }
 }
-
-/// An entry and its [`other`], at a multiple of the length of both: translated code goes from one to the
-/// other by a bit of the address.
-#[derive(Clone, Copy)]
-#[repr(C, align(32))]
-struct Pair([JumpEntry; 2]);
 
 /// The table of one privilege.
 pub(crate) struct JumpCache {
-    pairs: Box<[Pair]>,
+    entries: ZeroedWords,
     /// The entry, if it is one, is of a global page.
     global: Box<[bool]>,
     /// Entries in use, first those that are not of global pages, then the others.
@@ -62,30 +62,40 @@ const fn page_number(rip: u64) -> usize {
     (rip >> PAGE_SHIFT ^ rip >> 25) as usize % PAGES
 }
 
+fn entry(entries: &[u64], index: usize) -> JumpEntry {
+    let at = WORDS * index;
+    JumpEntry { rip: entries[at], host: entries[at + HOST_OFFSET as usize / 8] }
+}
+
+fn set_entry(entries: &mut [u64], index: usize, entry: JumpEntry) {
+    let at = WORDS * index;
+    entries[at] = entry.rip;
+    entries[at + HOST_OFFSET as usize / 8] = entry.host;
+}
+
 /// Those of no entry.
 const NO_BOUNDS: (u64, u64) = (u64::MAX, 0);
 
 impl JumpCache {
     pub(crate) fn new() -> Self {
-        JumpCache {
-            pairs: (0..ENTRIES).step_by(2).map(|at| Pair([empty(at), empty(at + 1)])).collect(),
+        let mut jumps = JumpCache {
+            entries: ZeroedWords::new(WORDS * ENTRIES),
             global: vec![false; ENTRIES].into(),
             filled: [const { Vec::new() }; 2],
             pages: vec![0; PAGES].try_into().unwrap_or_else(|_| Box::new([0; PAGES])),
             bounds: NO_BOUNDS,
-        }
+        };
+        (0..2).for_each(|index| set_entry(&mut jumps.entries, index, empty(index)));
+        jumps
     }
 
-    pub(crate) fn entries(&self) -> *const JumpEntry {
-        self.pairs.as_ptr().cast()
+    /// Where translated code finds the entries.
+    pub(crate) fn entries(&self) -> *const u64 {
+        self.entries.as_ptr()
     }
 
     fn entry(&self, index: usize) -> JumpEntry {
-        self.pairs[index / 2].0[index % 2]
-    }
-
-    fn set_entry(&mut self, index: usize, entry: JumpEntry) {
-        self.pairs[index / 2].0[index % 2] = entry;
+        entry(&self.entries, index)
     }
 
     /// The host code at an address, if it is known.
@@ -104,7 +114,8 @@ impl JumpCache {
             self.put(second, rip, host, global);
             return;
         }
-        if before.host != 0 && before.rip != rip {
+        // What has made room for another once goes: else it could stay for ever, in the way of two.
+        if before.host != 0 && before.rip != rip && index(before.rip) == first {
             self.put(second, before.rip, before.host, self.global[first]);
         }
         self.put(first, rip, host, global);
@@ -119,13 +130,19 @@ impl JumpCache {
         if !known || self.global[index] != global {
             self.filled[usize::from(global)].push(index as u16);
         }
-        self.set_entry(index, JumpEntry { rip, host });
+        set_entry(&mut self.entries, index, JumpEntry { rip, host });
         self.global[index] = global;
         if known {
             self.pages[page_number(before.rip)] -= 1;
         }
         self.pages[page_number(rip)] += 1;
         self.bounds = (self.bounds.0.min(rip), self.bounds.1.max(rip));
+    }
+
+    /// There may be entries of addresses in the page of this one.
+    #[inline]
+    pub(crate) fn may_have_page(&self, rip: u64) -> bool {
+        self.pages[page_number(rip)] != 0
     }
 
     /// Forgets what can no longer be fetched as before.
@@ -163,7 +180,7 @@ impl JumpCache {
     fn may_have(&self, first: u64, last: u64) -> bool {
         let one_page = first >> PAGE_SHIFT == last >> PAGE_SHIFT;
         let apart = last < self.bounds.0 || first > self.bounds.1;
-        !apart && (!one_page || self.pages[page_number(first)] != 0)
+        !apart && (!one_page || self.may_have_page(first))
     }
 
     /// Forgets what is not of global pages.
@@ -179,14 +196,14 @@ impl JumpCache {
 
     /// Keeps entries of global pages, or of the others, by their address.
     fn retain(&mut self, global: bool, keep: impl Fn(u64) -> bool) {
-        let Self { pairs, filled, pages, .. } = self;
+        let Self { entries, filled, pages, .. } = self;
         filled[usize::from(global)].retain(|&index| {
             let index = usize::from(index);
-            let entry = &mut pairs[index / 2].0[index % 2];
-            let kept = keep(entry.rip);
+            let rip = entry(entries, index).rip;
+            let kept = keep(rip);
             if !kept {
-                pages[page_number(entry.rip)] -= 1;
-                *entry = empty(index);
+                pages[page_number(rip)] -= 1;
+                set_entry(entries, index, empty(index));
             }
             kept
         });
@@ -256,7 +273,7 @@ mod tests {
     #[test]
     fn two_addresses_of_one_entry_are_known() {
         let mut jumps = JumpCache::new();
-        let rips = [0x1000, 0x1000 ^ 0x2002, 0x1000 ^ 0x4004];
+        let rips = [0x1000, 0x1000 ^ 0x8008, 0x1000 ^ 0x1_0010];
         assert_eq!(rips.map(index), [index(rips[0]); 3]);
         for (rip, host) in rips.into_iter().zip(1..) {
             jumps.insert(rip, host, host == 1);
@@ -272,9 +289,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_used_any_more_makes_room_for_two() {
+        let mut jumps = JumpCache::new();
+        let [unused, first, second] = [0x1000, 0x1000 ^ 0x8008, 0x1001];
+        assert_eq!([index(first), index(second)], [index(unused), other(index(unused))]);
+        for rip in [unused, second, first, second] {
+            jumps.insert(rip, rip, false);
+        }
+        assert_eq!([first, second].map(|rip| jumps.find(rip)), [Some(first), Some(second)]);
+    }
+
+    #[test]
     fn pages_are_flushed_whose_entries_have_moved() {
         let mut jumps = JumpCache::new();
-        let rips = [0x1000, 0x1000 ^ 0x2002, 0x1000 ^ 0x4004];
+        let rips = [0x1000, 0x1000 ^ 0x8008, 0x1000 ^ 0x1_0010];
         for rip in rips.into_iter().chain([rips[1]]) {
             jumps.insert(rip, rip, false);
         }
@@ -297,7 +325,7 @@ mod tests {
     fn translated_code_finds_the_other_entry_by_a_bit_of_its_address() {
         let jumps = JumpCache::new();
         for index in [0, 1, 2, ENTRIES - 1] {
-            let at = |index: usize| jumps.entries().wrapping_add(index).addr();
+            let at = |index: usize| jumps.entries().wrapping_add(WORDS * index).addr();
             assert_eq!(at(index) ^ 1 << ENTRY_SHIFT, at(other(index)));
         }
     }

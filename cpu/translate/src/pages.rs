@@ -77,7 +77,19 @@ struct Page {
     bytes: KeptBytes,
     /// The epoch in which they were compared, or [`NEVER`]. Translated code looks here.
     seen: Box<AtomicU64>,
+    /// Where it was entered from other pages, see [`Pages::entered`].
+    entered: Vec<Entered>,
 }
+
+/// An address that other pages lead to, and the code there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entered {
+    pub rip: u64,
+    pub code: u64,
+}
+
+/// So many of a page are remembered.
+const MAX_ENTERED: usize = 64;
 
 /// No epoch.
 const NEVER: u64 = u64::MAX;
@@ -88,6 +100,7 @@ impl Page {
             blocks: Map::default(),
             bytes: KeptBytes::default(),
             seen: Box::new(AtomicU64::new(NEVER)),
+            entered: Vec::new(),
         }
     }
 
@@ -165,6 +178,22 @@ impl Pages {
         page.blocks.insert(number(rip, twin), block);
     }
 
+    /// Remembers that the code at these addresses was entered from another page.
+    pub(crate) fn enter(&mut self, gpa: u64, entered: Entered) {
+        let Some(page) = self.pages.get_mut(&key(gpa, entered.rip)) else { return };
+        if let Some(known) = page.entered.iter_mut().find(|known| known.rip == entered.rip) {
+            *known = entered;
+        } else if page.entered.len() < MAX_ENTERED {
+            page.entered.push(entered);
+        }
+    }
+
+    /// Where the page at these addresses was entered from others, mostly all of it: who comes back to it
+    /// will come to many of them.
+    pub(crate) fn entered(&self, gpa: u64, rip: u64) -> &[Entered] {
+        self.pages.get(&key(gpa, rip)).map_or(&[], |page| &page.entered)
+    }
+
     /// Forgets what was made from the guest-physical page around `gpa`. Code that was made from it is not
     /// entered again. `each` hears where a block began, guest-physically.
     pub(crate) fn drop_page(&mut self, gpa: u64, mut each: impl FnMut(u64)) {
@@ -200,4 +229,30 @@ fn number(rip: u64, twin: bool) -> u16 {
 
 fn offset(rip: u64) -> u16 {
     (rip & !PAGE_MASK) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_page_was_entered_is_known_until_it_is_dropped() {
+        const GPA: u64 = 0x1000;
+        const RIP: u64 = 0x7000;
+        let mut pages = Pages::default();
+        pages.enter(GPA, Entered { rip: RIP, code: 1 });
+        assert_eq!(pages.entered(GPA, RIP), [], "there is no such page");
+        pages.seen(GPA, RIP, 0);
+        for number in 0..MAX_ENTERED as u64 + 1 {
+            pages.enter(GPA, Entered { rip: RIP + number, code: number });
+        }
+        pages.enter(GPA, Entered { rip: RIP, code: 7 });
+        let entered = pages.entered(GPA + 5, RIP + 5);
+        assert_eq!(entered.len(), MAX_ENTERED);
+        assert_eq!(entered[..2], [(RIP, 7), (RIP + 1, 1)].map(|(rip, code)| Entered { rip, code }));
+        assert_eq!(pages.entered(GPA, RIP + 0x1000), []);
+        pages.drop_page(GPA, |_| ());
+        pages.seen(GPA, RIP, 0);
+        assert_eq!(pages.entered(GPA, RIP), []);
+    }
 }

@@ -16,7 +16,7 @@ use crate::enter::{enter, serialize};
 use crate::flags::FlagState;
 use crate::limit::{CodeLimit, CodeShare};
 use crate::lockstep::Stretches;
-use crate::pages::{At, Block, INTERPRET, PageKey, Pages, STALE, key};
+use crate::pages::{At, Block, Entered, INTERPRET, PageKey, Pages, STALE, key};
 use crate::registers::Registers;
 use crate::sites::Sites;
 
@@ -297,12 +297,19 @@ impl Translator {
                 let (_, block) = self.find_fetched(interp, rip, false, fetched)?;
                 let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
                 self.found[found] = Found { gpa, rip, code };
+                self.pages.enter(gpa, Entered { rip, code });
                 code
             }
         };
         let cpu = &interp.cpu;
         let global = cpu.memory.tlb.is_global(cpu.mode.fetch_privilege, rip);
-        self.context.jumps(cpu).insert(rip, code, global);
+        let jumps = self.context.jumps(cpu);
+        if !jumps.may_have_page(rip) {
+            for &Entered { rip, code } in self.pages.entered(gpa, rip) {
+                jumps.insert(rip, code, global);
+            }
+        }
+        jumps.insert(rip, code, global);
         Some(code)
     }
 
