@@ -393,6 +393,12 @@ impl Assembler {
         self.lead(hole, target);
     }
 
+    /// `jmp` to a place near behind it; where it ends, for [`Self::patch_short`].
+    pub(crate) fn jump_short(&mut self) -> usize {
+        self.bytes(&[0xEB, 0]);
+        self.position()
+    }
+
     /// Has the short branch that ends at `end` lead here.
     pub(crate) fn patch_short(&mut self, end: usize) {
         let distance = self.position() - end;

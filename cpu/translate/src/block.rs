@@ -130,7 +130,12 @@ impl BlockMaker {
         self.page = rip & !0xFFF;
         let (wanted, loaded) = registers::plan(items);
         x87::plan(items);
-        let mut made = Made { wanted, ..self.entries(items) };
+        // Who comes from another page falls into the block, unless more is to be looked at.
+        let guarded = wanted == Registers::NONE;
+        if guarded {
+            self.emitter.guard(seen, rip);
+        }
+        let mut made = Made { wanted, ..self.entries(items, guarded) };
         let returns =
             self.emitter.state == FlagState::FRAME && loaded.cover(wanted) && !manner.alone;
         // From a twin the way back is that to the block.
@@ -152,11 +157,9 @@ impl BlockMaker {
             self.turns(rip, bytes, items, sites);
         }
         self.sides();
-        made.guarded = self.emitter.code.position();
-        self.emitter.guard(seen, rip);
-        if wanted == Registers::NONE {
-            self.emitter.code.jump_to(made.frame_entry);
-        } else {
+        if !guarded {
+            made.guarded = self.emitter.code.position();
+            self.emitter.guard(seen, rip);
             made.checked = self.emitter.check_loaded(wanted, made.frame_entry, rip);
         }
         made.apart = self.emitter.code.position();
@@ -199,8 +202,9 @@ impl BlockMaker {
         }
     }
 
-    /// The start: from wherever the flags are to where the first instruction wants them.
-    fn entries(&mut self, items: &[Item]) -> Made {
+    /// The start: from wherever the flags are to where the first instruction wants them. Who is `guarded`
+    /// comes from above, with the flags in the frame.
+    fn entries(&mut self, items: &[Item], guarded: bool) -> Made {
         let emitter = &mut self.emitter;
         let wanted = items.iter().find_map(|item| match item.flags {
             _ if item.clobbers_flags() => Some(FlagState::FRAME),
@@ -208,26 +212,33 @@ impl BlockMaker {
             Flags::Ignored => None,
             Flags::Carry { .. } | Flags::Used { .. } => Some(FlagState::HOST),
         });
+        let mut made = Made::default();
         match wanted.unwrap_or(FlagState::FRAME) {
             FlagState::FRAME => {
+                let over = guarded.then(|| emitter.code.jump_short());
+                made.host_entry = emitter.code.position();
                 emitter.state = FlagState::HOST;
                 emitter.save_flags();
+                over.into_iter().for_each(|over| emitter.code.patch_short(over));
                 emitter.state = FlagState::FRAME;
-                let at = emitter.code.position();
-                Made { frame_entry: at, entry: at, ..Made::default() }
+                made.frame_entry = emitter.code.position();
+                made.entry = made.frame_entry;
             }
             FlagState::HOST => {
+                made.frame_entry = emitter.code.position();
                 emitter.state = FlagState::FRAME;
                 emitter.restore_flags();
                 emitter.state = FlagState::HOST;
-                let at = emitter.code.position();
-                Made { host_entry: at, entry: at, ..Made::default() }
+                made.host_entry = emitter.code.position();
+                made.entry = made.host_entry;
             }
             _ => {
                 emitter.state = FlagState::BOTH;
-                Made::default()
+                made.entry = emitter.code.position();
+                (made.host_entry, made.frame_entry) = (made.entry, made.entry);
             }
         }
+        made
     }
 
     fn item(&mut self, item: &Item, site: SiteAddress, raw: &[u8], at: u64, next: u64) {
