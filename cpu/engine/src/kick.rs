@@ -84,6 +84,15 @@ impl Kick {
         self.requests.fetch_or(CATCH_UP, Ordering::SeqCst);
     }
 
+    /// Ask the vCPU to say how many instructions it has executed ([`crate::Counters::instructions`]), at the
+    /// next block end. One that does not run has said so.
+    pub fn count(&self) {
+        if self.running() {
+            // Whatever is asked, it looks up from them.
+            self.catch_up();
+        }
+    }
+
     /// Whether any request waits.
     #[must_use]
     pub fn requested(&self) -> bool {

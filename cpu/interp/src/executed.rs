@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The count of one processor, which begins at 0. Its own thread counts, a block when it has ended;
-/// any thread may read. Translated code counts for itself and says how far it is in each loop, and when
-/// it is left.
+/// any thread may read. Translated code counts for itself and says how far it is when it is left, for
+/// which a kick is enough.
 ///
 /// Counted is what ran to its end: neither an instruction that faulted, nor one that waits for an answer
 /// from outside before it has it. A string instruction counts each time that it is interrupted or ends.
@@ -16,12 +16,6 @@ impl Executed {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
-    }
-
-    /// The count, for translated code to write to.
-    #[must_use]
-    pub fn word(&self) -> &AtomicU64 {
-        &self.0
     }
 
     /// So many they are by now.

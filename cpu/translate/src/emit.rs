@@ -8,7 +8,7 @@ use crate::assemble::{Assembler, Hole, R10, R11, R15, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
 use crate::frame::{
-    CALLOUT, COUNT, DOWN, EPOCH, EXECUTED, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place,
+    CALLOUT, COUNT, DOWN, EPOCH, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place,
     SCRATCH, place,
 };
 use crate::group::Group;
@@ -133,13 +133,6 @@ impl Emitter {
         }
     }
 
-    /// Has others see the count. Takes R10 and R11.
-    fn publish_count(&mut self) {
-        self.code.load(R10, RSP, COUNT);
-        self.code.load(R11, RSP, EXECUTED);
-        self.code.store(R11, 0, R10);
-    }
-
     /// The linear address of the memory operand, into R10. Flags stay.
     pub(crate) fn address(&mut self, op: &Op, instruction: &Instruction) {
         self.offset(op, instruction);
@@ -243,7 +236,6 @@ impl Emitter {
     /// Looks at the kick word; leaves for `target` if it is set. Flags are in the frame and stay there, or
     /// are lost.
     pub(crate) fn poll(&mut self, target: u64) {
-        self.publish_count();
         self.code.load(R11, RSP, KICK);
         self.code.compare_zero(R11);
         let from = self.code.jump_if(NOT_EQUAL);
@@ -253,7 +245,6 @@ impl Emitter {
 
     /// As [`Self::poll`], with the flags in the host's RFLAGS, where they stay.
     pub(crate) fn poll_keeping_flags(&mut self, target: u64) {
-        self.publish_count();
         let code = &mut self.code;
         code.mov(R10, RCX);
         code.load(R11, RSP, KICK);

@@ -25,7 +25,7 @@ unsafe impl Send for Context {}
 
 /// Bytes between what is kept above the frame and what was pushed before: the stack is aligned in
 /// calls from translated code.
-const PAD: usize = 16;
+const PAD: usize = 8;
 
 /// Executes translated code until it leaves; returns the branch through which it has left, if it can
 /// be linked, or 0.
@@ -58,7 +58,6 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
             flags: 0,
             down: 0,
             count: (*context).executed.get(),
-            executed: (*context).executed.word(),
             spilled: SPILLED.map(|number| (*cpu).arch.slots[usize::from(number)]),
             fs_base: 0,
             gs_base: 0,

@@ -12,7 +12,7 @@
 //! instruction where. Translated code is entered and left with them in the frame.
 
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU32;
 
 use cpu_defs::{SegReg, rflags};
 use cpu_host::FpuState;
@@ -34,8 +34,6 @@ pub(crate) struct Frame {
     /// Instructions executed. A block counts itself when it is entered; who leaves it early counts
     /// back.
     pub count: u64,
-    /// Where others see the count.
-    pub executed: *const AtomicU64,
     /// Guest R9, R10, R11 and R15.
     pub spilled: [u64; 4],
     pub fs_base: u64,
@@ -95,7 +93,6 @@ pub(crate) fn page_slot(group: usize) -> i32 {
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
 pub(crate) const DOWN: i32 = offset_of!(Frame, down) as i32;
 pub(crate) const COUNT: i32 = offset_of!(Frame, count) as i32;
-pub(crate) const EXECUTED: i32 = offset_of!(Frame, executed) as i32;
 pub(crate) const EPOCH: i32 = offset_of!(Frame, epoch) as i32;
 pub(crate) const FS_BASE: i32 = offset_of!(Frame, fs_base) as i32;
 pub(crate) const GS_BASE: i32 = offset_of!(Frame, gs_base) as i32;

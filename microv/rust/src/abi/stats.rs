@@ -49,7 +49,7 @@ super::define::layouts! {
         /// Times that run came back to its caller with an exit.
         0x80 left: u64,
         /// Instructions that ran to their end; a string instruction counts each time that it is
-        /// interrupted.
+        /// interrupted. While the VS runs, those until it was asked last.
         0x88 instructions: u64,
         /// Page faults that the guest has caused.
         0x90 page_faults: u64,

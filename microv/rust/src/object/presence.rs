@@ -113,6 +113,11 @@ impl Presence {
         self.wake();
     }
 
+    /// Has the vCPU say how many instructions it has executed, soon.
+    pub fn ask_for_count(&self) {
+        self.kick.count();
+    }
+
     /// Has the vCPU come to the questions of its VS.
     pub fn ask_for_pause(&self) {
         self.kick.pause();

@@ -20,6 +20,8 @@ pub fn of_vm(call: &Call) -> OpResult {
 /// R11 is the VS; puts mv_vs_stats_t on the page.
 pub fn of_vs(call: &Call) -> OpResult {
     let vs = ids::vs(call)?;
+    // Those of now are for who asks again: nobody waits here.
+    vs.presence.ask_for_count();
     let get = |count| vs.counters.get(count);
     let sleep = &vs.presence.sleep_counts;
     let stats = mv_vs_stats_t {
