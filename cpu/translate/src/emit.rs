@@ -8,8 +8,7 @@ use crate::assemble::{Assembler, Hole, R10, R11, R15, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
 use crate::frame::{
-    CALLOUT, COUNT, DOWN, EPOCH, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place,
-    SCRATCH, place,
+    CALLOUT, COUNT, DOWN, EPOCH, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH, place,
 };
 use crate::group::Group;
 use crate::jump_cache::{self, HOST_OFFSET};

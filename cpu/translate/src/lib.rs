@@ -36,6 +36,7 @@ mod plan;
 mod register_state;
 mod registers;
 mod repeat;
+mod seen;
 mod sites;
 mod string;
 mod system;

@@ -9,13 +9,13 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use cpu_mem::{AddressHasher, HostPage, PAGE_SIZE};
 
 use crate::flags::FlagState;
 use crate::kept_bytes::KeptBytes;
 use crate::registers::Registers;
+use crate::seen::{Place, Seen};
 
 const PAGE_MASK: u64 = !(PAGE_SIZE as u64 - 1);
 
@@ -75,8 +75,8 @@ struct Page {
     blocks: Map<u16, Block>,
     /// What it was made from.
     bytes: KeptBytes,
-    /// The epoch in which they were compared, or [`NEVER`]. Translated code looks here.
-    seen: Box<AtomicU64>,
+    /// When they were compared.
+    seen: Place,
     /// Where it was entered from other pages, see [`Pages::entered`].
     entered: Vec<Entered>,
 }
@@ -91,21 +91,9 @@ pub(crate) struct Entered {
 /// So many of a page are remembered.
 const MAX_ENTERED: usize = 64;
 
-/// No epoch.
-const NEVER: u64 = u64::MAX;
-
 impl Page {
-    fn new() -> Self {
-        Page {
-            blocks: Map::default(),
-            bytes: KeptBytes::default(),
-            seen: Box::new(AtomicU64::new(NEVER)),
-            entered: Vec::new(),
-        }
-    }
-
-    fn see(&self, epoch: u32) {
-        self.seen.store(epoch.into(), Ordering::Relaxed);
+    fn new(seen: Place) -> Self {
+        Page { blocks: Map::default(), bytes: KeptBytes::default(), seen, entered: Vec::new() }
     }
 
     fn is_unchanged(&self, page: HostPage) -> bool {
@@ -119,9 +107,8 @@ pub(crate) struct Pages {
     pages: Map<PageKey, Page>,
     /// Linear addresses of the pages of a guest-physical one.
     linear: Map<u64, Vec<u64>>,
-    /// Those of pages that were dropped: code that was made from them looks there still.
-    #[allow(clippy::vec_box, reason = "they stay where they are when more come")]
-    dropped: Vec<Box<AtomicU64>>,
+    /// Of pages that were dropped, too: code that was made from them looks there still.
+    seen: Seen,
 }
 
 impl Pages {
@@ -129,7 +116,7 @@ impl Pages {
     /// [compared](Self::compare) in this epoch.
     pub(crate) fn find(&self, gpa: u64, rip: u64, twin: bool, epoch: u32) -> Option<Block> {
         let known = self.pages.get(&key(gpa, rip))?;
-        let seen = known.seen.load(Ordering::Relaxed) == u64::from(epoch);
+        let seen = self.seen.is(known.seen, epoch);
         if seen { known.blocks.get(&number(rip, twin)).copied() } else { None }
     }
 
@@ -137,15 +124,14 @@ impl Pages {
     /// memory in this epoch; all or none.
     pub(crate) fn unseen(&self, gpa: u64, rip: u64, epoch: u32) -> Option<u64> {
         let known = self.pages.get(&key(gpa, rip))?;
-        let seen = known.seen.load(Ordering::Relaxed) == u64::from(epoch);
-        (!seen).then_some(known.bytes.granules())
+        (!self.seen.is(known.seen, epoch)).then_some(known.bytes.granules())
     }
 
     /// Forgets what was made at these addresses if it differs from memory.
     pub(crate) fn compare(&mut self, gpa: u64, rip: u64, page: HostPage, epoch: u32) {
         match self.pages.get(&key(gpa, rip)) {
             None => {}
-            Some(known) if known.is_unchanged(page) => known.see(epoch),
+            Some(known) if known.is_unchanged(page) => self.seen.set(known.seen, epoch),
             Some(_) => self.drop_page(gpa, |_| ()),
         }
     }
@@ -157,10 +143,10 @@ impl Pages {
         let key = key(gpa, rip);
         let page = self.pages.entry(key).or_insert_with(|| {
             self.linear.entry(key.0).or_default().push(key.1);
-            Page::new()
+            Page::new(self.seen.add())
         });
-        page.see(epoch);
-        (&raw const *page.seen).expose_provenance() as u64
+        self.seen.set(page.seen, epoch);
+        self.seen.address(page.seen)
     }
 
     /// Remembers a block, or a twin, made from `bytes`, for which [`Self::seen`] was asked.
@@ -201,8 +187,7 @@ impl Pages {
         for linear in self.linear.remove(&gpa).unwrap_or_default() {
             if let Some(page) = self.pages.remove(&(gpa, linear)) {
                 page.blocks.keys().for_each(|&number| each(gpa | u64::from(offset(number.into()))));
-                page.seen.store(NEVER, Ordering::Relaxed);
-                self.dropped.push(page.seen);
+                self.seen.never(page.seen);
             }
         }
     }
@@ -210,15 +195,14 @@ impl Pages {
     /// Bytes of memory, about: the blocks of a page are few, and so are those of its bytes that were not
     /// translated.
     pub(crate) fn footprint(&self) -> usize {
-        self.pages.len() * (size_of::<Page>() + PAGE_SIZE / 2)
-            + self.dropped.len() * size_of::<u64>()
+        self.pages.len() * (size_of::<Page>() + PAGE_SIZE / 2) + self.seen.footprint()
     }
 
     /// Forgets everything. The caller forgets code.
     pub(crate) fn clear(&mut self) {
         self.pages.clear();
         self.linear.clear();
-        self.dropped.clear();
+        self.seen.clear();
     }
 }
 
