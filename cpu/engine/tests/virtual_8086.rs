@@ -148,6 +148,15 @@ fn an_interrupt_pushes_the_8086_segments_and_iret_restores_them() {
 }
 
 #[test]
+fn a_handler_cannot_use_the_8086_segments() {
+    let mut guest = v86(0, IF | IOPL, |a| a.int(0x21).unwrap());
+    let handler = HANDLERS + 0x210;
+    guest.load(handler, &assemble(32, handler, |a| a.mov(eax, dword_ptr(0).ds()).unwrap()));
+    let (vector, at, _) = leaves_by(&mut guest);
+    assert_eq!((vector, at), (13, handler));
+}
+
+#[test]
 fn cli_and_sti_of_vme_change_vif() {
     let mut guest = v86(VME, IF | VIF, |a| a.cli().unwrap());
     assert_eq!(leaves_by(&mut guest), (6, 1, 2 | VM | IF));

@@ -193,6 +193,12 @@ impl Cpu {
         self.mode = Mode::of(&self.arch);
     }
 
+    /// As [`Self::refresh`], after a change of CS, SS, CPL and RFLAGS alone, as by most exceptions and
+    /// returns from them.
+    pub(crate) fn refresh_code_and_stack(&mut self) {
+        self.mode = self.mode.with_code_and_stack(&self.arch);
+    }
+
     /// Recomputes mode and paging after a change of CR0, CR3, CR4 or EFER, and drops every
     /// cached translation.
     pub fn refresh_paging(&mut self) {

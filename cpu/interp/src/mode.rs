@@ -51,6 +51,25 @@ impl Mode {
     /// Of these registers.
     #[must_use]
     pub fn of(arch: &Arch) -> Self {
+        let checked = is_checked(arch);
+        Self::with_rights(arch, arch.seg.map(|segment| rights(&segment, checked)))
+    }
+
+    /// As [`Self::of`], if only CS, SS, CPL and RFLAGS are others than those that this is of.
+    #[must_use]
+    pub(crate) fn with_code_and_stack(&self, arch: &Arch) -> Self {
+        let checked = is_checked(arch);
+        if checked != self.has_descriptors() {
+            return Self::of(arch);
+        }
+        let mut all = self.rights;
+        for reg in [SegReg::Cs, SegReg::Ss] {
+            all[reg as usize] = rights(arch.segment(reg), checked);
+        }
+        Self::with_rights(arch, all)
+    }
+
+    fn with_rights(arch: &Arch, rights: [u8; 8]) -> Self {
         let protected = arch.cr0 & cr0::PE != 0;
         let v86 = protected && arch.rflags & rflags::VM != 0;
         let long = arch.efer & efer::LMA != 0;
@@ -70,7 +89,6 @@ impl Mode {
         let ac = arch.rflags & rflags::AC != 0 && arch.cr4 & cr4::SMAP != 0;
         let fetch_privilege = Privilege::explicit(arch.cpl, false);
         let aligned = arch.cpl == 3 && arch.cr0 & cr0::AM != 0 && arch.rflags & rflags::AC != 0;
-        let checked = protected && !v86;
         Mode {
             protected,
             v86,
@@ -86,7 +104,7 @@ impl Mode {
             },
             fetch_privilege,
             key: u32::from(code_bits) | (fetch_privilege as u32) << 8,
-            rights: arch.seg.map(|segment| rights(&segment, checked)),
+            rights,
         }
     }
 
@@ -102,6 +120,11 @@ impl Mode {
     pub const fn has_descriptors(&self) -> bool {
         self.protected && !self.v86
     }
+}
+
+/// Accesses are checked against segments.
+fn is_checked(arch: &Arch) -> bool {
+    arch.cr0 & cr0::PE != 0 && arch.rflags & rflags::VM == 0
 }
 
 fn rights(segment: &Segment, checked: bool) -> u8 {

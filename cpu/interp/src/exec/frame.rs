@@ -68,7 +68,7 @@ impl Cpu {
     pub(super) fn switch_stack(&mut self, level: u8, segment: Segment, pointer: u64) {
         self.arch.seg[SegReg::Ss as usize] = segment;
         self.arch.cpl = level;
-        self.refresh();
+        self.refresh_code_and_stack();
         self.set_stack_pointer(pointer);
     }
 
@@ -82,7 +82,7 @@ impl Cpu {
         let segment = self.mark_accessed(descriptor)?.segment(selector & !3 | u16::from(level));
         self.arch.seg[SegReg::Cs as usize] = segment;
         self.arch.cpl = level;
-        self.refresh();
+        self.refresh_code_and_stack();
         Ok(())
     }
 

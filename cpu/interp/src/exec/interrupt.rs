@@ -294,7 +294,7 @@ impl Cpu {
         self.load_code_segment(code, selector, level)?;
         if inner {
             self.arch.seg[SS] = null_stack(level);
-            self.refresh();
+            self.refresh_code_and_stack();
         }
         self.set_stack_pointer(pointer & !0xF);
         let offset = gate.gate_offset(true) | high << 32;
@@ -362,6 +362,7 @@ impl Cpu {
             let old = self.arch.seg[reg as usize];
             self.arch.seg[reg as usize] = Segment { selector: 0, unusable: true, ..old };
         }
+        self.refresh();
     }
 }
 

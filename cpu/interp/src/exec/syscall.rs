@@ -58,7 +58,7 @@ fn syscall(cpu: &mut Cpu, _: &Op) -> Done {
         cpu.arch.set_rip(msrs.star & 0xFFFF_FFFF);
         cpu.arch.rflags &= !(rflags::IF | rflags::VM | rflags::RF);
         load_flat(cpu, cs, cs.wrapping_add(8), CODE32, 0);
-        cpu.refresh();
+        cpu.refresh_code_and_stack();
         return Ok(());
     }
     cpu.arch.set_gpr(Gpr::Rcx, rip);
@@ -67,7 +67,7 @@ fn syscall(cpu: &mut Cpu, _: &Op) -> Done {
     cpu.arch.rflags &= !(msrs.sfmask | rflags::RF);
     cpu.arch.rflags |= rflags::FIXED_ONE;
     load_flat(cpu, cs, cs.wrapping_add(8), CODE64, 0);
-    cpu.refresh();
+    cpu.refresh_code_and_stack();
     cpu.inhibit_trap = true;
     Ok(())
 }
@@ -104,7 +104,7 @@ fn sysret(cpu: &mut Cpu, op: &Op) -> Done {
     if cpu.features.amd {
         keep_stack_segment(cpu, &old_stack);
     }
-    cpu.refresh();
+    cpu.refresh_code_and_stack();
     Ok(())
 }
 
@@ -126,7 +126,7 @@ fn sysenter(cpu: &mut Cpu, _: &Op) -> Done {
     cpu.arch.rflags &= !(rflags::VM | rflags::IF | rflags::RF);
     let (code, mask) = if cpu.mode.long { (CODE64, u64::MAX) } else { (CODE32, 0xFFFF_FFFF) };
     load_flat(cpu, cs, cs.wrapping_add(8), code, 0);
-    cpu.refresh();
+    cpu.refresh_code_and_stack();
     cpu.arch.set_gpr(Gpr::Rsp, msrs.sysenter_esp & mask);
     cpu.arch.set_rip(msrs.sysenter_eip & mask);
     cpu.inhibit_trap = true;
@@ -157,6 +157,6 @@ fn sysexit(cpu: &mut Cpu, op: &Op) -> Done {
         cpu.arch.set_rip(rip & 0xFFFF_FFFF);
         cpu.arch.set_gpr(Gpr::Rsp, rsp & 0xFFFF_FFFF);
     }
-    cpu.refresh();
+    cpu.refresh_code_and_stack();
     Ok(())
 }
