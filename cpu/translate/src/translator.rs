@@ -286,18 +286,17 @@ impl Translator {
     fn find(&mut self, interp: &mut Interp, rip: u64, compare: bool) -> Option<u64> {
         let fetched = interp.fetch().ok()?;
         let gpa = fetched.gpa;
-        let found = (gpa ^ rip >> 12 ^ rip >> 24) as usize % FOUND;
-        let code = match self.found[found] {
-            Found { gpa: known, rip: at, code }
-                if known == gpa && at == rip && !compare && !fetched.new =>
-            {
-                code
-            }
+        let place = (gpa ^ rip >> 12 ^ rip >> 24) as usize % FOUND;
+        let known = Some(self.found[place]).filter(|known| known.gpa == gpa && known.rip == rip);
+        let code = match known {
+            Some(Found { code, .. }) if !compare && !fetched.new => code,
             _ => {
                 let (_, block) = self.find_fetched(interp, rip, false, fetched)?;
                 let code = self.arena.entry(block.guarded as usize)?.expose_provenance() as u64;
-                self.found[found] = Found { gpa, rip, code };
-                self.pages.enter(gpa, Entered { rip, code });
+                if known.is_none_or(|known| known.code != code) {
+                    self.found[place] = Found { gpa, rip, code };
+                    self.pages.enter(gpa, Entered { rip, code });
+                }
                 code
             }
         };
