@@ -269,6 +269,8 @@ impl Interp {
         }
         while let Some(page) = self.cpu.memory.code.take_overwritten() {
             self.blocks.drop_page(page);
+            // A block of the page may have been found since it was overwritten.
+            self.cpu.epoch = self.cpu.epoch.wrapping_add(1);
             self.dropped.add(page);
         }
     }
