@@ -465,7 +465,6 @@ impl Cpu {
         if own && (hit || memory.code.hits(gpa, len)) {
             memory.code.overwrite(gpa);
             self.attention = true;
-            self.epoch = self.epoch.wrapping_add(1);
         }
     }
 }

@@ -269,7 +269,7 @@ impl Interp {
         }
         while let Some(page) = self.cpu.memory.code.take_overwritten() {
             self.blocks.drop_page(page);
-            // A block of the page may have been found since it was overwritten.
+            // Not when it was overwritten: its blocks may have been found since.
             self.cpu.epoch = self.cpu.epoch.wrapping_add(1);
             self.dropped.add(page);
         }
