@@ -215,11 +215,13 @@ impl BlockMaker {
         let mut made = Made::default();
         match wanted.unwrap_or(FlagState::FRAME) {
             FlagState::FRAME => {
-                let over = guarded.then(|| emitter.code.jump_short());
+                let guard = guarded.then(|| emitter.code.jump_short());
                 made.host_entry = emitter.code.position();
                 emitter.state = FlagState::HOST;
                 emitter.save_flags();
-                over.into_iter().for_each(|over| emitter.code.patch_short(over));
+                if let Some(guard) = guard {
+                    emitter.code.patch_short(guard);
+                }
                 emitter.state = FlagState::FRAME;
                 made.frame_entry = emitter.code.position();
                 made.entry = made.frame_entry;

@@ -20,8 +20,9 @@ struct JumpEntry {
 pub(crate) const ENTRY_SHIFT: u8 = 4;
 /// Offset of the address of host code in an entry.
 pub(crate) const HOST_OFFSET: i32 = 8;
-/// Words of an entry.
+/// Words of an entry, and which is that address.
 const WORDS: usize = 1 << (ENTRY_SHIFT - 3);
+const HOST: usize = HOST_OFFSET as usize / 8;
 /// Entries: of a running kernel and its modules some thousand are in use.
 pub(crate) const ENTRIES: usize = 32768;
 /// Counters of entries by the page of their linear address.
@@ -37,7 +38,7 @@ const fn empty(index: usize) -> JumpEntry {
 
 /// The table of one privilege.
 pub(crate) struct JumpCache {
-    entries: ZeroedWords,
+    entries: Entries,
     /// The entry, if it is one, is of a global page.
     global: Box<[bool]>,
     /// Entries in use, first those that are not of global pages, then the others.
@@ -62,15 +63,26 @@ const fn page_number(rip: u64) -> usize {
     (rip >> PAGE_SHIFT ^ rip >> 25) as usize % PAGES
 }
 
-fn entry(entries: &[u64], index: usize) -> JumpEntry {
-    let at = WORDS * index;
-    JumpEntry { rip: entries[at], host: entries[at + HOST_OFFSET as usize / 8] }
-}
+/// All entries.
+struct Entries(ZeroedWords);
 
-fn set_entry(entries: &mut [u64], index: usize, entry: JumpEntry) {
-    let at = WORDS * index;
-    entries[at] = entry.rip;
-    entries[at + HOST_OFFSET as usize / 8] = entry.host;
+impl Entries {
+    fn new() -> Self {
+        let mut entries = Entries(ZeroedWords::new(WORDS * ENTRIES));
+        (0..2).for_each(|index| entries.set(index, empty(index)));
+        entries
+    }
+
+    fn get(&self, index: usize) -> JumpEntry {
+        let at = WORDS * index;
+        JumpEntry { rip: self.0[at], host: self.0[at + HOST] }
+    }
+
+    fn set(&mut self, index: usize, entry: JumpEntry) {
+        let at = WORDS * index;
+        self.0[at] = entry.rip;
+        self.0[at + HOST] = entry.host;
+    }
 }
 
 /// Those of no entry.
@@ -78,39 +90,33 @@ const NO_BOUNDS: (u64, u64) = (u64::MAX, 0);
 
 impl JumpCache {
     pub(crate) fn new() -> Self {
-        let mut jumps = JumpCache {
-            entries: ZeroedWords::new(WORDS * ENTRIES),
+        JumpCache {
+            entries: Entries::new(),
             global: vec![false; ENTRIES].into(),
             filled: [const { Vec::new() }; 2],
             pages: vec![0; PAGES].try_into().unwrap_or_else(|_| Box::new([0; PAGES])),
             bounds: NO_BOUNDS,
-        };
-        (0..2).for_each(|index| set_entry(&mut jumps.entries, index, empty(index)));
-        jumps
+        }
     }
 
     /// Where translated code finds the entries.
     pub(crate) fn entries(&self) -> *const u64 {
-        self.entries.as_ptr()
-    }
-
-    fn entry(&self, index: usize) -> JumpEntry {
-        entry(&self.entries, index)
+        self.entries.0.as_ptr()
     }
 
     /// The host code at an address, if it is known.
     #[inline]
     pub(crate) fn find(&self, rip: u64) -> Option<u64> {
         let index = index(rip);
-        let entries = [self.entry(index), self.entry(other(index))];
+        let entries = [self.entries.get(index), self.entries.get(other(index))];
         entries.into_iter().find(|entry| entry.rip == rip).map(|entry| entry.host)
     }
 
     /// Remembers where an address, maybe of a global page, leads.
     pub(crate) fn insert(&mut self, rip: u64, host: u64, global: bool) {
         let (first, second) = (index(rip), other(index(rip)));
-        let before = self.entry(first);
-        if self.entry(second).rip == rip {
+        let before = self.entries.get(first);
+        if self.entries.get(second).rip == rip {
             self.put(second, rip, host, global);
             return;
         }
@@ -122,7 +128,7 @@ impl JumpCache {
     }
 
     fn put(&mut self, index: usize, rip: u64, host: u64, global: bool) {
-        let before = self.entry(index);
+        let before = self.entries.get(index);
         let known = before.host != 0;
         if known && self.global[index] != global {
             self.filled[usize::from(!global)].retain(|&other| usize::from(other) != index);
@@ -130,7 +136,7 @@ impl JumpCache {
         if !known || self.global[index] != global {
             self.filled[usize::from(global)].push(index as u16);
         }
-        set_entry(&mut self.entries, index, JumpEntry { rip, host });
+        self.entries.set(index, JumpEntry { rip, host });
         self.global[index] = global;
         if known {
             self.pages[page_number(before.rip)] -= 1;
@@ -199,11 +205,11 @@ impl JumpCache {
         let Self { entries, filled, pages, .. } = self;
         filled[usize::from(global)].retain(|&index| {
             let index = usize::from(index);
-            let rip = entry(entries, index).rip;
+            let rip = entries.get(index).rip;
             let kept = keep(rip);
             if !kept {
                 pages[page_number(rip)] -= 1;
-                set_entry(entries, index, empty(index));
+                entries.set(index, empty(index));
             }
             kept
         });
