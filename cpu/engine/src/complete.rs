@@ -8,9 +8,10 @@ use cpu_interp::mmio::MmioAccess;
 use cpu_interp::state::Shadow;
 use cpu_interp::{HypercallAnswer, MsrAnswer, Outcome, Request, Stop};
 
+use crate::exit::IO_ELEMENT_LEN;
 use crate::{
-    DebugExit, Exit, HYPERCALL_ANSWER_LEN, HypercallExit, IO_DATA_LEN, IoDirection, IoExit,
-    MSR_ANSWER_LEN, MmioExit, MsrExit, Pending, Vcpu,
+    DebugExit, Exit, HYPERCALL_ANSWER_LEN, HypercallExit, IoDirection, IoExit, MSR_ANSWER_LEN,
+    MmioExit, MsrExit, Pending, Vcpu,
 };
 
 /// See [`cpu_interp::Quirks::out_7e_steps`].
@@ -223,7 +224,7 @@ impl Vcpu {
             Request::PortIn { port, size, count } => {
                 let bytes = usize::from(size) * count as usize;
                 self.unfinished = Some(Unfinished::PortIn { bytes, linear_rip });
-                let (dir, data) = (IoDirection::In, [0; IO_DATA_LEN]);
+                let (dir, data) = (IoDirection::In, [0; IO_ELEMENT_LEN]);
                 Exit::Io(IoExit { port, size, count, dir, data })
             }
             Request::PortOut { port, size, value, resume_len } => {
@@ -233,9 +234,8 @@ impl Vcpu {
                 }
                 let resume_len = if steps { 0 } else { resume_len };
                 self.unfinished = Some(Unfinished::PortOut { port, size, resume_len, linear_rip });
-                let mut data = [0; IO_DATA_LEN];
-                data[..4].copy_from_slice(&value.to_le_bytes());
-                Exit::Io(IoExit { port, size, count: 1, dir: IoDirection::Out, data })
+                let (dir, data) = (IoDirection::Out, value.to_le_bytes());
+                Exit::Io(IoExit { port, size, count: 1, dir, data })
             }
             Request::MmioRead(access) => {
                 self.unfinished = Some(Unfinished::MmioRead(access));

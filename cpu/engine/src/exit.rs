@@ -2,8 +2,10 @@
 
 use cpu_interp::MsrReason;
 
-/// Most bytes one port exit carries.
+/// Most bytes that one port exit asks for.
 pub const IO_DATA_LEN: usize = 1024;
+/// Most bytes of an element.
+pub(crate) const IO_ELEMENT_LEN: usize = 4;
 
 /// Direction of a port access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +27,8 @@ pub struct IoExit {
     pub count: u32,
     /// Direction.
     pub dir: IoDirection,
-    /// For `Out` the first `size * count` bytes are valid.
-    pub data: [u8; IO_DATA_LEN],
+    /// For `Out` the first `size` bytes are valid.
+    pub data: [u8; IO_ELEMENT_LEN],
 }
 
 /// An access to guest-physical memory without a (writable) page. Never crosses a page.
@@ -85,7 +87,6 @@ pub struct DebugExit {
 
 /// Why `run` (or `complete`) returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "one exit lives on the stack at a time")]
 pub enum Exit {
     /// Port access; see [`Pending`] for what completes it.
     Io(IoExit),

@@ -5,7 +5,7 @@
 //! Unsafe because the page is named by an address that came in a register.
 #![allow(unsafe_code, reason = "volatile access to memory named by address")]
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::abi::id::MV_PAGE_SIZE;
 use crate::host_memory::{HostMemory, Need};
@@ -72,10 +72,26 @@ impl SharedPage {
     }
 
     /// The structure at the start of the page.
-    pub fn read<T: FromBytes + IntoBytes + FromZeros>(&self) -> T {
+    pub fn read<T: FromBytes + IntoBytes>(&self) -> T {
+        self.read_at(0)
+    }
+
+    /// The value at `offset` (a multiple of 8).
+    pub fn read_at<T: FromBytes + IntoBytes>(&self, offset: usize) -> T {
         let mut value = T::new_zeroed();
-        self.copy_in(0, value.as_mut_bytes());
+        self.copy_in(offset, value.as_mut_bytes());
         value
+    }
+
+    /// The `count` values from `offset` (a multiple of 8) on.
+    pub fn read_list<T: FromBytes + IntoBytes + Clone>(
+        &self,
+        offset: usize,
+        count: usize,
+    ) -> Vec<T> {
+        let mut list = vec![T::new_zeroed(); count];
+        self.copy_in(offset, list.as_mut_bytes());
+        list
     }
 
     /// Puts a structure at `offset` (a multiple of 8) of the page.

@@ -6,11 +6,6 @@
 
 use std::mem::offset_of;
 
-use cpu_defs::Reg;
-use cpu_defs::msr::IA32_APIC_BASE;
-use cpu_engine::{Exit, HYPERCALL_ANSWER_LEN, MSR_ANSWER_LEN, Pending, Quirks};
-use zerocopy::{FromZeros, IntoBytes};
-
 use crate::abi::list::mv_rdl_entry_t;
 use crate::abi::quirk::{
     MV_QUIRK_HYPERCALL_REPAIR, MV_QUIRK_MWAIT_BY_TABLE, MV_QUIRK_MWAIT_NEVER_UNDEFINED,
@@ -29,6 +24,9 @@ use crate::op::{ids, vs};
 use crate::outcome::{Failure, OpResult, Outcome};
 use crate::page::SharedPage;
 use crate::processor::Stopped;
+use cpu_defs::Reg;
+use cpu_defs::msr::IA32_APIC_BASE;
+use cpu_engine::{Exit, HYPERCALL_ANSWER_LEN, MSR_ANSWER_LEN, Pending, Quirks};
 
 /// R11 is the VS; mv_run_t is on the page and is replaced by mv_run_return_t and the exit.
 ///
@@ -99,10 +97,10 @@ pub fn run(call: &Call) -> OpResult {
 /// `None` where the state cannot be entered.
 fn execute(vs: &Vs, state: &mut State, input: &Input) -> Option<Stopped> {
     let is_called = state.vcpu.pending() == Some(Pending::Hypercall);
-    let result = input.iomem().try_into().ok().filter(|_| is_called).map(u64::from_le_bytes);
+    let result = input.iomem[..].try_into().ok().filter(|_| is_called).map(u64::from_le_bytes);
     state.paravirt.hyperv.end_call(&mut state.vcpu, result);
     // A VS that was preempted has no instruction to finish, so nothing is asked of it yet.
-    if let Some(exit) = state.vcpu.complete(input.iomem()) {
+    if let Some(exit) = state.vcpu.complete(&input.iomem) {
         return Some(Stopped::Exit(exit));
     }
     if input.has(abi::MV_RUN_FLAG_COMPLETE_ONLY) {
@@ -159,23 +157,29 @@ fn summary(vs: &Vs, state: &State) -> abi::mv_run_return_t {
     }
 }
 
-/// A copy of mv_run_t whose counts are within their limits.
-struct Input(mv_run_t);
+/// What mv_run_t says; its counts are within their limits.
+struct Input {
+    regs: Vec<mv_rdl_entry_t>,
+    msrs: Vec<mv_rdl_entry_t>,
+    iomem: Vec<u8>,
+    flags: u64,
+}
 
 impl Input {
     fn read(page: &SharedPage) -> Result<Input, Failure> {
-        const IOMEM: usize = offset_of!(mv_run_t, iomem);
-        let mut run = mv_run_t::new_zeroed();
-        page.copy_in(0, &mut run.as_mut_bytes()[..IOMEM]);
-        if run.num_reg_entries > abi::MV_RUN_MAX_REG_ENTRIES
-            || run.num_msr_entries > abi::MV_RUN_MAX_MSR_ENTRIES
-            || run.num_iomem > abi::MV_RUN_MAX_IOMEM_SIZE
-        {
-            return Err(Failure::Unknown);
-        }
-        let iomem = &mut run.iomem[..run.num_iomem as usize];
-        page.copy_in(IOMEM, iomem);
-        Ok(Input(run))
+        let count = |offset, most| match page.read_at::<u64>(offset) {
+            count if count > most => Err(Failure::Unknown),
+            count => Ok(count as usize),
+        };
+        let regs = count(offset_of!(mv_run_t, num_reg_entries), abi::MV_RUN_MAX_REG_ENTRIES)?;
+        let msrs = count(offset_of!(mv_run_t, num_msr_entries), abi::MV_RUN_MAX_MSR_ENTRIES)?;
+        let iomem = count(offset_of!(mv_run_t, num_iomem), abi::MV_RUN_MAX_IOMEM_SIZE)?;
+        Ok(Input {
+            regs: page.read_list(offset_of!(mv_run_t, reg_entries), regs),
+            msrs: page.read_list(offset_of!(mv_run_t, msr_entries), msrs),
+            iomem: page.read_list(offset_of!(mv_run_t, iomem), iomem),
+            flags: page.read_at(offset_of!(mv_run_t, flags)),
+        })
     }
 
     /// Whether the VS may be entered with this.
@@ -188,31 +192,19 @@ impl Input {
         };
         // With a local APIC a start-up may come while it waits here.
         let startable = state.lapic.is_some() || state.mp_state != MpState::Init;
-        match self.iomem().len() == wanted && startable {
+        match self.iomem.len() == wanted && startable {
             true => Ok(()),
             false => Err(Failure::Unknown),
         }
     }
 
     fn write_state(&self, state: &mut State) -> Result<(), Failure> {
-        vs::reg::write_all(&mut state.vcpu, self.regs())?;
-        self.msrs().iter().try_for_each(|entry| vs::msr::write(state, entry))
+        vs::reg::write_all(&mut state.vcpu, &self.regs)?;
+        self.msrs.iter().try_for_each(|entry| vs::msr::write(state, entry))
     }
 
     fn has(&self, flag: u64) -> bool {
-        self.0.flags & flag != 0
-    }
-
-    fn iomem(&self) -> &[u8] {
-        &self.0.iomem[..self.0.num_iomem as usize]
-    }
-
-    fn regs(&self) -> &[mv_rdl_entry_t] {
-        &self.0.reg_entries[..self.0.num_reg_entries as usize]
-    }
-
-    fn msrs(&self) -> &[mv_rdl_entry_t] {
-        &self.0.msr_entries[..self.0.num_msr_entries as usize]
+        self.flags & flag != 0
     }
 }
 
