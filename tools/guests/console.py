@@ -1,7 +1,8 @@
 """A guest's serial console, as the host reads it from the VMM's standard output.
 
 It also watches what goes wrong: a guest that panics, or a VMM that ends, fails what waits for
-something else.
+something else. A guest may say one byte at a time, and its processor waits for who reads it, so little
+is done for each: nothing is looked for across lines, and trouble only in whole ones.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ _TROUBLE: Final = re.compile(
 )
 _CHUNK: Final = 1 << 16
 _SPAN: Final = 1024
-"""Bytes that what is looked for has at most: a guest may say one byte at a time."""
+"""Bytes that what is looked for has at most."""
 _AFTERMATH_SECONDS: Final = 5
 """How long the guest may go on to say what is the matter."""
 
@@ -60,14 +61,16 @@ class Console:
         self._log.close()
 
     def wait_for(self, pattern: bytes, deadline: Deadline) -> re.Match[bytes]:
-        """Reads up to and with what the regular expression finds. Failed."""
+        """Reads up to and with what the regular expression finds in a line. Failed."""
         compiled = re.compile(pattern)
-        searched = 0
+        searched = trouble_searched = 0
         while True:
-            begin = max(0, searched - _SPAN)
-            found = compiled.search(self._text, begin)
+            line = self._text.rfind(b"\n", 0, searched) + 1
+            found = compiled.search(self._text, max(line, searched - _SPAN))
             searched = len(self._text)
-            trouble = _TROUBLE.search(self._text, begin, found.start() if found else searched)
+            end = found.start() if found else self._text.rfind(b"\n") + 1
+            trouble = _TROUBLE.search(self._text, trouble_searched, end)
+            trouble_searched = end
             if trouble:
                 self._read_on(_AFTERMATH_SECONDS)
                 raise Failed(_line_around(self._text, trouble.start()))
