@@ -61,6 +61,13 @@ impl TscClock {
         self.at(host_tsc_ordered())
     }
 
+    /// What it is ahead of the host's count; None if it is scaled.
+    #[must_use]
+    #[inline]
+    pub const fn ahead_of_host(&self) -> Option<u64> {
+        if self.ratio == ONE { Some(self.offset) } else { None }
+    }
+
     /// The count at a count of the host's.
     #[must_use]
     pub fn at(&self, host_tsc: u64) -> u64 {

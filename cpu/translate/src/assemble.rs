@@ -291,6 +291,34 @@ impl Assembler {
         self.bytes(&[0xC0 | (from & 7) << 3 | (to & 7)]);
     }
 
+    /// `mov to, from`, or `movsxd`
+    pub(crate) fn mov_extended(&mut self, to: u8, from: u8, wide: bool) {
+        if wide {
+            return self.mov(to, from);
+        }
+        self.bytes(&[0x48 | (to >> 3) << 2 | from >> 3, 0x63]);
+        self.bytes(&[0xC0 | (to & 7) << 3 | (from & 7)]);
+    }
+
+    /// `mov r10, [r11]`, or R10D
+    pub(crate) fn load_word(&mut self, wide: bool) {
+        self.bytes(&[0x45 | u8::from(wide) << 3, 0x8B, 0x13]);
+    }
+
+    /// `bt r10, number`, or of 32 bits
+    pub(crate) fn test_bit(&mut self, number: u8, wide: bool) {
+        self.bytes(&[0x41 | u8::from(wide) << 3 | (number >> 3) << 2, 0x0F, 0xA3]);
+        self.bytes(&[0xC0 | (number & 7) << 3 | (R10 & 7)]);
+    }
+
+    /// `bts [r11], r10` and so on, or R10D; `opcode` is what follows 0F
+    pub(crate) fn change_bit(&mut self, opcode: u8, wide: bool, locked: bool) {
+        if locked {
+            self.bytes(&[0xF0]);
+        }
+        self.bytes(&[0x45 | u8::from(wide) << 3, 0x0F, opcode, 0x13]);
+    }
+
     /// `shr reg, count`
     pub(crate) fn shift_right(&mut self, reg: u8, count: u8) {
         self.bytes(&[0x48 | reg >> 3, 0xC1, 0xE8 | (reg & 7), count]);

@@ -263,6 +263,8 @@ impl BlockMaker {
             Kind::Divide => self.divide(item, site),
             Kind::String(moves) => self.string(item, site, moves),
             Kind::System(system) => self.system(item, site, system),
+            Kind::Read(reading) => self.read(item, site, reading),
+            Kind::FarBit(bit) => self.far_bit(item, site, bit),
             Kind::Call => self.call(item, site, next),
             Kind::Return => self.ret(item, site),
             Kind::Jump => self.jump(item, site, at),

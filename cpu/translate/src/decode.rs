@@ -56,7 +56,7 @@ impl Translator {
                 }
             }
             // What follows STI belongs to it: no interrupt comes between.
-            item.last &= !is_sti(&item) && !matches!(item.kind, Kind::System(_));
+            item.last &= !is_sti(&item) && !matches!(item.kind, Kind::System(_) | Kind::Read(_));
             let lockstep = self.stretches.is_some();
             let alone = lockstep && !is_copied(&item);
             let unclear = lockstep && flags_read(&item.instruction) & undefined != 0;

@@ -8,7 +8,9 @@ use iced_x86::{
     Mnemonic, OpAccess, OpKind, RflagsBits,
 };
 
+use crate::far_bit::{FarBit, far_bit};
 use crate::group::Member;
+use crate::reading::{Reading, reading};
 use crate::registers::Registers;
 use crate::string::{Moves, moves};
 use crate::system::{System, system};
@@ -56,6 +58,9 @@ pub(crate) enum Kind {
     /// A string instruction that is not repeated.
     String(Moves),
     System(System),
+    /// Of a word of the processor.
+    Read(Reading),
+    FarBit(FarBit),
     Call,
     Return,
     Jump,
@@ -108,6 +113,8 @@ impl Item {
             | Kind::Divide
             | Kind::String(_)
             | Kind::System(_)
+            | Kind::Read(_)
+            | Kind::FarBit(_)
             | Kind::Push
             | Kind::Pop
             | Kind::Leave
@@ -246,6 +253,12 @@ fn kind(instruction: &Instruction, op: &Op) -> Kind {
     }
     if let Some(system) = system(instruction) {
         return Kind::System(system);
+    }
+    if let Some(reading) = reading(instruction) {
+        return Kind::Read(reading);
+    }
+    if let Some(bit) = far_bit(instruction) {
+        return Kind::FarBit(bit);
     }
     match instruction.code() {
         Code::Push_r64 | Code::Push_rm64 | Code::Pushq_imm8 | Code::Pushq_imm32 => Kind::Push,

@@ -25,7 +25,7 @@ unsafe impl Send for Context {}
 
 /// Bytes between what is kept above the frame and what was pushed before: the stack is aligned in
 /// calls from translated code.
-const PAD: usize = 8;
+const PAD: usize = (KEPT_LEN + 8) % 16;
 
 /// Executes translated code until it leaves; returns the branch through which it has left, if it can
 /// be linked, or 0.
@@ -71,6 +71,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
             link: 0,
             context,
             epoch: 0,
+            tsc_offset: 0,
             vectors: 0,
             x87: 0,
             grants: 0,

@@ -1,6 +1,6 @@
 //! Where the status flags are, and moving them.
 
-use crate::assemble::{R10, R11, RAX};
+use crate::assemble::{R10, R11, RAX, RSP};
 use crate::emit::Emitter;
 use crate::frame::FLAGS;
 
@@ -95,6 +95,20 @@ impl Emitter {
             self.code.mov(RAX, R10);
         }
         self.state.host = true;
+    }
+
+    /// Puts CF of the host's RFLAGS into the frame, where the other flags are. Takes R10 and R11.
+    pub(crate) fn put_carry(&mut self) {
+        // setc r11b; movzx r11d, r11b
+        self.code.bytes(&[0x41, 0x0F, 0x92, 0xC3, 0x45, 0x0F, 0xB6, 0xDB]);
+        self.code.shift_left(R11, CARRY_BIT);
+        // movzx r10d, word [rsp + FLAGS]
+        self.code.narrow_memory(&[0x0F, 0xB7], R10, RSP, FLAGS);
+        self.code.and(R10, !(1 << CARRY_BIT));
+        self.code.add(R10, R11);
+        // mov [rsp + FLAGS], r10w
+        self.code.bytes(&[0x66]);
+        self.code.narrow_memory(&[0x89], R10, RSP, FLAGS);
     }
 
     /// Puts CF into the host's RFLAGS, if it is only in the frame; the other flags are lost there.

@@ -57,6 +57,8 @@ pub(crate) struct Frame {
     pub context: *mut Context,
     /// [`Cpu::code_epoch`].
     pub epoch: u64,
+    /// What the guest's time-stamp counter is ahead of the host's, if it is plain.
+    pub tsc_offset: u64,
     /// Which vector registers of the host are the guest's, see [`crate::registers`].
     pub vectors: u8,
     /// Not 0: those of x87 are.
@@ -93,6 +95,7 @@ pub(crate) fn page_slot(group: usize) -> i32 {
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
 pub(crate) const DOWN: i32 = offset_of!(Frame, down) as i32;
 pub(crate) const COUNT: i32 = offset_of!(Frame, count) as i32;
+pub(crate) const TSC_OFFSET: i32 = offset_of!(Frame, tsc_offset) as i32;
 pub(crate) const EPOCH: i32 = offset_of!(Frame, epoch) as i32;
 pub(crate) const FS_BASE: i32 = offset_of!(Frame, fs_base) as i32;
 pub(crate) const GS_BASE: i32 = offset_of!(Frame, gs_base) as i32;
@@ -145,6 +148,7 @@ impl Frame {
         self.gs_base = cpu.arch.segment(SegReg::Gs).base;
         self.jumps = jumps;
         self.epoch = cpu.code_epoch.into();
+        self.tsc_offset = cpu.tsc_ahead_of_host().unwrap_or(0);
         self.grants = Grants::of(cpu);
     }
 

@@ -22,6 +22,7 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register, RflagsBits};
 use crate::callout::is_translatable;
 use crate::effects::{Item, Kind, STATUS, shifts_by_variable};
 use crate::enter::enter;
+use crate::far_bit::FarBit;
 use crate::limit::CodeLimit;
 use crate::pages::{At, INTERPRET, STALE};
 use crate::string::Moves;
@@ -189,11 +190,12 @@ pub(crate) fn is_copied(item: &Item) -> bool {
             | K::Divide
             | K::String(Moves { repeated: false, .. })
             | K::System(_)
+            | K::FarBit(_)
             | K::Call
             | K::Return
             | K::Jump
             | K::JumpIf
-    )
+    ) || matches!(item.kind, K::Read(reading) if reading.stays())
 }
 
 /// A repeated string instruction, which is a block of its own, whose stores can be undone.
@@ -274,12 +276,24 @@ fn destination(cpu: &Cpu, item: &Item) -> Option<(u64, usize)> {
         let first = value(cpu, Register::RDI)?.wrapping_sub(below);
         return moves.stores.then_some((first, len as usize));
     }
+    if let Kind::FarBit(bit) = item.kind {
+        return bit.writes().then(|| far_word(cpu, instruction, bit)).flatten();
+    }
     if !item.writes_memory {
         return None;
     }
     let operand = (0..instruction.op_count()).find(|&n| is_memory(instruction, n))?;
     let gla = instruction.virtual_address(operand, 0, |register, _, _| value(cpu, register))?;
     Some((gla, instruction.memory_size().size()))
+}
+
+/// The word that a bit test changes.
+fn far_word(cpu: &Cpu, instruction: &Instruction, bit: FarBit) -> Option<(u64, usize)> {
+    let gla = instruction.virtual_address(0, 0, |register, _, _| value(cpu, register))?;
+    let index = value(cpu, instruction.op1_register())? as i64;
+    let index = if bit.len == 8 { index } else { i64::from(index as i32) };
+    let words = index >> bit.shift();
+    Some((gla.wrapping_add(words.wrapping_mul(bit.len as i64) as u64), bit.len))
 }
 
 fn is_memory(instruction: &Instruction, operand: u32) -> bool {

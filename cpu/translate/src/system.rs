@@ -84,24 +84,37 @@ pub(crate) struct Grants;
 
 impl Grants {
     /// CPL 0.
-    const SUPERVISOR: u8 = 1;
+    pub(crate) const SUPERVISOR: u8 = 1;
     /// And nothing waits for RFLAGS.IF.
     const OPEN: u8 = 2;
     /// CPL 0, and RFLAGS.AC chooses the table of translations.
     const ACCESS: u8 = 4;
+    /// RDTSC is allowed, and its counter the host's, moved.
+    pub(crate) const TIME: u8 = 8;
+    /// There are protection keys.
+    pub(crate) const KEYS: u8 = 16;
 
     #[inline]
     pub(crate) fn of(cpu: &Cpu) -> u8 {
+        let withheld = cpu.arch.cr4 & cr4::TSD != 0 && cpu.arch.cpl != 0;
+        let plain = !withheld && cpu.tsc_ahead_of_host().is_some();
+        let time = if plain { Self::TIME } else { 0 };
+        let keys = if cpu.arch.cr4 & cr4::PKE == 0 { 0 } else { Self::KEYS };
         if cpu.arch.cpl != 0 {
-            return 0;
+            return time | keys;
         }
         let open = if cpu.watch_interrupt_flag { 0 } else { Self::OPEN };
         let access = if cpu.arch.cr4 & cr4::SMAP == 0 { 0 } else { Self::ACCESS };
-        Self::SUPERVISOR | open | access
+        Self::SUPERVISOR | open | access | time | keys
     }
 }
 
-/// Where words of the processor are, from [`crate::frame::Frame::slots`].
+/// Where a word of [`Arch`] is, from [`crate::frame::Frame::slots`].
+pub(crate) const fn from_slots(at: usize) -> i32 {
+    at as i32 - offset_of!(Arch, slots) as i32
+}
+
+/// Where words of the processor are, from there, too.
 struct Words;
 
 impl Words {
@@ -178,7 +191,7 @@ impl BlockMaker {
     }
 
     /// Looks whether it is plain.
-    fn granted(&mut self, grant: u8) -> Missed {
+    pub(crate) fn granted(&mut self, grant: u8) -> Missed {
         // test byte [rsp + GRANTS], grant
         self.emitter.code.narrow_memory(&[0xF6], 0, RSP, GRANTS);
         self.emitter.code.bytes(&[grant]);

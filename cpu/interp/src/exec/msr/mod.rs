@@ -101,6 +101,13 @@ impl Cpu {
         self.clock.now().wrapping_add(self.tsc_offset)
     }
 
+    /// What it is ahead of the host's; None if it is more than moved.
+    #[must_use]
+    #[inline]
+    pub fn tsc_ahead_of_host(&self) -> Option<u64> {
+        Some(self.clock.ahead_of_host()?.wrapping_add(self.tsc_offset))
+    }
+
     /// Reads an MSR.
     ///
     /// # Errors
