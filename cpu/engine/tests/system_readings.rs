@@ -165,6 +165,10 @@ fn selectors_are_read_into_every_register() {
         a.mov(r15d, cs).unwrap();
         a.mov(rbp, -1i64).unwrap();
         a.mov(bp, es).unwrap();
+        a.mov(r11, -1i64).unwrap();
+        a.mov(r11w, gs).unwrap();
+        a.mov(r8, -1i64).unwrap();
+        a.mov(r8w, fs).unwrap();
         a.mov(edi, ss).unwrap();
         a.setc(dl).unwrap();
         a.hlt().unwrap();
@@ -181,9 +185,11 @@ fn selectors_are_read_into_every_register() {
             let [code, stack] = [SegReg::Cs, SegReg::Ss]
                 .map(|segment| guest.vcpu.reg(Reg::Segment(segment, SegField::Selector)));
             guest.run_to_hlt();
-            let registers = [Gpr::Rax, Gpr::R9, Gpr::R10, Gpr::R15, Gpr::Rbp, Gpr::Rdi, Gpr::Rdx];
-            let expected = [0x28, 0xFFFF, 0x8001, code, !0xFFFF, stack, 1];
-            assert_eq!(registers.map(|register| guest.gpr(register)), expected);
+            let wide = [Gpr::Rax, Gpr::R9, Gpr::R10, Gpr::R15, Gpr::Rdi];
+            assert_eq!(wide.map(|gpr| guest.gpr(gpr)), [0x28, 0xFFFF, 0x8001, code, stack]);
+            let words = [Gpr::Rbp, Gpr::R11, Gpr::R8].map(|gpr| guest.gpr(gpr));
+            assert_eq!(words, [!0xFFFF, u64::MAX, !0xFFFF | 0x28]);
+            assert_eq!(guest.gpr(Gpr::Rdx), 1);
         },
     );
 }

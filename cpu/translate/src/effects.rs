@@ -76,6 +76,8 @@ pub(crate) struct Item {
     pub last: bool,
     pub kind: Kind,
     pub flags: Flags,
+    /// Nobody sees the flags behind it, so what it leaves as it was does not matter.
+    pub unseen: bool,
     /// It ends in another page than it begins in; it is alone in its block.
     pub crosses: bool,
     /// It follows STI.
@@ -104,6 +106,11 @@ impl Item {
     /// Its access to memory is atomic.
     pub(crate) fn is_locked(&self) -> bool {
         self.instruction.has_lock_prefix() || self.instruction.mnemonic() == Mnemonic::Xchg
+    }
+
+    /// The flags have to be in the host's RFLAGS before it, or CF.
+    pub(crate) fn needs_flags(&self) -> bool {
+        matches!(self.flags, Flags::Used { .. } | Flags::Carry { .. }) && !self.unseen
     }
 
     /// Flags have to be in the frame before it: it looks at the TLB, or calls out.
@@ -139,6 +146,7 @@ pub(crate) fn item(
     let mut item = Item {
         kind: kind(&instruction, &op),
         flags: flags(&instruction),
+        unseen: false,
         crosses: false,
         shadowed: false,
         writes_memory: false,

@@ -8,7 +8,7 @@ use crate::assemble::{Assembler, Hole, R10, R11, R15, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
 use crate::frame::{
-    CALLOUT, COUNT, DOWN, EPOCH, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH, place,
+    CALLOUT, DOWN, EPOCH, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH, place,
 };
 use crate::group::Group;
 use crate::jump_cache::{self, HOST_OFFSET};
@@ -107,6 +107,8 @@ pub(crate) struct Emitter {
     pub again: Vec<Vec<u8>>,
     /// Number of the one for the flags that were written last; 0: there is none.
     pub written: u8,
+    /// Where instructions are counted.
+    pub counter: i32,
 }
 
 impl Emitter {
@@ -122,13 +124,14 @@ impl Emitter {
     /// Counts instructions. Takes R10.
     pub(crate) fn count(&mut self, instructions: i32) {
         if self.state != FlagState::HOST {
-            // add qword [rsp + COUNT], instructions
-            self.code.bytes(&[0x48, 0x83, 0x44, 0x24, COUNT as u8, instructions as i8 as u8]);
+            // add qword [rsp + counter], instructions
+            let at = self.counter as u8;
+            self.code.bytes(&[0x48, 0x83, 0x44, 0x24, at, instructions as i8 as u8]);
             self.state.host = false;
         } else {
-            self.code.load(R10, RSP, COUNT);
+            self.code.load(R10, RSP, self.counter);
             self.code.lea(R10, R10, None, instructions);
-            self.code.store(RSP, COUNT, R10);
+            self.code.store(RSP, self.counter, R10);
         }
     }
 
@@ -268,6 +271,15 @@ impl Emitter {
         match place(number) {
             Place::Host(host) => self.code.mov(host, from),
             Place::Frame(at) => self.code.store(RSP, at, from),
+        }
+    }
+
+    /// R10W into the low word of a guest register.
+    pub(crate) fn set_low_word(&mut self, number: u8) {
+        self.code.bytes(&[0x66]);
+        match place(number) {
+            Place::Host(host) => self.code.mov_low(host, R10),
+            Place::Frame(at) => self.code.narrow_memory(&[0x89], R10, RSP, at),
         }
     }
 

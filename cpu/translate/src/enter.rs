@@ -13,7 +13,7 @@ use cpu_interp::Cpu;
 use cpu_interp::int::{RIP, SLOTS};
 
 use crate::callout::{Context, Next, Site, SiteAddress};
-use crate::frame::{FRAME_LEN, Frame, KEPT_LEN, SPILLED};
+use crate::frame::{COUNTERS, FRAME_LEN, Frame, KEPT_LEN, SPILLED, counts_from};
 use crate::register_state::{load_registers, registers_thunk, save_registers};
 
 const _: () = assert!(FRAME_LEN.is_multiple_of(8), "`enter` copies words");
@@ -43,7 +43,7 @@ pub(crate) fn enter(context: &mut Context, cpu: &mut Cpu, kick: &AtomicU32, code
     unsafe {
         enter_code(&raw mut frame, code);
         frame.give_flags(&mut *cpu);
-        (*context).executed.set(frame.count);
+        (*context).executed.set(frame.count());
         (*context).noted.give(&mut *cpu);
     }
     frame.link
@@ -57,7 +57,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
         let mut frame = Frame {
             flags: 0,
             down: 0,
-            count: (*context).executed.get(),
+            counts: counts_from((*context).executed.get()),
             spilled: SPILLED.map(|number| (*cpu).arch.slots[usize::from(number)]),
             fs_base: 0,
             gs_base: 0,
@@ -178,12 +178,17 @@ macro_rules! go_back {
         concat!(
             "mov ax, [rsp + {flags}]\n",
             "mov rcx, [rsp + {link}]\n",
-            "mov rdx, [rsp + {count}]\n",
+            "mov rdx, [rsp + {counts}]\n",
+            ".set at, 8\n",
+            ".rept {counters} - 1\n",
+            "add rdx, [rsp + {counts} + at]\n",
+            ".set at, at + 8\n",
+            ".endr\n",
             "add rsp, {below}\n",
             "pop rdi\n",
             "mov [rdi + {flags}], ax\n",
             "mov [rdi + {link}], rcx\n",
-            "mov [rdi + {count}], rdx\n",
+            "mov [rdi + {counts}], rdx\n",
             "pop r15\n",
             "pop r14\n",
             "pop r13\n",
@@ -267,7 +272,8 @@ unsafe extern "sysv64" fn leave_thunk() {
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
         link = const offset_of!(Frame, link),
-        count = const offset_of!(Frame, count),
+        counts = const offset_of!(Frame, counts),
+        counters = const COUNTERS,
         rip = const 8 * RIP as usize,
         save_registers = sym save_registers,
     )
@@ -324,7 +330,8 @@ unsafe extern "sysv64" fn callout_thunk() {
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
         link = const offset_of!(Frame, link),
-        count = const offset_of!(Frame, count),
+        counts = const offset_of!(Frame, counts),
+        counters = const COUNTERS,
         scratch = const offset_of!(Frame, scratch),
         tlb = const offset_of!(Frame, tlb),
     )

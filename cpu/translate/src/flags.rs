@@ -1,6 +1,7 @@
 //! Where the status flags are, and moving them.
 
 use crate::assemble::{R10, R11, RAX, RSP};
+use crate::effects::{Flags, Item, STATUS};
 use crate::emit::Emitter;
 use crate::frame::FLAGS;
 
@@ -32,6 +33,21 @@ impl FlagState {
     /// They are nowhere.
     pub(crate) fn are_lost(self) -> bool {
         !self.host && !self.frame
+    }
+}
+
+/// Finds the instructions behind which all flags are written before anything looks at them or may have to
+/// save them.
+pub(crate) fn find_unseen(items: &mut [Item]) {
+    let mut unseen = false;
+    for item in items.iter_mut().rev() {
+        let reads = item.instruction.rflags_read() & STATUS != 0;
+        item.unseen = unseen && !reads;
+        unseen = match item.flags {
+            _ if reads || item.clobbers_flags() || item.used.is_some() => false,
+            Flags::Replaced => true,
+            _ => unseen,
+        };
     }
 }
 

@@ -31,27 +31,28 @@ pub(crate) struct Frame {
     pub flags: u16,
     /// DF.
     pub down: u8,
-    /// Instructions executed. A block counts itself when it is entered; who leaves it early counts
-    /// back.
-    pub count: u64,
+    /// Instructions executed: the sum of all. A block counts itself when it is entered; who leaves it
+    /// early counts back. Each addition waits for the one before to the same word, so blocks that follow
+    /// each other have different ones.
+    pub counts: [u64; COUNTERS],
     /// Guest R9, R10, R11 and R15.
     pub spilled: [u64; 4],
     pub fs_base: u64,
     pub gs_base: u64,
-    /// For R15.
-    pub tlb: *const u8,
     /// Entries of the present privilege.
     pub jumps: *const u64,
     /// Not zero: leave.
     pub kick: *const AtomicU32,
     /// See [`crate::enter`].
     pub callout: usize,
+    /// A value that lives for one instruction; where to go on after a callout.
+    pub scratch: u64,
+    /// For R15.
+    pub tlb: *const u8,
     /// See [`crate::enter`].
     pub leave: usize,
     /// Slots of [`cpu_interp::state::Arch`].
     pub slots: *mut u64,
-    /// A value that lives for one instruction; where to go on after a callout.
-    pub scratch: u64,
     /// The branch through which translated code was left, if it can be linked; 0: none.
     pub link: u64,
     pub context: *mut Context,
@@ -73,6 +74,9 @@ pub(crate) struct Frame {
     pub host_mxcsr: u64,
 }
 
+/// Words that instructions are counted in.
+pub(crate) const COUNTERS: usize = 5;
+
 /// Bytes of a frame.
 pub(crate) const FRAME_LEN: usize = size_of::<Frame>();
 /// Groups of accesses in a block, see [`crate::group`]. Their addresses are kept above the frame.
@@ -92,9 +96,18 @@ pub(crate) fn page_slot(group: usize) -> i32 {
     (PAGES_AT + 16 * group) as i32
 }
 
+/// [`Frame::counts`] that have this sum.
+pub(crate) fn counts_from(sum: u64) -> [u64; COUNTERS] {
+    std::array::from_fn(|counter| if counter == 0 { sum } else { 0 })
+}
+
+/// Where the block of this number counts instructions.
+pub(crate) fn counter(block: usize) -> i32 {
+    (offset_of!(Frame, counts) + 8 * (block % COUNTERS)) as i32
+}
+
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
 pub(crate) const DOWN: i32 = offset_of!(Frame, down) as i32;
-pub(crate) const COUNT: i32 = offset_of!(Frame, count) as i32;
 pub(crate) const TSC_OFFSET: i32 = offset_of!(Frame, tsc_offset) as i32;
 pub(crate) const EPOCH: i32 = offset_of!(Frame, epoch) as i32;
 pub(crate) const FS_BASE: i32 = offset_of!(Frame, fs_base) as i32;
@@ -152,10 +165,15 @@ impl Frame {
         self.grants = Grants::of(cpu);
     }
 
+    /// What was counted, when translated code has been left, which adds it up.
+    pub(crate) fn count(&self) -> u64 {
+        self.counts[0]
+    }
+
     /// Instructions that were counted have not been executed.
     #[inline]
     pub(crate) fn take_back(&mut self, instructions: u64) {
-        self.count = self.count.wrapping_sub(instructions);
+        self.counts[0] = self.counts[0].wrapping_sub(instructions);
     }
 
     /// What the thunks are to load.

@@ -66,7 +66,7 @@ impl BlockMaker {
                 split = self.emitter.check_alignment(alignment);
             }
             from = Some(self.emitter.translate(len, item.writes_memory, whole));
-            if plan.spills.is_empty() && !needs_restore(item.flags) {
+            if plan.spills.is_empty() && !item.needs_flags() {
                 HostAddress::Pair
             } else {
                 self.emitter.code.add(R11, R10);
@@ -75,7 +75,7 @@ impl BlockMaker {
         });
         let rewritten = plan.rewrite(item, memory);
         let (start, before) = (self.emitter.code.position(), self.emitter.state);
-        self.flags_before(item.flags);
+        self.flags_before(item);
         self.emitter.load_spills(&plan);
         match rewritten {
             None => self.emitter.code.bytes(raw),
@@ -115,8 +115,9 @@ impl BlockMaker {
         }
     }
 
-    pub(crate) fn flags_before(&mut self, flags: Flags) {
-        match flags {
+    pub(crate) fn flags_before(&mut self, item: &Item) {
+        match item.flags {
+            _ if item.unseen => {}
             Flags::Used { .. } => self.emitter.restore_flags(),
             Flags::Carry { .. } => self.emitter.restore_carry(),
             Flags::Ignored | Flags::Replaced => {}
@@ -431,8 +432,4 @@ fn known_address(item: &Item) -> Option<u64> {
 /// Of an address in its page.
 pub(crate) fn page_offset(address: u64) -> i32 {
     (address % PAGE_SIZE as u64) as i32
-}
-
-pub(crate) fn needs_restore(flags: Flags) -> bool {
-    matches!(flags, Flags::Used { .. } | Flags::Carry { .. })
 }

@@ -10,7 +10,7 @@ use crate::emit::{GUEST_RSP, HostAddress, Way};
 use crate::flags::FlagState;
 use crate::frame::{Place, group_slot, page_slot, place};
 use crate::group::{BASE, Group, Habit, Member, SLOT};
-use crate::instruction::{fixed_address, needs_restore, page_offset};
+use crate::instruction::{fixed_address, page_offset};
 use crate::plan::Plan;
 use crate::repeat::Turn;
 
@@ -148,14 +148,14 @@ impl BlockMaker {
         let aligned =
             item.used.is_none_or(|used| used.alignment <= 1 || usize::from(used.alignment) == len);
         let free = Plan::of(&mut self.infos, item).is_some_and(|plan| plan.spills.is_empty());
-        alone && !stays && aligned && free && !needs_restore(item.flags)
+        alone && !stays && aligned && free && !item.needs_flags()
     }
 
     /// False: there is no such encoding.
     fn encode_member(&mut self, item: &Item, at: HostAddress) -> bool {
         let Some(plan) = Plan::of(&mut self.infos, item) else { return false };
         let Some(instruction) = plan.rewrite(item, Some(at)) else { return false };
-        self.flags_before(item.flags);
+        self.flags_before(item);
         self.emitter.load_spills(&plan);
         if !self.encode(&instruction) {
             return false;

@@ -42,7 +42,7 @@ pub(crate) fn reading(instruction: &Instruction) -> Option<Reading> {
         Code::Rdtsc => Reading::TimeStamp,
         Code::Rdtscp => Reading::TimeStampAndAux,
         Code::Rdpkru => Reading::ProtectionKeys,
-        Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg
+        Code::Mov_rm16_Sreg | Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg
             if instruction.op0_kind() == OpKind::Register =>
         {
             Reading::Selector(instruction.op1_register().number())
@@ -92,7 +92,10 @@ impl BlockMaker {
                 self.emitter.code.load(R11, RSP, SLOTS);
                 // movzx r10d, word [r11 + ..]
                 self.emitter.code.narrow_memory(&[0x0F, 0xB7], R10, R11, selector(segment));
-                self.emitter.set_register(to, R10);
+                match item.instruction.op0_register().size() {
+                    2 => self.emitter.set_low_word(to),
+                    _ => self.emitter.set_register(to, R10),
+                }
             }
             Reading::Control(at) => {
                 missed.push(self.granted(Grants::SUPERVISOR));
