@@ -10,7 +10,7 @@ use crate::callout::{Site, SiteAddress};
 use crate::effects::{Flags, Item, Kind};
 use crate::emit::{Emitter, Present, Way};
 use crate::flags::{self, FlagState};
-use crate::frame::{self, GROUP_SLOTS};
+use crate::frame::GROUP_SLOTS;
 use crate::group::{self, Group};
 use crate::registers::{self, Checked, Registers};
 use crate::repeat::{self, Turn};
@@ -36,8 +36,6 @@ pub(crate) struct BlockMaker {
     pub(crate) encoder: Encoder,
     pub(crate) emitter: Emitter,
     pub(crate) links: Vec<LinkPlace>,
-    /// How many blocks were made.
-    made: usize,
     /// Number of the first link of the block.
     pub(crate) first_link: u32,
     /// The page of the block.
@@ -99,10 +97,8 @@ impl BlockMaker {
                 needs_site: false,
                 again: Vec::new(),
                 written: 0,
-                counter: 0,
             },
             links: Vec::new(),
-            made: 0,
             first_link: 1,
             page: 0,
             head: None,
@@ -131,8 +127,6 @@ impl BlockMaker {
         self.emitter.code.clear();
         self.emitter.tails.clear();
         self.links.clear();
-        self.made = self.made.wrapping_add(1);
-        self.emitter.counter = frame::counter(self.made);
         self.page = rip & !0xFFF;
         let (wanted, loaded) = registers::plan(items);
         flags::find_unseen(items);

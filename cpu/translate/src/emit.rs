@@ -77,6 +77,9 @@ pub(crate) struct Present {
     pub loaded: Registers,
 }
 
+/// R14: how many instructions were executed.
+const EXECUTED: u8 = 14;
+
 /// Where tier 0 has to be asked, and where the flags are on the way.
 #[derive(Clone, Copy)]
 #[must_use]
@@ -107,8 +110,6 @@ pub(crate) struct Emitter {
     pub again: Vec<Vec<u8>>,
     /// Number of the one for the flags that were written last; 0: there is none.
     pub written: u8,
-    /// Where instructions are counted.
-    pub counter: i32,
 }
 
 impl Emitter {
@@ -121,18 +122,9 @@ impl Emitter {
         Missed { from, state: self.state }
     }
 
-    /// Counts instructions. Takes R10.
+    /// Counts instructions. Flags stay.
     pub(crate) fn count(&mut self, instructions: i32) {
-        if self.state != FlagState::HOST {
-            // add qword [rsp + counter], instructions
-            let at = self.counter as u8;
-            self.code.bytes(&[0x48, 0x83, 0x44, 0x24, at, instructions as i8 as u8]);
-            self.state.host = false;
-        } else {
-            self.code.load(R10, RSP, self.counter);
-            self.code.lea(R10, R10, None, instructions);
-            self.code.store(RSP, self.counter, R10);
-        }
+        self.code.lea(EXECUTED, EXECUTED, None, instructions);
     }
 
     /// The linear address of the memory operand, into R10. Flags stay.

@@ -13,7 +13,7 @@ use cpu_interp::Cpu;
 use cpu_interp::int::{RIP, SLOTS};
 
 use crate::callout::{Context, Next, Site, SiteAddress};
-use crate::frame::{COUNTERS, FRAME_LEN, Frame, KEPT_LEN, SPILLED, counts_from};
+use crate::frame::{FRAME_LEN, Frame, KEPT_LEN, SPILLED};
 use crate::register_state::{load_registers, registers_thunk, save_registers};
 
 const _: () = assert!(FRAME_LEN.is_multiple_of(8), "`enter` copies words");
@@ -43,7 +43,7 @@ pub(crate) fn enter(context: &mut Context, cpu: &mut Cpu, kick: &AtomicU32, code
     unsafe {
         enter_code(&raw mut frame, code);
         frame.give_flags(&mut *cpu);
-        (*context).executed.set(frame.count());
+        (*context).executed.set(frame.count);
         (*context).noted.give(&mut *cpu);
     }
     frame.link
@@ -57,7 +57,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
         let mut frame = Frame {
             flags: 0,
             down: 0,
-            counts: counts_from((*context).executed.get()),
+            count: (*context).executed.get(),
             spilled: SPILLED.map(|number| (*cpu).arch.slots[usize::from(number)]),
             fs_base: 0,
             gs_base: 0,
@@ -147,7 +147,6 @@ macro_rules! store_registers {
             "mov [r11 + 64], r8\n",
             "mov [r11 + 96], r12\n",
             "mov [r11 + 104], r13\n",
-            "mov [r11 + 112], r14\n",
         )
     };
 }
@@ -167,7 +166,6 @@ macro_rules! load_registers {
             "mov r8, [r11 + 64]\n",
             "mov r12, [r11 + 96]\n",
             "mov r13, [r11 + 104]\n",
-            "mov r14, [r11 + 112]\n",
         )
     };
 }
@@ -178,17 +176,12 @@ macro_rules! go_back {
         concat!(
             "mov ax, [rsp + {flags}]\n",
             "mov rcx, [rsp + {link}]\n",
-            "mov rdx, [rsp + {counts}]\n",
-            ".set at, 8\n",
-            ".rept {counters} - 1\n",
-            "add rdx, [rsp + {counts} + at]\n",
-            ".set at, at + 8\n",
-            ".endr\n",
+            "mov rdx, [rsp + {count}]\n",
             "add rsp, {below}\n",
             "pop rdi\n",
             "mov [rdi + {flags}], ax\n",
             "mov [rdi + {link}], rcx\n",
-            "mov [rdi + {counts}], rdx\n",
+            "mov [rdi + {count}], rdx\n",
             "pop r15\n",
             "pop r14\n",
             "pop r13\n",
@@ -238,12 +231,14 @@ unsafe extern "sysv64" fn enter_code(frame: *mut Frame, code: u64) {
         ".set at, at + 8",
         ".endr",
         "mov r15, [rdi + {tlb}]",
+        "mov r14, [rdi + {count}]",
         "mov r11, [rdi + {slots}]",
         "mov r10, rsi",
         load_registers!(),
         "jmp r10",
         words = const FRAME_LEN / 8,
         below = const KEPT_LEN + PAD,
+        count = const offset_of!(Frame, count),
         tlb = const offset_of!(Frame, tlb),
         slots = const offset_of!(Frame, slots),
     )
@@ -263,7 +258,10 @@ unsafe extern "sysv64" fn leave_thunk() {
         "mov rax, [rsp + {spilled} + 16]",
         "mov [r11 + 88], rax",
         "mov rax, [rsp + {spilled} + 24]",
+        "mov [r11 + 112], rax",
+        "mov rax, [rsp + {spilled} + 32]",
         "mov [r11 + 120], rax",
+        "mov [rsp + {count}], r14",
         "mov r11, rsp",
         "call {save_registers}",
         go_back!(),
@@ -272,8 +270,7 @@ unsafe extern "sysv64" fn leave_thunk() {
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
         link = const offset_of!(Frame, link),
-        counts = const offset_of!(Frame, counts),
-        counters = const COUNTERS,
+        count = const offset_of!(Frame, count),
         rip = const 8 * RIP as usize,
         save_registers = sym save_registers,
     )
@@ -292,7 +289,10 @@ unsafe extern "sysv64" fn callout_thunk() {
         "mov rax, [rsp + 8 + {spilled} + 16]",
         "mov [r11 + 88], rax",
         "mov rax, [rsp + 8 + {spilled} + 24]",
+        "mov [r11 + 112], rax",
+        "mov rax, [rsp + 8 + {spilled} + 32]",
         "mov [r11 + 120], rax",
+        "mov [rsp + 8 + {count}], r14",
         "lea r11, [rsp + 8]",
         "call {save_registers}",
         "lea rdi, [rsp + 8]",
@@ -310,8 +310,11 @@ unsafe extern "sysv64" fn callout_thunk() {
         "mov [rsp + 8 + {spilled} + 8], rcx",
         "mov rcx, [r11 + 88]",
         "mov [rsp + 8 + {spilled} + 16], rcx",
-        "mov rcx, [r11 + 120]",
+        "mov rcx, [r11 + 112]",
         "mov [rsp + 8 + {spilled} + 24], rcx",
+        "mov rcx, [r11 + 120]",
+        "mov [rsp + 8 + {spilled} + 32], rcx",
+        "mov r14, [rsp + 8 + {count}]",
         "test eax, eax",
         load_registers!(),
         "jne 2f",
@@ -330,8 +333,7 @@ unsafe extern "sysv64" fn callout_thunk() {
         spilled = const offset_of!(Frame, spilled),
         flags = const offset_of!(Frame, flags),
         link = const offset_of!(Frame, link),
-        counts = const offset_of!(Frame, counts),
-        counters = const COUNTERS,
+        count = const offset_of!(Frame, count),
         scratch = const offset_of!(Frame, scratch),
         tlb = const offset_of!(Frame, tlb),
     )

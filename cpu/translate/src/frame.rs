@@ -1,8 +1,8 @@
 //! What translated code keeps on the host's stack, and the conventions between it and Rust.
 //!
-//! RSP points to the frame. Guest RAX, RCX, RDX, RBX, RBP, RSI, RDI, R8, R12, R13 and R14 are in the
-//! host's registers of that name, guest RSP in R9; guest R9, R10, R11 and R15 are in the frame. R15
-//! points to the TLB's table for the present privilege; R10 and R11 are free. The direction flag of
+//! RSP points to the frame. Guest RAX, RCX, RDX, RBX, RBP, RSI, RDI, R8, R12 and R13 are in the host's
+//! registers of that name, guest RSP in R9; guest R9, R10, R11, R14 and R15 are in the frame. R14 counts
+//! instructions, R15 points to the TLB's table for the present privilege; R10 and R11 are free. The direction flag of
 //! the host is clear.
 //!
 //! Vector registers and MXCSR are the guest's while [`Frame::vectors`] says so, those of x87 while
@@ -31,28 +31,27 @@ pub(crate) struct Frame {
     pub flags: u16,
     /// DF.
     pub down: u8,
-    /// Instructions executed: the sum of all. A block counts itself when it is entered; who leaves it
-    /// early counts back. Each addition waits for the one before to the same word, so blocks that follow
-    /// each other have different ones.
-    pub counts: [u64; COUNTERS],
-    /// Guest R9, R10, R11 and R15.
-    pub spilled: [u64; 4],
+    /// Instructions executed, when translated code is entered or left, and in callouts; in between R14
+    /// is. A block counts itself when it is entered; who leaves it early counts back.
+    pub count: u64,
+    /// Guest R9, R10, R11, R14 and R15.
+    pub spilled: [u64; 5],
     pub fs_base: u64,
     pub gs_base: u64,
+    /// For R15.
+    pub tlb: *const u8,
     /// Entries of the present privilege.
     pub jumps: *const u64,
     /// Not zero: leave.
     pub kick: *const AtomicU32,
     /// See [`crate::enter`].
     pub callout: usize,
-    /// A value that lives for one instruction; where to go on after a callout.
-    pub scratch: u64,
-    /// For R15.
-    pub tlb: *const u8,
     /// See [`crate::enter`].
     pub leave: usize,
     /// Slots of [`cpu_interp::state::Arch`].
     pub slots: *mut u64,
+    /// A value that lives for one instruction; where to go on after a callout.
+    pub scratch: u64,
     /// The branch through which translated code was left, if it can be linked; 0: none.
     pub link: u64,
     pub context: *mut Context,
@@ -74,9 +73,6 @@ pub(crate) struct Frame {
     pub host_mxcsr: u64,
 }
 
-/// Words that instructions are counted in.
-pub(crate) const COUNTERS: usize = 5;
-
 /// Bytes of a frame.
 pub(crate) const FRAME_LEN: usize = size_of::<Frame>();
 /// Groups of accesses in a block, see [`crate::group`]. Their addresses are kept above the frame.
@@ -94,16 +90,6 @@ pub(crate) fn group_slot(group: usize) -> i32 {
 /// Where the linear address of a group's page is kept in a loop; behind it is that in this process.
 pub(crate) fn page_slot(group: usize) -> i32 {
     (PAGES_AT + 16 * group) as i32
-}
-
-/// [`Frame::counts`] that have this sum.
-pub(crate) fn counts_from(sum: u64) -> [u64; COUNTERS] {
-    std::array::from_fn(|counter| if counter == 0 { sum } else { 0 })
-}
-
-/// Where the block of this number counts instructions.
-pub(crate) fn counter(block: usize) -> i32 {
-    (offset_of!(Frame, counts) + 8 * (block % COUNTERS)) as i32
 }
 
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
@@ -127,7 +113,7 @@ pub(crate) const GRANTS: i32 = offset_of!(Frame, grants) as i32;
 pub(crate) const LINK: i32 = offset_of!(Frame, link) as i32;
 
 /// Guest registers in the frame, in the order of [`Frame::spilled`].
-pub(crate) const SPILLED: [u8; 4] = [9, 10, 11, 15];
+pub(crate) const SPILLED: [u8; 5] = [9, 10, 11, 14, 15];
 
 /// Where a guest register is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,15 +151,10 @@ impl Frame {
         self.grants = Grants::of(cpu);
     }
 
-    /// What was counted, when translated code has been left, which adds it up.
-    pub(crate) fn count(&self) -> u64 {
-        self.counts[0]
-    }
-
     /// Instructions that were counted have not been executed.
     #[inline]
     pub(crate) fn take_back(&mut self, instructions: u64) {
-        self.counts[0] = self.counts[0].wrapping_sub(instructions);
+        self.count = self.count.wrapping_sub(instructions);
     }
 
     /// What the thunks are to load.
