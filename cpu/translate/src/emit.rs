@@ -8,10 +8,12 @@ use crate::assemble::{Assembler, Hole, R10, R11, R15, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
 use crate::frame::{
-    CALLOUT, DOWN, EPOCH, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LINK, Place, SCRATCH, place,
+    CALLOUT, DOWN, EPOCH, FS_BASE, GS_BASE, JUMPS, KICK, LEAVE, LEAVE_LINKED, LEAVE_SAVING,
+    LEAVE_STALE, LINK, Place, SCRATCH, place,
 };
 use crate::group::Group;
 use crate::jump_cache::{self, HOST_OFFSET};
+use crate::pages::INTERPRET;
 use crate::plan::Plan;
 use crate::registers::Registers;
 
@@ -407,11 +409,26 @@ impl Emitter {
         self.code.jump_memory(RSP, LEAVE);
     }
 
-    /// Leaves for `target` through a link that is not yet one.
-    pub(crate) fn leave_through(&mut self, link: u32, target: u64) {
+    /// Leaves through a link that is not yet one.
+    pub(crate) fn leave_linked(&mut self, link: u32) {
+        self.make_again();
+        self.code.mov_value(R10, link.into());
+        let way = if self.state.frame { LEAVE_LINKED } else { LEAVE_SAVING };
+        self.code.jump_memory(RSP, way);
+    }
+
+    /// Leaves for an address whose page has to be compared.
+    pub(crate) fn leave_stale(&mut self, rip: u64) {
         self.save_flags();
-        self.code.store_dword(RSP, LINK, link);
-        self.code.mov_value(R10, target);
+        self.code.mov_value(R10, rip);
+        self.code.jump_memory(RSP, LEAVE_STALE);
+    }
+
+    /// Leaves at `rip` for tier 0 to execute what is there.
+    pub(crate) fn leave_to_interpret(&mut self, rip: u64) {
+        self.save_flags();
+        self.code.store_dword(RSP, LINK, INTERPRET);
+        self.code.mov_value(R10, rip);
         self.exit();
     }
 

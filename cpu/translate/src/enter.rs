@@ -14,6 +14,7 @@ use cpu_interp::int::{RIP, SLOTS};
 
 use crate::callout::{Context, Next, Site, SiteAddress};
 use crate::frame::{FRAME_LEN, Frame, KEPT_LEN, SPILLED};
+use crate::pages::STALE;
 use crate::register_state::{load_registers, registers_thunk, save_registers};
 
 const _: () = assert!(FRAME_LEN.is_multiple_of(8), "`enter` copies words");
@@ -28,7 +29,7 @@ unsafe impl Send for Context {}
 const PAD: usize = (KEPT_LEN + 8) % 16;
 
 /// Executes translated code until it leaves; returns the branch through which it has left, if it can
-/// be linked, or 0.
+/// be linked, or 0. The processor's RIP is not that of where a link leads, which the caller knows.
 ///
 /// `code` is the entry of a block for flags in the frame, made by the translator whose context this
 /// is, and in an arena that lives as long as the call.
@@ -66,6 +67,9 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
             kick,
             callout: callout_thunk as *const () as usize,
             leave: leave_thunk as *const () as usize,
+            leave_linked: leave_linked_thunk as *const () as usize,
+            leave_saving: leave_saving_thunk as *const () as usize,
+            leave_stale: leave_stale_thunk as *const () as usize,
             slots: (&raw mut (*cpu).arch.slots).cast(),
             scratch: 0,
             link: 0,
@@ -273,6 +277,46 @@ unsafe extern "sysv64" fn leave_thunk() {
         count = const offset_of!(Frame, count),
         rip = const 8 * RIP as usize,
         save_registers = sym save_registers,
+    )
+}
+
+/// Jumped to by translated code that leaves through the link of the number in R10D; who has entered
+/// knows where it leads.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn leave_linked_thunk() {
+    naked_asm!(
+        "mov [rsp + {link}], r10",
+        "jmp {leave}",
+        link = const offset_of!(Frame, link),
+        leave = sym leave_thunk,
+    )
+}
+
+/// As [`leave_linked_thunk`], with the flags in RFLAGS.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn leave_saving_thunk() {
+    naked_asm!(
+        "mov r11, rax",
+        "lahf",
+        "seto al",
+        "mov [rsp + {flags}], ax",
+        "mov rax, r11",
+        "jmp {leave}",
+        flags = const offset_of!(Frame, flags),
+        leave = sym leave_linked_thunk,
+    )
+}
+
+/// Jumped to by translated code that leaves with [`STALE`] and RIP in R10.
+#[unsafe(naked)]
+unsafe extern "sysv64" fn leave_stale_thunk() {
+    naked_asm!(
+        "mov r11d, {stale}",
+        "mov [rsp + {link}], r11",
+        "jmp {leave}",
+        stale = const STALE,
+        link = const offset_of!(Frame, link),
+        leave = sym leave_thunk,
     )
 }
 

@@ -38,20 +38,25 @@ pub(crate) struct Frame {
     pub spilled: [u64; 5],
     pub fs_base: u64,
     pub gs_base: u64,
-    /// For R15.
-    pub tlb: *const u8,
     /// Entries of the present privilege.
     pub jumps: *const u64,
     /// Not zero: leave.
     pub kick: *const AtomicU32,
     /// See [`crate::enter`].
     pub callout: usize,
-    /// See [`crate::enter`].
+    /// Ways out, see [`crate::enter`]: for RIP in R10;
     pub leave: usize,
-    /// Slots of [`cpu_interp::state::Arch`].
-    pub slots: *mut u64,
+    /// for the number of a link in R10D, the flags in the frame or in RFLAGS;
+    pub leave_linked: usize,
+    pub leave_saving: usize,
     /// A value that lives for one instruction; where to go on after a callout.
     pub scratch: u64,
+    /// and for an address in R10 whose page has to be compared.
+    pub leave_stale: usize,
+    /// For R15.
+    pub tlb: *const u8,
+    /// Slots of [`cpu_interp::state::Arch`].
+    pub slots: *mut u64,
     /// The branch through which translated code was left, if it can be linked; 0: none.
     pub link: u64,
     pub context: *mut Context,
@@ -102,6 +107,9 @@ pub(crate) const JUMPS: i32 = offset_of!(Frame, jumps) as i32;
 pub(crate) const KICK: i32 = offset_of!(Frame, kick) as i32;
 pub(crate) const CALLOUT: i32 = offset_of!(Frame, callout) as i32;
 pub(crate) const LEAVE: i32 = offset_of!(Frame, leave) as i32;
+pub(crate) const LEAVE_LINKED: i32 = offset_of!(Frame, leave_linked) as i32;
+pub(crate) const LEAVE_SAVING: i32 = offset_of!(Frame, leave_saving) as i32;
+pub(crate) const LEAVE_STALE: i32 = offset_of!(Frame, leave_stale) as i32;
 pub(crate) const SCRATCH: i32 = offset_of!(Frame, scratch) as i32;
 pub(crate) const VECTORS: i32 = offset_of!(Frame, vectors) as i32;
 pub(crate) const X87: i32 = offset_of!(Frame, x87) as i32;

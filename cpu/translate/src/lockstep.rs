@@ -21,7 +21,6 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 use crate::callout::is_translatable;
 use crate::effects::{Item, Kind, STATUS, shifts_by_variable};
-use crate::enter::enter;
 use crate::far_bit::FarBit;
 use crate::limit::CodeLimit;
 use crate::pages::{At, INTERPRET, STALE};
@@ -101,9 +100,9 @@ impl Lockstep {
         let Some((expected, stores)) = rehearse(&mut interp.cpu, items) else {
             return single(interp);
         };
-        let mut left = enter(&mut translator.context, &mut interp.cpu, kick, code);
+        let mut left = translator.enter(interp, kick, code);
         while let Some(code) = translator.twin_behind(interp, left) {
-            left = enter(&mut translator.context, &mut interp.cpu, kick, code);
+            left = translator.enter(interp, kick, code);
         }
         if left == u64::from(STALE) || left == u64::from(INTERPRET) {
             return single(interp);

@@ -17,7 +17,6 @@ use crate::effects::{Item, Kind};
 use crate::emit::Emitter;
 use crate::flags::FlagState;
 use crate::frame::{LOAD_REGISTERS, VECTORS, X87};
-use crate::pages::INTERPRET;
 
 /// XMM0 to XMM15; what is above is in memory.
 pub(crate) const XMM: u8 = 1;
@@ -170,7 +169,7 @@ impl Emitter {
         let loaded = self.code.jump_if(NOT_EQUAL);
         self.code.lead(loaded, entry);
         self.state = FlagState::FRAME;
-        self.leave_through(INTERPRET, rip);
+        self.leave_to_interpret(rip);
         let host = self.code.position();
         self.state = FlagState::HOST;
         self.save_flags();

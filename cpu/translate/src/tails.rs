@@ -4,7 +4,6 @@ use crate::assemble::{R10, RCX};
 use crate::block::{BlockMaker, LinkPlace};
 use crate::emit::{Present, Tail, Way};
 use crate::flags::FlagState;
-use crate::pages::{INTERPRET, STALE};
 
 impl BlockMaker {
     /// Branches of a condition out of the midst of the block, or to other pages.
@@ -42,7 +41,7 @@ impl BlockMaker {
                         let number = self.first_link + self.links.len() as u32;
                         let place = from.position();
                         self.links.push(LinkPlace { place, target, state, loaded, twin: false });
-                        self.emitter.leave_through(number, target);
+                        self.emitter.leave_linked(number);
                     }
                     Way::Twin(present) => self.twin(present),
                     way => self.tail(way),
@@ -72,12 +71,12 @@ impl BlockMaker {
                 emitter.code.mov(RCX, R10);
                 emitter.exit_for(target);
             }
-            Way::Interpret { rip } => emitter.leave_through(INTERPRET, rip),
+            Way::Interpret { rip } => emitter.leave_to_interpret(rip),
             Way::InterpretRest(Present { rip, rest, .. }) => {
                 emitter.count(-(rest as i32 + 1));
-                emitter.leave_through(INTERPRET, rip);
+                emitter.leave_to_interpret(rip);
             }
-            Way::Stale { rip } => emitter.leave_through(STALE, rip),
+            Way::Stale { rip } => emitter.leave_stale(rip),
         }
     }
 
@@ -92,6 +91,6 @@ impl BlockMaker {
         let state = FlagState::FRAME;
         let place = place.position();
         self.links.push(LinkPlace { place, target: rip, state, loaded, twin: true });
-        emitter.leave_through(number, rip);
+        emitter.leave_linked(number);
     }
 }

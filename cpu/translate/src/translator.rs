@@ -157,8 +157,22 @@ impl Translator {
             return interp.run_one_block();
         };
         self.serialize_if_stale();
-        let left = enter(&mut self.context, &mut interp.cpu, kick, code);
+        let left = self.enter(interp, kick, code);
         self.after(interp, left)
+    }
+
+    /// Executes code until it leaves; what it has left through, as [`enter`] returns it.
+    pub(crate) fn enter(&mut self, interp: &mut Interp, kick: &AtomicU32, code: u64) -> u64 {
+        let left = enter(&mut self.context, &mut interp.cpu, kick, code);
+        if let Some(link) = self.link_of(left) {
+            interp.cpu.arch.set_rip(link.target);
+        }
+        left
+    }
+
+    /// The link of this number, if it is one.
+    fn link_of(&self, number: u64) -> Option<&Link> {
+        self.links.get(usize::try_from(number).ok()?.checked_sub(1)?)
     }
 
     /// Forgets what is no longer so.
@@ -193,8 +207,7 @@ impl Translator {
 
     /// The code of the twin to which translated code has left through `link`, if it has.
     pub(crate) fn twin_behind(&mut self, interp: &mut Interp, link: u64) -> Option<u64> {
-        let known = usize::try_from(link).ok()?.checked_sub(1)?;
-        if !self.links.get(known)?.twin {
+        if !self.link_of(link)?.twin {
             return None;
         }
         self.link(interp, link);
@@ -222,13 +235,10 @@ impl Translator {
         None
     }
 
-    /// Links the branch through which translated code has left, if its target can be found.
+    /// Links the branch through which translated code has left for RIP, if its target can be found.
     fn link(&mut self, interp: &mut Interp, number: u64) {
         let rip = interp.cpu.arch.rip();
-        let wanted = |link: &&Link| link.target == rip;
-        let Some(&Link { twin, .. }) = self.links.get(number as usize - 1).filter(wanted) else {
-            return;
-        };
+        let Some(&Link { twin, .. }) = self.link_of(number) else { return };
         let before = self.clears;
         let found = self.find_block(interp, rip, twin);
         if twin {

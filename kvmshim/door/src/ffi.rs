@@ -32,6 +32,19 @@ use crate::vcpu::{Ids, SyncFn, Vcpu};
 pub unsafe extern "C" fn kvmshim_door_init(functions: *const Functions) {
     // SAFETY: as the caller promises.
     fuse::set_functions(unsafe { *functions });
+    share_heaps();
+}
+
+/// Heaps of malloc(3) that the threads share. Each thread gets one of its own otherwise, and each lies
+/// partly idle: a session has several threads, of which one works.
+const HEAPS: c_int = 2;
+
+fn share_heaps() {
+    // SAFETY: a setting of malloc(3), which any thread may change at any time.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, HEAPS)
+    };
 }
 
 /// Threads that call KVM_RUN, and those that serve them, stay on one processor from now on.
