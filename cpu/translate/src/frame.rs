@@ -2,8 +2,8 @@
 //!
 //! RSP points to the frame. Guest RAX, RCX, RDX, RBX, RBP, RSI, RDI, R8, R12 and R13 are in the host's
 //! registers of that name, guest RSP in R9; guest R9, R10, R11, R14 and R15 are in the frame. R14 counts
-//! instructions, R15 points to the TLB's table for the present privilege; R10 and R11 are free. The direction flag of
-//! the host is clear.
+//! instructions, R15 points to the TLB's table for the present privilege; R10 and R11 are free. The
+//! direction flag of the host is clear.
 //!
 //! Vector registers and MXCSR are the guest's while [`Frame::vectors`] says so, those of x87 while
 //! [`Frame::x87`] does, which neither does in Rust.
