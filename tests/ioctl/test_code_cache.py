@@ -15,7 +15,7 @@ from tests.server import Server, serving
 SECONDS = 120
 MIB = 1 << 20
 BLOCKS_AT = 0x10000
-BLOCKS = 20_000
+BLOCKS = 32_000
 TURNS = 3
 ROTATION = 7
 MAPPING = "/memfd:kvmshim-translated"

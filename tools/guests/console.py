@@ -1,8 +1,8 @@
 """A guest's serial console, as the host reads it from the VMM's standard output.
 
 It also watches what goes wrong: a guest that panics, or a VMM that ends, fails what waits for
-something else. A guest may say one byte at a time, and its processor waits for who reads it, so little
-is done for each: nothing is looked for across lines, and trouble only in whole ones.
+something else. A guest may say one byte at a time, and its processor waits for who reads it, so
+little is done for each: trouble is looked for in whole lines.
 """
 
 import contextlib
@@ -61,12 +61,11 @@ class Console:
         self._log.close()
 
     def wait_for(self, pattern: bytes, deadline: Deadline) -> re.Match[bytes]:
-        """Reads up to and with what the regular expression finds in a line. Failed."""
+        """Reads up to and with what the regular expression finds. Failed."""
         compiled = re.compile(pattern)
         searched = trouble_searched = 0
         while True:
-            line = self._text.rfind(b"\n", 0, searched) + 1
-            found = compiled.search(self._text, max(line, searched - _SPAN))
+            found = compiled.search(self._text, max(0, searched - _SPAN))
             searched = len(self._text)
             end = found.start() if found else self._text.rfind(b"\n") + 1
             trouble = _TROUBLE.search(self._text, trouble_searched, end)

@@ -31,6 +31,11 @@ def test_it_finds_one_thing_behind_the_other_and_keeps_a_log(tmp_path: Path) -> 
     assert (tmp_path / "log").read_bytes() == b"one two\nthree\n"
 
 
+def test_it_finds_what_goes_over_several_lines(tmp_path: Path) -> None:
+    with saying("echo one; echo; echo 2", tmp_path / "log") as console:
+        assert console.wait_for(rb"one\s+(\d)", Deadline(10))[1] == b"2"
+
+
 def test_what_is_typed_arrives(tmp_path: Path) -> None:
     with saying("read word; echo got $word", tmp_path / "log") as console:
         console.type(b"this\n")
