@@ -6,6 +6,10 @@
 
 use std::mem::offset_of;
 
+use cpu_defs::Reg;
+use cpu_defs::msr::IA32_APIC_BASE;
+use cpu_engine::{Exit, HYPERCALL_ANSWER_LEN, MSR_ANSWER_LEN, Pending, Quirks};
+
 use crate::abi::list::mv_rdl_entry_t;
 use crate::abi::quirk::{
     MV_QUIRK_HYPERCALL_REPAIR, MV_QUIRK_MWAIT_BY_TABLE, MV_QUIRK_MWAIT_NEVER_UNDEFINED,
@@ -24,9 +28,6 @@ use crate::op::{ids, vs};
 use crate::outcome::{Failure, OpResult, Outcome};
 use crate::page::SharedPage;
 use crate::processor::Stopped;
-use cpu_defs::Reg;
-use cpu_defs::msr::IA32_APIC_BASE;
-use cpu_engine::{Exit, HYPERCALL_ANSWER_LEN, MSR_ANSWER_LEN, Pending, Quirks};
 
 /// R11 is the VS; mv_run_t is on the page and is replaced by mv_run_return_t and the exit.
 ///
