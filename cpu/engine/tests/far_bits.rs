@@ -6,16 +6,10 @@ mod xorshift;
 
 use cpu_defs::{Gpr, Reg, rflags};
 use cpu_engine::Exit;
-use guest::{Guest, PAGE_TABLE, describe};
+use guest::{Guest, PAGE_TABLE, TIERS, describe};
 use iced_x86::code_asm::*;
 use xorshift::Random;
 
-type Tier = fn(&mut Guest);
-const TIERS: [Tier; 3] = [
-    |guest| guest.vcpu.set_translated(false),
-    |guest| guest.vcpu.set_translated(true),
-    |guest| guest.vcpu.set_lockstep(),
-];
 /// The middle of some pages of RAM.
 const WORDS: u64 = 0x2_0000;
 /// Bits to both sides of it.

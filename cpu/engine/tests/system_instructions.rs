@@ -6,7 +6,7 @@ mod rings;
 
 use cpu_defs::{Gpr, Reg, SegField, SegReg, cr4, msr, rflags};
 use cpu_engine::{Exit, Shadow};
-use guest::{Guest, long_gate};
+use guest::{Guest, TIERS, each_tier, long_gate};
 use iced_x86::code_asm::*;
 use rings::{IDT, USER_PAGE, exception, supervisor, user};
 
@@ -18,23 +18,16 @@ const DATA: u64 = 0xB000;
 const VECTOR: u64 = 0x40;
 const HANDLER: u64 = 0xE000;
 
-type Tier = fn(&mut Guest);
-const TIERS: [Tier; 3] = [
-    |guest| guest.vcpu.set_translated(false),
-    |guest| guest.vcpu.set_translated(true),
-    |guest| guest.vcpu.set_lockstep(),
-];
-
 /// A supervisor's program in each tier, with interrupts off.
-fn each(program: impl Fn(&mut CodeAssembler), mut check: impl FnMut(&mut Guest)) {
-    for tier in TIERS {
+fn each(program: impl Fn(&mut CodeAssembler), check: impl FnMut(&mut Guest)) {
+    let make = || {
         let mut guest = supervisor(cr4::SMAP, &program);
         guest.set(Reg::Rflags, 2);
         guest.load(IDT + VECTOR * 16, &long_gate(8, HANDLER, 0x8E, 0));
         guest.load(HANDLER, &[0xF4]);
-        tier(&mut guest);
-        check(&mut guest);
-    }
+        guest
+    };
+    each_tier(make, check);
 }
 
 fn flags(guest: &Guest) -> u64 {

@@ -4,27 +4,12 @@ mod guest;
 mod rings;
 
 use cpu_defs::{Gpr, Reg, SegField, SegReg, cr4, msr};
-use guest::Guest;
+use guest::{Guest, each_tier};
 use iced_x86::code_asm::*;
 use rings::{exception, supervisor, user};
 
 const UD: u64 = 6;
 const GP: u64 = 13;
-
-type Tier = fn(&mut Guest);
-const TIERS: [Tier; 3] = [
-    |guest| guest.vcpu.set_translated(false),
-    |guest| guest.vcpu.set_translated(true),
-    |guest| guest.vcpu.set_lockstep(),
-];
-
-fn each(make: impl Fn() -> Guest, mut check: impl FnMut(&mut Guest)) {
-    for tier in TIERS {
-        let mut guest = make();
-        tier(&mut guest);
-        check(&mut guest);
-    }
-}
 
 fn read_counters(a: &mut CodeAssembler) {
     a.mov(rax, -1i64).unwrap();
@@ -51,7 +36,7 @@ fn the_counter_is_the_vcpus_own() {
     // The host's frequency, and one that has to be scaled.
     for khz in [None, Some(123_456)] {
         let make = || supervisor(0, read_counters);
-        each(make, |guest| {
+        each_tier(make, |guest| {
             if let Some(khz) = khz {
                 guest.vcpu.set_tsc_khz(khz);
             }
@@ -72,7 +57,7 @@ fn the_counter_is_the_vcpus_own() {
 
 #[test]
 fn the_counter_can_be_withheld_from_user_code() {
-    each(
+    each_tier(
         || user(cr4::TSD, read_counters),
         |guest| {
             guest.run_to_hlt();
@@ -80,14 +65,14 @@ fn the_counter_can_be_withheld_from_user_code() {
             assert_eq!(guest.gpr(Gpr::Rax), u64::MAX);
         },
     );
-    each(
+    each_tier(
         || supervisor(cr4::TSD, read_counters),
         |guest| {
             guest.run_to_hlt();
             counters(guest);
         },
     );
-    each(
+    each_tier(
         || user(0, read_counters),
         |guest| {
             guest.run_to_hlt();
@@ -107,7 +92,7 @@ fn a_counter_that_the_guest_sets_goes_on_from_there() {
         a.rdtsc().unwrap();
         a.hlt().unwrap();
     };
-    each(
+    each_tier(
         || supervisor(0, program),
         |guest| {
             guest.run_to_hlt();
@@ -139,7 +124,7 @@ fn rights_of_keys_are_read_where_there_are_keys_and_rcx_is_0() {
         };
         for ring in [0, 3] {
             let make = || if ring == 0 { supervisor(bits, program) } else { user(bits, program) };
-            each(make, |guest| {
+            each_tier(make, |guest| {
                 guest.run_to_hlt();
                 let vector = exception(guest).map(|(vector, _)| vector);
                 let read = [Gpr::Rax, Gpr::Rdx].map(|gpr| guest.gpr(gpr));
@@ -173,7 +158,7 @@ fn selectors_are_read_into_every_register() {
         a.setc(dl).unwrap();
         a.hlt().unwrap();
     };
-    each(
+    each_tier(
         || supervisor(0, program),
         |guest| {
             for (segment, selector) in
@@ -204,7 +189,7 @@ fn control_registers_are_read_at_cpl_0_only() {
         a.mov(rbp, cr8).unwrap();
         a.hlt().unwrap();
     };
-    each(
+    each_tier(
         || supervisor(cr4::PKE | cr4::TSD, program),
         |guest| {
             guest.set(Reg::Cr2, 0x1234_5678_9ABC_DEF0);
@@ -215,7 +200,7 @@ fn control_registers_are_read_at_cpl_0_only() {
             assert_eq!(registers.map(|register| guest.gpr(register)), expected);
         },
     );
-    each(
+    each_tier(
         || user(0, program),
         |guest| {
             guest.set_gpr(Gpr::Rax, 7);

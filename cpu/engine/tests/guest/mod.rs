@@ -46,6 +46,25 @@ fn everything() -> Vec<CpuidEntry> {
     table
 }
 
+/// Has a guest executed in a way of its own.
+pub type Tier = fn(&mut Guest);
+
+/// Tier 0, tier 1, and both beside each other.
+pub const TIERS: [Tier; 3] = [
+    |guest| guest.vcpu.set_translated(false),
+    |guest| guest.vcpu.set_translated(true),
+    |guest| guest.vcpu.set_lockstep(),
+];
+
+/// A new guest in each tier.
+pub fn each_tier(make: impl Fn() -> Guest, mut check: impl FnMut(&mut Guest)) {
+    for tier in TIERS {
+        let mut guest = make();
+        tier(&mut guest);
+        check(&mut guest);
+    }
+}
+
 impl Guest {
     /// A machine with RAM and a processor after power-up.
     pub fn new() -> Self {
