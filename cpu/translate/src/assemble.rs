@@ -3,6 +3,17 @@
 //!
 //! Registers are numbers as in encodings. Distances to places that are not yet known are patched.
 
+/// Conditions of branches: `jb`, which is `jc`,
+pub(crate) const BELOW: u8 = 2;
+pub(crate) const CARRY: u8 = BELOW;
+/// `jae`, which is `jnc`,
+pub(crate) const NOT_BELOW: u8 = 3;
+pub(crate) const NO_CARRY: u8 = NOT_BELOW;
+/// `je`, `jne` and `ja`.
+pub(crate) const EQUAL: u8 = 4;
+pub(crate) const NOT_EQUAL: u8 = 5;
+pub(crate) const ABOVE: u8 = 7;
+
 /// RAX.
 pub(crate) const RAX: u8 = 0;
 /// RCX.
@@ -15,6 +26,8 @@ pub(crate) const RSP: u8 = 4;
 pub(crate) const R10: u8 = 10;
 /// Scratch.
 pub(crate) const R11: u8 = 11;
+/// How many instructions were executed.
+pub(crate) const R14: u8 = 14;
 /// The table of translations.
 pub(crate) const R15: u8 = 15;
 
@@ -300,11 +313,6 @@ impl Assembler {
         self.bytes(&[0xC0 | (to & 7) << 3 | (from & 7)]);
     }
 
-    /// `mov r10, [r11]`, or R10D
-    pub(crate) fn load_word(&mut self, wide: bool) {
-        self.bytes(&[0x45 | u8::from(wide) << 3, 0x8B, 0x13]);
-    }
-
     /// `bt r10, number`, or of 32 bits
     pub(crate) fn test_bit(&mut self, number: u8, wide: bool) {
         self.bytes(&[0x41 | u8::from(wide) << 3 | (number >> 3) << 2, 0x0F, 0xA3]);
@@ -552,6 +560,12 @@ mod tests {
             (text(|a| a.compare_byte(0x90, 2)), "Cmp_rm8_imm8 None None RSP None 1 90 2"),
             (text(|a| a.test_low_byte(R10, 15)), "Test_rm8_imm8 R10L None None None 1 0 2"),
             (text(|a| a.add(R11, R10)), "Add_rm64_r64 R11 R10 None None 1 0 2"),
+            (text(|a| a.mov_extended(R11, 9, true)), "Mov_rm64_r64 R11 R9 None None 1 0 2"),
+            (text(|a| a.mov_extended(R11, 1, false)), "Movsxd_r64_rm32 R11 ECX None None 1 0 2"),
+            (text(|a| a.test_bit(R11, true)), "Bt_rm64_r64 R10 R11 None None 1 0 2"),
+            (text(|a| a.test_bit(1, false)), "Bt_rm32_r32 R10D ECX None None 1 0 2"),
+            (text(|a| a.change_bit(0xAB, true, true)), "Bts_rm64_r64 None R10 R11 None 1 0 2"),
+            (text(|a| a.change_bit(0xBB, false, false)), "Btc_rm32_r32 None R10D R11 None 1 0 2"),
         ];
         for (found, expected) in cases {
             assert_eq!(found, expected);

@@ -8,7 +8,7 @@ use iced_x86::{
     Mnemonic, OpAccess, OpKind, RflagsBits,
 };
 
-use crate::far_bit::{FarBit, far_bit};
+use crate::far_bit::{FarBit, far_bit, is_far};
 use crate::group::Member;
 use crate::reading::{Reading, reading};
 use crate::registers::Registers;
@@ -374,7 +374,7 @@ fn is_copied(instruction: &Instruction) -> bool {
         instruction.op_kind(number) != OpKind::Register || instruction.op_register(number).is_gpr()
     };
     let wide = instruction.mnemonic() != M::Cmpxchg16b || is_x86_feature_detected!("cmpxchg16b");
-    known && wide && !tests_far_bit(instruction) && (0..instruction.op_count()).all(registers)
+    known && wide && !is_far(instruction) && (0..instruction.op_count()).all(registers)
 }
 
 /// As [`is_copied`], if the host has it; it may have less than the guest was told.
@@ -398,13 +398,6 @@ fn is_bit_operation(instruction: &Instruction) -> bool {
 /// BEXTR has a form of AMD's own.
 fn is_tbm(instruction: &Instruction) -> bool {
     instruction.cpuid_features().contains(&CpuidFeature::TBM)
-}
-
-/// A bit string in memory reaches beyond its operand.
-fn tests_far_bit(instruction: &Instruction) -> bool {
-    use Mnemonic as M;
-    let tests = matches!(instruction.mnemonic(), M::Bt | M::Bts | M::Btr | M::Btc);
-    tests && instruction.op0_kind() == OpKind::Memory && instruction.op1_kind() == OpKind::Register
 }
 
 /// CMOVcc and SETcc.

@@ -4,7 +4,7 @@ use cpu_interp::op::Op;
 use cpu_mmu::tlb_layout;
 use iced_x86::{Instruction, Register};
 
-use crate::assemble::{Assembler, Hole, R10, R11, R15, RCX, RDX, RSP};
+use crate::assemble::{Assembler, Hole, NOT_BELOW, NOT_EQUAL, R10, R11, R14, R15, RCX, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
 use crate::frame::{
@@ -17,10 +17,6 @@ use crate::pages::INTERPRET;
 use crate::plan::Plan;
 use crate::registers::Registers;
 
-/// `jae`
-const NOT_BELOW: u8 = 3;
-/// `jne`
-const NOT_EQUAL: u8 = 5;
 /// Guest RSP.
 pub(crate) const GUEST_RSP: u8 = 9;
 /// Bits above a linear address of four levels of paging. With five levels some calls are slow.
@@ -79,9 +75,6 @@ pub(crate) struct Present {
     pub loaded: Registers,
 }
 
-/// R14: how many instructions were executed.
-const EXECUTED: u8 = 14;
-
 /// Where tier 0 has to be asked, and where the flags are on the way.
 #[derive(Clone, Copy)]
 #[must_use]
@@ -126,7 +119,7 @@ impl Emitter {
 
     /// Counts instructions. Flags stay.
     pub(crate) fn count(&mut self, instructions: i32) {
-        self.code.lea(EXECUTED, EXECUTED, None, instructions);
+        self.code.lea(R14, R14, None, instructions);
     }
 
     /// The linear address of the memory operand, into R10. Flags stay.

@@ -21,6 +21,13 @@ pub(crate) struct FarBit {
 
 const BT: u8 = 0xA3;
 
+/// A register names a bit in memory.
+pub(crate) fn is_far(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    let tests = matches!(instruction.mnemonic(), M::Bt | M::Bts | M::Btr | M::Btc);
+    tests && instruction.op0_kind() == OpKind::Memory && instruction.op1_kind() == OpKind::Register
+}
+
 /// What an instruction does to such a bit.
 pub(crate) fn far_bit(instruction: &Instruction) -> Option<FarBit> {
     let opcode = match instruction.mnemonic() {
@@ -69,15 +76,15 @@ impl BlockMaker {
             false => None,
         };
         let unknown = self.emitter.translate(bit.len, bit.writes(), false);
-        self.emitter.code.add(R11, R10);
         if bit.writes() {
+            self.emitter.code.add(R11, R10);
             let index = self.emitter.register(number, R10);
             let code = &mut self.emitter.code;
             code.mov(R10, index);
             code.and(R10, 8 * bit.len as u32 - 1);
             code.change_bit(bit.opcode, bit.is_wide(), item.is_locked());
         } else {
-            self.emitter.code.load_word(bit.is_wide());
+            self.emitter.code.load_sized_to_r10(bit.len);
             let index = self.emitter.register(number, R11);
             self.emitter.code.test_bit(index, bit.is_wide());
         }

@@ -155,8 +155,9 @@ impl Frame {
         self.gs_base = cpu.arch.segment(SegReg::Gs).base;
         self.jumps = jumps;
         self.epoch = cpu.code_epoch.into();
-        self.tsc_offset = cpu.tsc_ahead_of_host().unwrap_or(0);
-        self.grants = Grants::of(cpu);
+        let ahead = cpu.tsc_ahead_of_host();
+        self.tsc_offset = ahead.unwrap_or(0);
+        self.grants = Grants::of(cpu, ahead.is_some());
     }
 
     /// Instructions that were counted have not been executed.

@@ -3,13 +3,9 @@
 use cpu_mem::LINE;
 use cpu_mmu::tlb_layout;
 
-use crate::assemble::{Hole, R10, R11, R15, RSP};
+use crate::assemble::{ABOVE, Hole, NOT_EQUAL, R10, R11, R15, RSP};
 use crate::emit::{Emitter, Missed};
 
-/// `ja`
-const ABOVE: u8 = 7;
-/// `jne`
-const NOT_EQUAL: u8 = 5;
 /// Bits of a page offset.
 const PAGE_BITS: u32 = 12;
 

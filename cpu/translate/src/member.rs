@@ -2,7 +2,7 @@
 
 use iced_x86::{OpKind, Register};
 
-use crate::assemble::{Hole, R10, R11, RSP};
+use crate::assemble::{Hole, NOT_EQUAL, R10, R11, RSP};
 use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::{Item, Kind};
@@ -13,9 +13,6 @@ use crate::group::{BASE, Group, Habit, Member, SLOT};
 use crate::instruction::{fixed_address, page_offset};
 use crate::plan::Plan;
 use crate::repeat::Turn;
-
-/// `jne`
-const NOT_EQUAL: u8 = 5;
 
 impl BlockMaker {
     /// Before an instruction: it may need R11.

@@ -9,7 +9,7 @@ use std::mem::offset_of;
 use cpu_interp::state::{Arch, Msrs, Segment};
 use iced_x86::{Code, Instruction, OpKind, Register};
 
-use crate::assemble::{R10, R11, RAX, RCX, RDX, RSP};
+use crate::assemble::{NOT_EQUAL, R10, R11, RAX, RCX, RDX, RSP};
 use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::Item;
@@ -18,8 +18,6 @@ use crate::flags::FlagState;
 use crate::frame::{SLOTS, TSC_OFFSET};
 use crate::system::{Grants, from_slots};
 
-/// `jne`
-const NOT_EQUAL: u8 = 5;
 /// Bits of EAX and EDX.
 const HALF: u8 = 32;
 

@@ -12,7 +12,7 @@
 use cpu_host::{MXCSR, MXCSR_LEGAL};
 use cpu_interp::{Cpu, HostUse, VectorClass};
 
-use crate::assemble::R10;
+use crate::assemble::{BELOW, EQUAL, NOT_EQUAL, R10};
 use crate::effects::{Item, Kind};
 use crate::emit::Emitter;
 use crate::flags::FlagState;
@@ -33,12 +33,6 @@ const MASKS: u32 = 0x1F80;
 const YMM_LEN: usize = 32;
 /// Registers that VEX instructions have names for.
 const YMM_COUNT: usize = 16;
-/// `jb`
-const BELOW: u8 = 2;
-/// `je`
-const EQUAL: u8 = 4;
-/// `jne`
-const NOT_EQUAL: u8 = 5;
 /// The bit for x87 in a word that names registers.
 const X87_BIT: u32 = 8;
 

@@ -4,7 +4,7 @@
 use cpu_mem::PAGE_SIZE;
 use iced_x86::{Code, Instruction};
 
-use crate::assemble::{R10, R11, RCX, RSP};
+use crate::assemble::{BELOW, EQUAL, R10, R11, RCX, RSP};
 use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::Item;
@@ -15,10 +15,6 @@ use crate::frame::SCRATCH;
 /// Guest RSI and RDI.
 const SOURCE: u8 = 6;
 const DESTINATION: u8 = 7;
-/// `jb`
-const BELOW: u8 = 2;
-/// `je`
-const EQUAL: u8 = 4;
 
 /// What moves, and how many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

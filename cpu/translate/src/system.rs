@@ -20,7 +20,7 @@ use cpu_interp::state::{Arch, Msrs, Segment, Shadow};
 use cpu_mmu::{Privilege, tlb_layout};
 use iced_x86::{Code, Instruction};
 
-use crate::assemble::{Assembler, R10, R11, R15, RSP};
+use crate::assemble::{Assembler, CARRY, EQUAL, NO_CARRY, NOT_EQUAL, R10, R11, R15, RSP};
 use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::{Item, Kind};
@@ -30,14 +30,6 @@ use crate::frame::{DOWN, FLAGS, GRANTS, GS_BASE, SCRATCH, SLOTS, TLB};
 
 /// Bytes of a stack slot.
 const SLOT: usize = 8;
-/// `jc`
-const CARRY: u8 = 2;
-/// `jnc`
-const NO_CARRY: u8 = 3;
-/// `je`
-const EQUAL: u8 = 4;
-/// `jne`
-const NOT_EQUAL: u8 = 5;
 /// Extension of the opcode for an operation with a constant.
 const AND: u8 = 4;
 /// Likewise, for an operation on a bit.
@@ -94,11 +86,11 @@ impl Grants {
     /// There are protection keys.
     pub(crate) const KEYS: u8 = 16;
 
+    /// Whether the guest's time-stamp counter is the host's, moved, the caller knows.
     #[inline]
-    pub(crate) fn of(cpu: &Cpu) -> u8 {
+    pub(crate) fn of(cpu: &Cpu, moved: bool) -> u8 {
         let withheld = cpu.arch.cr4 & cr4::TSD != 0 && cpu.arch.cpl != 0;
-        let plain = !withheld && cpu.tsc_ahead_of_host().is_some();
-        let time = if plain { Self::TIME } else { 0 };
+        let time = if moved && !withheld { Self::TIME } else { 0 };
         let keys = if cpu.arch.cr4 & cr4::PKE == 0 { 0 } else { Self::KEYS };
         if cpu.arch.cpl != 0 {
             return time | keys;

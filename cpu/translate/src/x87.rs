@@ -8,7 +8,7 @@ use std::mem::offset_of;
 
 use cpu_interp::Cpu;
 
-use crate::assemble::{R10, R11, RSP};
+use crate::assemble::{NOT_EQUAL, R10, R11, RSP};
 use crate::block::BlockMaker;
 use crate::callout::{Context, Site, SiteAddress};
 use crate::effects::{Item, Kind};
@@ -16,8 +16,6 @@ use crate::frame::{CONTEXT, SCRATCH};
 
 /// Exception masks of FCW.
 const MASKS: u8 = 0x3F;
-/// `jne`
-const NOT_EQUAL: u8 = 5;
 /// Bytes of FCW.
 const FCW_LEN: usize = 2;
 
