@@ -31,6 +31,15 @@ class Runner(threading.Thread):
         self.stopping = False
 
     def run(self) -> None:
+        """All of the thread's life.
+
+        A kick may come after its last KVM_RUN: blocked, its signal dies with the thread. Otherwise
+        it could reach the thread when `join` has returned and SIGUSR1 ends the process again.
+        """
+        self.keep_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+
+    def keep_running(self) -> None:
         while not self.unexpected:
             try:
                 reason = self.vcpu.run()
