@@ -4,6 +4,7 @@ The library is the one that holds the engine; only the door's functions are name
 """
 
 import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -34,6 +35,17 @@ def _library() -> Any:
 def pin_vcpus() -> None:
     """Keep threads that call KVM_RUN on one processor each, with those that serve them."""
     _library().kvmshim_pin_vcpus()
+
+
+def start_opener(channel: int) -> int:
+    """Start the thread that opens files as `kvmshim.device.opener` says; its number.
+
+    It takes the descriptor. OSError: EAGAIN, ENOMEM.
+    """
+    started = int(_library().kvmshim_opener_start(channel))
+    if started < 0:
+        raise OSError(-started, os.strerror(-started))
+    return started
 
 
 def _exchange(sync: "SyncRegs", image: Any, fields: int, store: bool) -> int:

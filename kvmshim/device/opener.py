@@ -1,26 +1,24 @@
-"""The process that opens kvmshim's own FUSE files on the server's behalf.
+"""The thread that opens kvmshim's own FUSE files on the server's behalf.
 
-A server that opens a file it serves itself, and is killed while it waits, waits for ever: the
-kernel aborts a FUSE connection when the last descriptor of `/dev/fuse` closes, and that one is the
-waiting process's. So a child opens the files and sends them over. It holds no connection, and ends
-when its socket does.
+A server that opens a file it serves itself, and is killed while it waits, waits for ever, unless who
+waits has no descriptor of `/dev/fuse`: see `kvmshim/door/src/opener.rs`. Its end of the socket is
+that thread's alone.
 """
 
 import os
-import signal
 import socket
-import sys
+import struct
 import threading
 from dataclasses import dataclass
 from typing import Final
 
-from kvmshim.device import opener_program
-from kvmshim.device.opener_program import OPEN, OPEN_TO_READ, REPLY, STAT
+from kvmshim.device.door import DoorError
 
-_INTERPRETER: Final = ("-I", "-S")
-"""Neither the environment nor packages change what it does."""
-_GROUP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""What terminals and service managers send to whole groups. A stop is the server's to decide."""
+_REPLY: Final = struct.Struct("<i4xQQ")
+"""An errno or 0, the device, the inode."""
+_OPEN: Final = b"o"
+_OPEN_TO_READ: Final = b"r"
+_STAT: Final = b"s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,69 +31,47 @@ class OpenedFile:
 
 
 class Opener:
-    """Starts the child and speaks to it; one request at a time, from any thread."""
+    """Starts the thread and speaks to it; one request at a time, from any thread."""
 
     def __init__(self) -> None:
-        """The process must have one thread and no FUSE connection yet: it may have to fork."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """After the last fork. DoorError: there is no such thread to be had."""
         try:
-            self.pid = _execute(theirs)
-        except OSError:  # who we have become may not execute what executes us
-            self.pid = _fork(theirs, ours)
-        theirs.close()
-        self._socket = ours
+            # Not before it is needed: `check` and `--help` do without the engine.
+            from kvmshim.device.door_ffi import start_opener
+        except ImportError as error:
+            raise DoorError(f"the engine is not built: {error}") from error
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
+        try:
+            self.tid = start_opener(theirs.detach())
+        except OSError as error:
+            self._socket.close()
+            raise DoorError(f"no thread can open kvmshim's files: {error.strerror}") from error
 
     def open(self, directory_fd: int, name: str, *, writable: bool = True) -> OpenedFile:
         """Open `name`, also for writing or not, in the mount that `directory_fd` stands for.
 
-        OSError with the open's errno; ECONNRESET if the child is gone.
+        OSError with the open's errno.
         """
-        what = OPEN if writable else OPEN_TO_READ
+        what = _OPEN if writable else _OPEN_TO_READ
         return self._ask(what + name.encode(), [directory_fd])
 
     def stat(self, path: str) -> None:
         """stat(2) `path`, so that its server is asked for what the kernel does not know yet.
 
-        OSError with the stat's errno; ECONNRESET if the child is gone.
+        OSError with the stat's errno.
         """
-        self._ask(STAT + os.fsencode(path), [])
-
-    def close(self) -> None:
-        """End the child and wait for it."""
-        self._socket.close()
-        os.waitpid(self.pid, 0)
+        self._ask(_STAT + os.fsencode(path), [])
 
     def _ask(self, request: bytes, directory: list[int]) -> OpenedFile:
         with self._lock:
             socket.send_fds(self._socket, [request], directory)
-            reply, fds, _, _ = socket.recv_fds(self._socket, REPLY.size, 1, socket.MSG_CMSG_CLOEXEC)
+            reply, fds, _, _ = socket.recv_fds(
+                self._socket, _REPLY.size, 1, socket.MSG_CMSG_CLOEXEC
+            )
         if not reply:
-            raise ConnectionResetError("the opener process is gone")
-        number, device, inode = REPLY.unpack(reply)
+            raise ConnectionResetError("the opener is gone")
+        number, device, inode = _REPLY.unpack(reply)
         if number:
             raise OSError(number, os.strerror(number))
         return OpenedFile(fds[0] if fds else -1, device, inode)
-
-
-def _execute(channel: socket.socket) -> int:
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, *_INTERPRETER, opener_program.__file__],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, channel.fileno(), 0)],
-        setsigmask=_GROUP_SIGNALS,
-    )
-
-
-def _fork(channel: socket.socket, ours: socket.socket) -> int:
-    """The same, with all that this process has."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
-            ours.close()
-            opener_program.serve(channel)
-        finally:
-            os._exit(0)
-    return pid

@@ -84,7 +84,7 @@ class PrivateMount:
         """The one open there is. Through `/proc/PID/fd` anyone who may trace the client could ask
         for more; KVM's own files refuse that with ENXIO too."""
         with self._lock:
-            if self._taken or pending.sender.tid != self._opener.pid:
+            if self._taken or pending.sender.tid != self._opener.tid:
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
             self._taken = True
         return file

@@ -57,26 +57,22 @@ def run(
             f"cannot make a private /dev/kvm: {error}; `kvmshim check` says what is missing"
         ) from error
     command = Command(argv, prepare_command)
-    opener = Opener()
     signals = signal_ffi.open_signals(PASSED_ON)
     child_signals = signal_ffi.open_signals([signal.SIGCHLD])
     ask_for_short_slices()
     try:
         served = service()
-        workplace = Workplace(served, opener, judges_mappings=True)
+        workplace = Workplace(served, Opener(), judges_mappings=True)
         access = Access(uid=os.getuid(), gid=os.getgid())
         # The namespace goes with its last process: nothing is left for a janitor.
         door = FuseDoor("/dev/kvm", access, workplace, lambda _leftover: None)
         door.open(lambda: None)
     except BaseException:
-        # If forked, it has the other end of the pipe that the command waits on, too.
-        opener.close()
         command.abandon()
         raise
     with accompany(command.pid, child_signals):
         command.start()
         trio.run(_until_end, command.pid, signals, partial(beside, served))
-    opener.close()
     return command.wait()
 
 

@@ -1,7 +1,7 @@
 """`kvmshim serve`: a door in the foreground, from start to stop.
 
-Order of the start: children that must know no FUSE connection are started (opener, janitor), what
-a crashed run left is removed, the door is opened, the world is told. The stop is the reverse.
+Order of the start: the child that must know no FUSE connection is started (janitor), what a crashed
+run left is removed, the door is opened, the world is told. The stop is the reverse.
 Sessions of VMs that are still open end with the process: the kernel fails what their clients wait
 for.
 """
@@ -33,18 +33,16 @@ def serve(
 
     `service` is called when all forking is done, so it may start threads.
     """
-    opener = Opener()
     janitor = Janitor()
     signals = signal_ffi.open_signals(STOP_SIGNALS)
     ask_for_short_slices()
     try:
         served = service()
-        door = make_door(Workplace(served, opener), janitor.expect)
+        door = make_door(Workplace(served, Opener()), janitor.expect)
         door.check()
         trio.run(_serve, door, signals, partial(beside, served))
     finally:
         janitor.clean_up()
-        opener.close()
 
 
 async def _serve(door: Door, signals: int, beside: Callable[[], Awaitable[None]]) -> None:

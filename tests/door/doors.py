@@ -106,7 +106,7 @@ class StandIn:
         return self.wait()
 
     def children(self) -> list[int]:
-        """Its opener and its janitor."""
+        """Its janitor."""
         tasks = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in tasks.read_text().split()]
 

@@ -75,17 +75,3 @@ def test_killed_client_leaves_the_server_well(door: StandIn) -> None:
     assert run_client("tell(a=fcntl.ioctl(os.open(path, 2), Number.ANSWER))", door.path) == {
         "a": 12
     }
-
-
-def test_server_that_lost_its_opener_refuses_new_files(door: StandIn) -> None:
-    opener = min(door.children())
-    os.kill(opener, signal.SIGKILL)
-    facts = run_client(
-        """
-fd = os.open(path, os.O_RDWR)
-tell(e=errno_of(fcntl.ioctl, fd, Number.NEW_VM), answer=fcntl.ioctl(fd, Number.ANSWER))
-""",
-        door.path,
-    )
-    assert facts["e"] in (errno.ECONNRESET, errno.EPIPE)
-    assert facts["answer"] == 12

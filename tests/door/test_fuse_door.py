@@ -121,7 +121,7 @@ def test_stop_leaves_nothing(folder: Path, number: signal.Signals) -> None:
     helpers = door.children()
     door.signal(number)
     assert door.wait() == 0, door.said()
-    assert len(helpers) == 2
+    assert len(helpers) == 1
     assert not any(Path(f"/proc/{pid}").exists() for pid in helpers)
     assert [*processes_of_session(door.process.pid), *mounts_below(folder)] == []
     assert list(folder.iterdir()) == []

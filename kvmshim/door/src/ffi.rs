@@ -6,7 +6,7 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use crate::gate::Gate;
 use crate::ioctls::{KVM_GET_REGS, KVM_RUN, KVM_SET_REGS, KVMSHIM_ECHO};
 use crate::ioeventfd::{self, Space, Watched};
 use crate::irqfd;
+use crate::opener;
 use crate::pins;
 use crate::regs;
 use crate::run_area::RunArea;
@@ -51,6 +52,21 @@ fn share_heaps() {
 #[unsafe(no_mangle)]
 pub extern "C" fn kvmshim_pin_vcpus() {
     pins::enable();
+}
+
+/// Starts the thread that opens kvmshim's files; its number, or a negative errno. It answers at the other
+/// end of `channel`, which it takes.
+///
+/// # Safety
+/// `channel` is an open descriptor that nobody uses afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvmshim_opener_start(channel: c_int) -> c_int {
+    // SAFETY: as the caller promises.
+    let channel = unsafe { OwnedFd::from_raw_fd(channel) };
+    match opener::start(&channel) {
+        Ok(thread) => thread.as_raw_nonzero().get(),
+        Err(error) => -error.raw_os_error().unwrap_or(libc::EAGAIN),
+    }
 }
 
 /// `fuse_custom_io.writev`: writev(2).

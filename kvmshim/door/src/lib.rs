@@ -8,7 +8,8 @@
 //!
 //! Safe code cannot do it: libfuse hands out raw pointers, and `kvm_run` is memory that another
 //! process writes at any time. `unsafe` is in [`ffi`], [`vm_ffi`],
-//! [`fuse`], [`run_area`], [`shared_pages`], [`root_page`] and, for the live request, [`vcpu`].
+//! [`fuse`], [`run_area`], [`shared_pages`], [`root_page`], for the live request in [`vcpu`], and for
+//! descriptors in [`opener`].
 
 mod coalesced;
 mod dirty_ring;
@@ -23,6 +24,7 @@ mod interrupts;
 pub mod ioctls;
 mod ioeventfd;
 mod irqfd;
+mod opener;
 mod owner;
 mod pins;
 mod receive;
