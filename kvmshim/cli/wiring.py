@@ -1,17 +1,15 @@
 """What the doors are given to serve with; tests give something else."""
 
-import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from kvmshim.cli.processor import Processor
+from kvmshim.client.cpuid_watch import emulated_cpuid
 from kvmshim.control.address import own_directory
 from kvmshim.device.door import DoorError
 from kvmshim.device.run import Accompany
 from kvmshim.device.workplace import Beside, Service, nothing_beside
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +28,7 @@ class Wiring:
 
 def default_wiring() -> Wiring:
     """Dispatch and the engine."""
-    return Wiring(_kvm_service, accompany_command=_emulated_cpuid, beside=_control_socket)
-
-
-def _emulated_cpuid(pid: int, child_signals: int) -> AbstractContextManager[None]:
-    # The decoder takes its time to load; `check`, `serve` and `--help` do without.
-    try:
-        from kvmshim.client.cpuid_watch import emulated_cpuid
-    except ImportError as error:
-        log.warning("CPUID shows the host's processor to the command: %s", error)
-        return nullcontext()
-    return emulated_cpuid(pid, child_signals)
+    return Wiring(_kvm_service, accompany_command=emulated_cpuid, beside=_control_socket)
 
 
 def _control_socket(label: str) -> Beside:

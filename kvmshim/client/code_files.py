@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from kvmshim.client.cpuid_sites import cpuid_sites
-from kvmshim.client.elf import Elf
+from kvmshim.client.cpuid_search import CpuidSearch
+from kvmshim.client.elf import Elf, ElfError
 from kvmshim.client.maps import Mapping
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class CodeFiles:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int, int, int], CodeFile] = {}
+        self._search = CpuidSearch()
 
     def behind(self, tgid: int, mapping: Mapping) -> CodeFile:
         """The file of a mapping; an empty one if it is gone, unreadable or no ELF file."""
@@ -42,10 +43,27 @@ class CodeFiles:
             status = os.fstat(fd)
             key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             if key not in self._known:
-                self._known[key] = _look_into(fd)
+                self._known[key] = self._look_into(fd)
             return self._known[key]
         finally:
             os.close(fd)
+
+    def close(self) -> None:
+        """Ends what looks into files; in the thread that used it."""
+        self._search.close()
+
+    def _look_into(self, fd: int) -> CodeFile:
+        try:
+            sites = self._search.sites(fd)
+            with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as image:
+                notice = Elf(image).symbol(LOADER_NOTICE)
+                offset = None if notice is None else Elf(image).offset_of(notice)
+            return CodeFile(sites, offset)
+        except ElfError as error:
+            log.debug("no code to look into: %s", error)
+        except OSError as error:
+            log.warning("CPUID shows a program the host's processor: %s", error)
+        return CodeFile()
 
 
 def _open(tgid: int, mapping: Mapping) -> int:
@@ -59,16 +77,3 @@ def _open(tgid: int, mapping: Mapping) -> int:
         os.close(fd)
         raise FileNotFoundError(mapping.name)
     return fd
-
-
-def _look_into(fd: int) -> CodeFile:
-    try:
-        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as image:
-            notice = Elf(image).symbol(LOADER_NOTICE)
-            return CodeFile(
-                sites=tuple(cpuid_sites(image)),
-                loader_notice=None if notice is None else Elf(image).offset_of(notice),
-            )
-    except (ValueError, OSError) as error:  # ElfError; an empty file; one that cannot be mapped
-        log.debug("no code to look into: %s", error)
-        return CodeFile()

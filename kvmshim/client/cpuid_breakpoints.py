@@ -20,7 +20,7 @@ from typing import Final
 from kvmshim.client import ptrace_ffi as ptrace
 from kvmshim.client.code_files import CodeFiles
 from kvmshim.client.cpuid_emulator import CpuidEmulator
-from kvmshim.client.cpuid_sites import CPUID
+from kvmshim.client.cpuid_instruction import CPUID
 from kvmshim.client.maps import Mapping, parse_maps
 from kvmshim.client.memory import read_available, read_exactly
 from kvmshim.client.process import Process
@@ -106,6 +106,9 @@ class Breakpoints:
 
     def gone(self, tgid: int) -> None:
         self._spaces.pop(tgid, None)
+
+    def close(self) -> None:
+        self._files.close()
 
     def _begin(self, process: Process, tid: int) -> None:
         space = self._spaces[process.tgid] = _Space()

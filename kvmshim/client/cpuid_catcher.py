@@ -36,3 +36,6 @@ class CpuidCatcher(Protocol):
 
     def gone(self, tgid: int) -> None:
         """The process has ended."""
+
+    def close(self) -> None:
+        """Nothing is traced any more; last of all."""

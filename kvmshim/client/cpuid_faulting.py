@@ -10,7 +10,7 @@ import signal
 from kvmshim.client import ptrace_ffi as ptrace
 from kvmshim.client.cpuid_emulator import CpuidEmulator
 from kvmshim.client.cpuid_ffi import ARCH_SET_CPUID, SYS_ARCH_PRCTL
-from kvmshim.client.cpuid_sites import CPUID
+from kvmshim.client.cpuid_instruction import CPUID
 from kvmshim.client.inject import Injection
 from kvmshim.client.memory import read_available
 from kvmshim.client.process import Process
@@ -56,6 +56,9 @@ class Faulting:
 
     def gone(self, tgid: int) -> None:
         """Nothing is kept."""
+
+    def close(self) -> None:
+        """Likewise."""
 
 
 def _let_execute(process: Process, tracee: Tracee, *, allowed: bool) -> None:

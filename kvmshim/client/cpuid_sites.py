@@ -24,10 +24,9 @@ from iced_x86 import (
     Register,
 )
 
+from kvmshim.client.cpuid_instruction import CPUID
 from kvmshim.client.elf import Elf, Image, Part
 from kvmshim.client.functions import FunctionTable
-
-CPUID: Final = b"\x0f\xa2"
 
 _BITS: Final = 64
 _SYNC_DISTANCES: Final = range(40, 72)

@@ -159,6 +159,7 @@ class Watch:
         finally:
             if not self._ending:
                 self._let_all_go()
+            self._catcher.close()
             self._jobs.close()
 
     def _meet(self, tid: int) -> Watched:

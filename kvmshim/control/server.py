@@ -13,12 +13,11 @@ import struct
 from pathlib import Path
 from typing import Final
 
-import trio
-
 from kvmshim.control import address, protocol
 from kvmshim.control.protocol import Request, RequestError
 from kvmshim.control.queries import Queries
 from kvmshim.control.tracing import Tracing
+from kvmshim.loop import trio
 from kvmshim.objects.living import Living
 
 _LOG: Final = logging.getLogger(__name__)

@@ -1,8 +1,7 @@
 """The thread that opens kvmshim's own FUSE files on the server's behalf.
 
-A server that opens a file it serves itself, and is killed while it waits, waits for ever, unless who
-waits has no descriptor of `/dev/fuse`: see `kvmshim/door/src/opener.rs`. Its end of the socket is
-that thread's alone.
+A server that opens a file it serves itself, and is killed while it waits, waits for ever, unless
+who waits has no descriptor of `/dev/fuse`: see `kvmshim/door/src/opener.rs`.
 """
 
 import os

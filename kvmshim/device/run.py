@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-import trio
-
 from kvmshim.device import signal_ffi
 from kvmshim.device.command import Command
 from kvmshim.device.door import Access, DoorError
@@ -22,6 +20,7 @@ from kvmshim.device.namespace import enter_private_mounts, provide_mountpoint
 from kvmshim.device.opener import Opener
 from kvmshim.device.sched_ffi import ask_for_short_slices
 from kvmshim.device.workplace import Beside, Service, Workplace, nothing_beside
+from kvmshim.loop import trio
 
 PASSED_ON = (
     signal.SIGTERM,

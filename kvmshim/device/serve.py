@@ -12,14 +12,13 @@ import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-import trio
-
 from kvmshim.device import signal_ffi
 from kvmshim.device.door import Door, DoorError
 from kvmshim.device.janitor import Expect, Janitor
 from kvmshim.device.opener import Opener
 from kvmshim.device.sched_ffi import ask_for_short_slices
 from kvmshim.device.workplace import Beside, Service, Workplace, nothing_beside
+from kvmshim.loop import trio
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

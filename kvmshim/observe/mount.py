@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import pyfuse3
-import trio
 
 from kvmshim.control import address
+from kvmshim.loop import trio
 from kvmshim.observe import tree
 from kvmshim.observe.daemon import ObserveError
 from kvmshim.observe.inodes import Inodes

@@ -1,0 +1,5 @@
+"""The CPUID instruction; SDM volume 2."""
+
+from typing import Final
+
+CPUID: Final = b"\x0f\xa2"
