@@ -195,7 +195,7 @@ impl BlockMaker {
                 self.end_shadow();
             }
             if self.emitter.needs_site {
-                sites.push(Site { op, rip: at, last, rest, shadowed, loaded });
+                sites.push(Site { op, rip: at, last, rest: rest as u16, shadowed, loaded });
             }
         }
         if !items.last().is_some_and(|item| item.last) {

@@ -26,7 +26,7 @@ pub(crate) struct Site {
     /// It ends its block.
     pub last: bool,
     /// Instructions that follow in its block.
-    pub rest: u64,
+    pub rest: u16,
     /// The one before is STI: it is in its shadow.
     pub shadowed: bool,
     /// What is to be loaded behind it.
@@ -163,7 +163,7 @@ impl Context {
                 if shadow != Shadow::None && !matches!(stop, Stop::Fault(_)) {
                     cpu.arch.shadow = shadow;
                 }
-                frame.take_back(site.rest + 1);
+                frame.take_back(u64::from(site.rest) + 1);
                 self.stop = Some(stop);
                 return Next::Leave;
             }
@@ -176,7 +176,7 @@ impl Context {
         cpu.attention |= shadow != Shadow::None && cpu.watch_interrupt_flag;
         if cpu.attention {
             cpu.attention_rip = site.rip;
-            frame.take_back(site.rest);
+            frame.take_back(site.rest.into());
             return Next::Leave;
         }
         let here = cpu.arch.rip() == next
@@ -191,14 +191,14 @@ impl Context {
                 return Next::Continue;
             }
             let Some(loaded) = grant(cpu, site.loaded) else {
-                frame.take_back(site.rest);
+                frame.take_back(site.rest.into());
                 frame.link = INTERPRET.into();
                 return Next::Leave;
             };
             frame.set_loaded(loaded);
             return Next::Continue;
         }
-        frame.take_back(site.rest);
+        frame.take_back(site.rest.into());
         self.jump(cpu, frame)
     }
 

@@ -29,6 +29,7 @@ mod instruction;
 mod jump_cache;
 mod kept_bytes;
 mod limit;
+mod links;
 mod lockstep;
 mod look;
 mod member;

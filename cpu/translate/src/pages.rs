@@ -109,6 +109,8 @@ pub(crate) struct Pages {
     linear: Map<u64, Vec<u64>>,
     /// Of pages that were dropped, too: code that was made from them looks there still.
     seen: Seen,
+    /// The pages that `seen` has places for, in order.
+    keys: Vec<PageKey>,
 }
 
 impl Pages {
@@ -143,10 +145,21 @@ impl Pages {
         let key = key(gpa, rip);
         let page = self.pages.entry(key).or_insert_with(|| {
             self.linear.entry(key.0).or_default().push(key.1);
+            self.keys.push(key);
             Page::new(self.seen.add())
         });
         self.seen.set(page.seen, epoch);
         self.seen.address(page.seen)
+    }
+
+    /// A short name of the page at these addresses, for which [`Self::seen`] was asked.
+    pub(crate) fn number(&self, gpa: u64, rip: u64) -> Option<u32> {
+        Some(self.pages.get(&key(gpa, rip))?.seen.number())
+    }
+
+    /// The page that has, or had, this [`Self::number`].
+    pub(crate) fn key_of(&self, number: u32) -> Option<PageKey> {
+        self.keys.get(number as usize).copied()
     }
 
     /// Remembers a block, or a twin, made from `bytes`, for which [`Self::seen`] was asked.
@@ -195,7 +208,9 @@ impl Pages {
     /// Bytes of memory, about: the blocks of a page are few, and so are those of its bytes that were not
     /// translated.
     pub(crate) fn footprint(&self) -> usize {
-        self.pages.len() * (size_of::<Page>() + PAGE_SIZE / 2) + self.seen.footprint()
+        self.pages.len() * (size_of::<Page>() + PAGE_SIZE / 2)
+            + self.seen.footprint()
+            + self.keys.capacity() * size_of::<PageKey>()
     }
 
     /// Forgets everything. The caller forgets code.
@@ -203,6 +218,7 @@ impl Pages {
         self.pages.clear();
         self.linear.clear();
         self.seen.clear();
+        self.keys.clear();
     }
 }
 

@@ -13,6 +13,13 @@ const CHUNK: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place(usize);
 
+impl Place {
+    /// How many came before.
+    pub(crate) fn number(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 /// The epochs. Each stays where it is until all are forgotten.
 #[derive(Default)]
 pub(crate) struct Seen {

@@ -13,23 +13,20 @@ use crate::callout::{Context, is_translatable};
 use crate::decode::{CROSSINGS, MAX_ITEMS, MAX_LEN, crossing_index};
 use crate::effects::Item;
 use crate::enter::{enter, serialize};
-use crate::flags::FlagState;
 use crate::limit::{CodeLimit, CodeShare};
+use crate::links::{Link, Links};
 use crate::lockstep::Stretches;
 use crate::pages::{At, Block, Entered, INTERPRET, PageKey, Pages, STALE, key};
-use crate::registers::Registers;
 use crate::sites::Sites;
 
 /// How often tier 0 executes a block that is worth no translation yet: so much does one cost.
-pub const PATIENCE: u8 = 4;
+pub const PATIENCE: u8 = 8;
 /// Counters of what runs.
-const COUNTERS: usize = 1 << 14;
+const COUNTERS: usize = 1 << 16;
 /// Twins have counters of their own, more or less.
 const TWIN_HEAT: u64 = 0xA5A << 2;
 /// So many times as often tier 0 executes what a twin would: mostly a page is new to the TLB.
 const TWIN_PATIENCE: u8 = 4;
-/// For so many links more memory is made at a time: they are many, and a half of it is not to lie idle.
-const MORE_LINKS: usize = 1 << 12;
 /// Room in the arena that a block may take.
 const SPARE: usize = 1 << 16;
 
@@ -48,17 +45,6 @@ impl Found {
     const NOTHING: Self = Found { gpa: u64::MAX, rip: 0, code: 0 };
 }
 
-/// A branch that can be linked.
-struct Link {
-    page: PageKey,
-    place: At,
-    target: u64,
-    state: FlagState,
-    loaded: Registers,
-    /// To a twin, see [`crate::group`].
-    twin: bool,
-}
-
 /// The translated code of one processor.
 pub struct Translator {
     arena: CodeMemory,
@@ -67,7 +53,7 @@ pub struct Translator {
     pub(crate) context: Box<Context>,
     pages: Pages,
     pub(crate) maker: BlockMaker,
-    links: Vec<Link>,
+    links: Links,
     sites: Sites,
     dropped: Dropped,
     pub(crate) items: Vec<Item>,
@@ -106,7 +92,7 @@ impl Translator {
             context: Box::new(Context::new(executed)),
             pages: Pages::default(),
             maker: BlockMaker::new(),
-            links: Vec::new(),
+            links: Links::default(),
             sites: Sites::default(),
             dropped: Dropped::default(),
             items: Vec::new(),
@@ -164,15 +150,12 @@ impl Translator {
     /// Executes code until it leaves; what it has left through, as [`enter`] returns it.
     pub(crate) fn enter(&mut self, interp: &mut Interp, kick: &AtomicU32, code: u64) -> u64 {
         let left = enter(&mut self.context, &mut interp.cpu, kick, code);
-        if let Some(link) = self.link_of(left) {
-            interp.cpu.arch.set_rip(link.target);
+        if let Some(link) = self.links.get(left)
+            && let Some((_, page)) = self.pages.key_of(link.page)
+        {
+            interp.cpu.arch.set_rip(page | u64::from(link.offset));
         }
         left
-    }
-
-    /// The link of this number, if it is one.
-    fn link_of(&self, number: u64) -> Option<&Link> {
-        self.links.get(usize::try_from(number).ok()?.checked_sub(1)?)
     }
 
     /// Forgets what is no longer so.
@@ -207,7 +190,7 @@ impl Translator {
 
     /// The code of the twin to which translated code has left through `link`, if it has.
     pub(crate) fn twin_behind(&mut self, interp: &mut Interp, link: u64) -> Option<u64> {
-        if !self.link_of(link)?.twin {
+        if !self.links.get(link)?.twin {
             return None;
         }
         self.link(interp, link);
@@ -238,7 +221,9 @@ impl Translator {
     /// Links the branch through which translated code has left for RIP, if its target can be found.
     fn link(&mut self, interp: &mut Interp, number: u64) {
         let rip = interp.cpu.arch.rip();
-        let Some(&Link { twin, .. }) = self.link_of(number) else { return };
+        let Some(link) = self.links.get(number) else { return };
+        let Link { twin, place, state, loaded, .. } = link;
+        let from = self.pages.key_of(link.page);
         let before = self.clears;
         let found = self.find_block(interp, rip, twin);
         if twin {
@@ -251,8 +236,7 @@ impl Translator {
         if self.clears != before {
             return;
         }
-        let Link { page: from, place, state, loaded, .. } = self.links[number as usize - 1];
-        if from == page {
+        if from == Some(page) {
             self.arena.link(place as usize, block.entry(state, loaded) as usize);
             self.stale = true;
         }
@@ -287,7 +271,7 @@ impl Translator {
     fn footprint(&self) -> usize {
         self.arena.footprint()
             + self.sites.footprint()
-            + self.links.len() * size_of::<Link>()
+            + self.links.footprint()
             + self.pages.footprint()
     }
 
@@ -402,7 +386,8 @@ impl Translator {
             return None;
         }
         let seen = self.pages.seen(gpa, rip, interp.cpu.code_epoch);
-        self.maker.first_link = self.links.len() as u32 + 1;
+        let number = self.pages.number(gpa, rip)?;
+        self.maker.first_link = self.links.next();
         let Translator { maker, sites, items, stretches, .. } = self;
         let alone = stretches.is_some();
         // A twin has to end where the block does.
@@ -411,19 +396,9 @@ impl Translator {
         let made = maker.make(rip, all, items, seen, sites, Manner { alone, grouped });
         let (at, far) = self.place(made.apart)?;
         self.stale = true;
-        let page_key = key(gpa, rip);
-        let more = self.maker.links.len();
-        if self.links.capacity() - self.links.len() < more {
-            self.links.reserve_exact(more.max(MORE_LINKS));
-        }
-        self.links.extend(self.maker.links.drain(..).map(|link| Link {
-            page: page_key,
-            place: if link.place < made.apart { at } else { far }.wrapping_add(link.place as At),
-            target: link.target,
-            state: link.state,
-            loaded: link.loaded,
-            twin: link.twin,
-        }));
+        self.links.add(number, self.maker.links.drain(..), |place| {
+            if place < made.apart { at } else { far }.wrapping_add(place as At)
+        });
         let block = Block {
             host: at + made.host_entry as At,
             frame: at + made.frame_entry as At,
