@@ -128,7 +128,8 @@ coverage: ## Lines and handlers of the interpreter that the Rust tests and the o
 .PHONY: gen
 gen: $(STAMP) ## Write the generated Python modules and the tables of docs/support.md
 	cargo run --release --quiet --package kvmshim-gen -- .
-	ruff format --quiet kvmshim/abi/*_gen.py microv/*_gen.py
+	python -m tools.declare
+	ruff format --quiet kvmshim/*/*_gen.py microv/*_gen.py
 	$(MAKE) --no-print-directory microv/_native
 	python -m tools.support
 

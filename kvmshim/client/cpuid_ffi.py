@@ -8,16 +8,13 @@ import errno
 import os
 from typing import Any, Final
 
-import cffi  # type: ignore[import-untyped, unused-ignore]
-
-from kvmshim.client import mmap_ffi
+from kvmshim.client import libc_gen, mmap_ffi
 from kvmshim.client.cpuid import Cpuid
 
 SYS_ARCH_PRCTL: Final = 158
 ARCH_SET_CPUID: Final = 0x1012
 
-_ffi: Final[Any] = cffi.FFI()
-_ffi.cdef("long syscall(long number, long operation, unsigned long value);")
+_ffi: Final[Any] = libc_gen.ffi
 _libc: Final[Any] = _ffi.dlopen(None)
 
 _CODE: Final = bytes.fromhex(
@@ -47,8 +44,7 @@ class HostCpuid:
             address = mmap_ffi.map_code(_PAGE, memfd)
         finally:
             os.close(memfd)
-        signature = "void (*)(uint32_t leaf, uint32_t subleaf, uint32_t *registers)"
-        self._function = _ffi.cast(signature, address)
+        self._function = _ffi.cast("cpuid_function", address)
 
     def execute(self, leaf: int, subleaf: int) -> Cpuid:
         """On whatever CPU this thread runs; some leaves tell CPUs apart."""
@@ -73,4 +69,4 @@ class HostCpuid:
 
 def host_can_fault() -> bool:
     """Whether the host has CPUID faulting, so that ARCH_SET_CPUID works."""
-    return int(_libc.syscall(SYS_ARCH_PRCTL, ARCH_SET_CPUID, 1)) == 0
+    return int(_libc.syscall(SYS_ARCH_PRCTL, ARCH_SET_CPUID, 1, 0)) == 0

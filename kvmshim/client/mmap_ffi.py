@@ -7,14 +7,9 @@ import mmap
 import os
 from typing import Any, Final
 
-import cffi  # type: ignore[import-untyped, unused-ignore]
+from kvmshim.client import libc_gen
 
-_ffi: Final[Any] = cffi.FFI()
-_ffi.cdef("""
-void *mmap(void *address, size_t size, int protection, int flags, int fd, long offset);
-int munmap(void *address, size_t size);
-int fallocate(int fd, int mode, long offset, long size);
-""")
+_ffi: Final[Any] = libc_gen.ffi
 _libc: Final[Any] = _ffi.dlopen(None)
 
 _MAP_FIXED: Final = 0x10

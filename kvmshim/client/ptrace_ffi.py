@@ -10,19 +10,9 @@ import os
 import struct
 from typing import Any, Final, NamedTuple
 
-import cffi  # type: ignore[import-untyped, unused-ignore]
+from kvmshim.client import libc_gen
 
-_ffi: Final[Any] = cffi.FFI()
-_ffi.cdef("""
-struct iovec { void *iov_base; size_t iov_len; };
-long ptrace(long request, long tid, uintptr_t address, uintptr_t data);
-long syscall(long number, long a, long b, long c);
-ssize_t process_vm_readv(int pid, const struct iovec *local, unsigned long local_count,
-    const struct iovec *remote, unsigned long remote_count, unsigned long flags);
-ssize_t process_vm_writev(int pid, const struct iovec *local, unsigned long local_count,
-    const struct iovec *remote, unsigned long remote_count, unsigned long flags);
-int memcmp(const void *a, const void *b, size_t size);
-""")
+_ffi: Final[Any] = libc_gen.ffi
 _libc: Final[Any] = _ffi.dlopen(None)
 
 _POKETEXT: Final = 4

@@ -7,16 +7,15 @@ their birth by who traces the parent, unless the parent asks that they are not.
 import os
 import signal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from cffi import FFI  # type: ignore[import-untyped]
+from kvmshim.device import libc_gen
 
 _SYS_CLONE: Final = 56
 _CLONE_UNTRACED: Final = 0x0080_0000
 
-_ffi = FFI()
-_ffi.cdef("long syscall(long number, ...);")
-_libc = _ffi.dlopen(None)
+_ffi: Final[Any] = libc_gen.ffi
+_libc: Final[Any] = _ffi.dlopen(None)
 
 
 def fork_for_us() -> int:

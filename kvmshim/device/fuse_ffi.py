@@ -12,11 +12,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from cffi import FFI  # type: ignore[import-untyped]
-
-from kvmshim.device.fuse_cdef import CDEF
+from kvmshim.device import fuse_gen
 
 LIBRARY = "libfuse3.so.3"
 OLDEST_VERSION = 313
@@ -29,8 +27,7 @@ FOREVER_S = 1e9
 """How long the kernel may keep names and attributes: ours never change."""
 
 _log = logging.getLogger(__name__)
-_ffi = FFI()
-_ffi.cdef(CDEF)
+_ffi: Final[Any] = fuse_gen.ffi
 
 
 @cache
@@ -41,7 +38,7 @@ def _library() -> Any:
 def version() -> int:
     """libfuse's version as MAJOR * 100 + MINOR.
 
-    OSError where the library is missing, or one whose structures are not those of `fuse_cdef`.
+    OSError where the library is missing, or one whose structures are not those of `fuse.h`.
     """
     found = int(_library().fuse_version())
     if not OLDEST_VERSION <= found < FIRST_UNKNOWN_VERSION:

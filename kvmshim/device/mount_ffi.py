@@ -4,9 +4,9 @@ The only file of the doors that makes these system calls. Numbers are those of x
 """
 
 import os
-from typing import Any
+from typing import Any, Final
 
-from cffi import FFI  # type: ignore[import-untyped]
+from kvmshim.device import libc_gen
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -33,15 +33,8 @@ _MOUNT_ATTR_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD = -100
 
-_ffi = FFI()
-_ffi.cdef("""
-long syscall(long number, ...);
-int mount(const char *source, const char *target, const char *type, unsigned long flags,
-          const char *data);
-int umount2(const char *target, int flags);
-int unshare(int flags);
-""")
-_libc = _ffi.dlopen(None)
+_ffi: Final[Any] = libc_gen.ffi
+_libc: Final[Any] = _ffi.dlopen(None)
 
 
 def _check(result: int, subject: str) -> int:

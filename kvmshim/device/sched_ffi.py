@@ -6,24 +6,17 @@ Linux knows the wish since 6.12, and older ones ignore it.
 """
 
 import os
-from typing import Final
+from typing import Any, Final
 
-from cffi import FFI  # type: ignore[import-untyped]
+from kvmshim.device import libc_gen
 
 SLICE_NS: Final = 100_000
 """The shortest that Linux grants."""
 
 _SYS_SCHED_SETATTR: Final = 314
 
-_ffi = FFI()
-_ffi.cdef("""
-struct sched_attr {
-    uint32_t size; uint32_t policy; uint64_t flags; int32_t nice; uint32_t priority;
-    uint64_t runtime; uint64_t deadline; uint64_t period;
-};
-long syscall(long number, ...);
-""")
-_libc = _ffi.dlopen(None)
+_ffi: Final[Any] = libc_gen.ffi
+_libc: Final[Any] = _ffi.dlopen(None)
 
 
 def ask_for_short_slices() -> None:

@@ -4,21 +4,16 @@ import os
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Final
 
-from cffi import FFI  # type: ignore[import-untyped]
+from kvmshim.device import libc_gen
 
 _SFD_NONBLOCK = 0o4000
 _SFD_CLOEXEC = 0o2000000
 _RECORD_SIZE = 128
 
-_ffi = FFI()
-_ffi.cdef("""
-typedef struct { uint64_t words[16]; } sigset_t;
-int sigemptyset(sigset_t *set);
-int sigaddset(sigset_t *set, int number);
-int signalfd(int fd, const sigset_t *mask, int flags);
-""")
-_libc = _ffi.dlopen(None)
+_ffi: Final[Any] = libc_gen.ffi
+_libc: Final[Any] = _ffi.dlopen(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The C declarations of `fuse_cdef` against the installed headers."""
+"""The C declarations of `fuse.h` against the installed headers."""
 
 import json
 import subprocess

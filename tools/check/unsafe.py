@@ -15,6 +15,7 @@ _FENCED: Final = (
     "cpu/translate/src/register_state.rs",
     "kvmshim/door/src/ffi.rs",
     "kvmshim/door/src/fuse.rs",
+    "kvmshim/door/src/opener.rs",
     "kvmshim/door/src/root_page.rs",
     "kvmshim/door/src/run_area.rs",
     "kvmshim/door/src/shared_pages.rs",

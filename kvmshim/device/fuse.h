@@ -1,11 +1,10 @@
-"""The part of libfuse 3.14's low-level ABI that kvmshim uses, as C declarations.
-
-After `fuse_lowlevel.h`, `fuse_common.h` and `cuse_lowlevel.h` with FUSE_USE_VERSION 312 on x86-64.
-Slots of the operation tables that kvmshim leaves empty are `void *`: they count for the layout
-alone. `tests/door/test_fuse_layout.py` holds every size and offset against the installed headers.
-"""
-
-CDEF = """
+/*
+ * The part of libfuse 3.14's low-level ABI that kvmshim uses, as C declarations.
+ *
+ * After `fuse_lowlevel.h`, `fuse_common.h` and `cuse_lowlevel.h` with FUSE_USE_VERSION 312 on x86-64.
+ * Slots of the operation tables that kvmshim leaves empty are `void *`: they count for the layout
+ * alone. `tests/door/test_fuse_layout.py` holds every size and offset against the installed headers.
+ */
 typedef uint64_t fuse_ino_t;
 typedef struct fuse_req *fuse_req_t;
 typedef int64_t off_t;
@@ -168,4 +167,3 @@ int fuse_lowlevel_notify_inval_inode(struct fuse_session *se, fuse_ino_t ino, of
 struct fuse_loop_config *fuse_loop_cfg_create(void);
 void fuse_loop_cfg_destroy(struct fuse_loop_config *config);
 void fuse_loop_cfg_set_max_threads(struct fuse_loop_config *config, unsigned int value);
-"""
