@@ -6,6 +6,8 @@ use cpu_mem::PAGE_SIZE;
 
 /// Bytes of a granule; a page has as many as there are bits in a word.
 const GRANULE: usize = PAGE_SIZE / 64;
+/// For so many bytes more memory is made at a time: pages are many.
+const MORE: usize = 4 * GRANULE;
 
 /// Some granules of a page.
 #[derive(Default)]
@@ -34,6 +36,9 @@ impl KeptBytes {
                 let mut whole = [0; GRANULE];
                 copy_out(granule * GRANULE, &mut whole);
                 let place = self.place(granule);
+                if self.bytes.capacity() == self.bytes.len() {
+                    self.bytes.reserve_exact(MORE);
+                }
                 self.bytes.splice(place..place, whole);
                 self.granules |= 1 << granule;
             }

@@ -72,7 +72,8 @@ type Map<K, V> = HashMap<K, V, BuildHasherDefault<AddressHasher>>;
 
 /// What was made from a page.
 struct Page {
-    blocks: Map<u16, Block>,
+    /// By their [`number`], in its order.
+    blocks: Vec<(u16, Block)>,
     /// What it was made from.
     bytes: KeptBytes,
     /// When they were compared.
@@ -88,12 +89,31 @@ pub(crate) struct Entered {
     pub code: u64,
 }
 
+/// For so many blocks of a page more memory is made at a time: pages are many.
+const MORE_BLOCKS: usize = 8;
 /// So many of a page are remembered.
 const MAX_ENTERED: usize = 64;
 
 impl Page {
     fn new(seen: Place) -> Self {
-        Page { blocks: Map::default(), bytes: KeptBytes::default(), seen, entered: Vec::new() }
+        Page { blocks: Vec::new(), bytes: KeptBytes::default(), seen, entered: Vec::new() }
+    }
+
+    fn block(&self, number: u16) -> Option<Block> {
+        let place = self.blocks.binary_search_by_key(&number, |&(known, _)| known).ok()?;
+        Some(self.blocks[place].1)
+    }
+
+    fn insert(&mut self, number: u16, block: Block) {
+        match self.blocks.binary_search_by_key(&number, |&(known, _)| known) {
+            Ok(place) => self.blocks[place].1 = block,
+            Err(place) => {
+                if self.blocks.capacity() == self.blocks.len() {
+                    self.blocks.reserve_exact(MORE_BLOCKS);
+                }
+                self.blocks.insert(place, (number, block));
+            }
+        }
     }
 
     fn is_unchanged(&self, page: HostPage) -> bool {
@@ -119,7 +139,7 @@ impl Pages {
     pub(crate) fn find(&self, gpa: u64, rip: u64, twin: bool, epoch: u32) -> Option<Block> {
         let known = self.pages.get(&key(gpa, rip))?;
         let seen = self.seen.is(known.seen, epoch);
-        if seen { known.blocks.get(&number(rip, twin)).copied() } else { None }
+        if seen { known.block(number(rip, twin)) } else { None }
     }
 
     /// The granules that something was made from at these addresses and that were not compared with
@@ -174,7 +194,7 @@ impl Pages {
     ) {
         let Some(page) = self.pages.get_mut(&key(gpa, rip)) else { return };
         page.bytes.keep(offset(rip).into(), bytes, |at, to| source.copy_out(at, to));
-        page.blocks.insert(number(rip, twin), block);
+        page.insert(number(rip, twin), block);
     }
 
     /// Remembers that the code at these addresses was entered from another page.
@@ -199,7 +219,9 @@ impl Pages {
         let gpa = gpa & PAGE_MASK;
         for linear in self.linear.remove(&gpa).unwrap_or_default() {
             if let Some(page) = self.pages.remove(&(gpa, linear)) {
-                page.blocks.keys().for_each(|&number| each(gpa | u64::from(offset(number.into()))));
+                page.blocks
+                    .iter()
+                    .for_each(|&(number, _)| each(gpa | u64::from(offset(number.into()))));
                 self.seen.never(page.seen);
             }
         }

@@ -20,7 +20,9 @@ use crate::pages::{At, Block, Entered, INTERPRET, PageKey, Pages, STALE, key};
 use crate::sites::Sites;
 
 /// How often tier 0 executes a block that is worth no translation yet: so much does one cost.
-pub const PATIENCE: u8 = 8;
+pub const PATIENCE: u8 = 12;
+/// Likewise, of one whose page was overwritten: what runs from there mostly was worth one before.
+const PATIENCE_AGAIN: u8 = 4;
 /// Counters of what runs.
 const COUNTERS: usize = 1 << 16;
 /// Twins have counters of their own, more or less.
@@ -246,10 +248,11 @@ impl Translator {
         if std::mem::take(&mut self.dropped.all) {
             self.clear();
         }
-        let Self { dropped, pages, heat, .. } = self;
+        let Self { dropped, pages, heat, patience, .. } = self;
+        let cooler = patience.saturating_sub(PATIENCE_AGAIN);
         for page in dropped.pages.drain(..) {
             // What is patched over and over is left to tier 0.
-            pages.drop_page(page, |gpa| heat[counter(gpa)] = 0);
+            pages.drop_page(page, |gpa| heat[counter(gpa)] = cooler);
         }
     }
 
