@@ -4,7 +4,7 @@ mod guest;
 
 use cpu_defs::{Gpr, Reg, SegField, SegReg, msr};
 use cpu_engine::Exit;
-use guest::{Guest, PAGE_TABLE, START, assemble, descriptor, long_gate};
+use guest::{Guest, PAGE_TABLE, START, assemble, descriptor, each_tier, long_gate};
 use iced_x86::code_asm::*;
 
 const GDT: u64 = 0x5000;
@@ -236,6 +236,44 @@ fn returns_lead_where_the_stack_says() {
     });
     guest.run_to_hlt();
     assert_eq!(guest.gpr(Gpr::Rax), 50);
+}
+
+#[test]
+fn an_indirect_call_of_no_address_faults_before_it_pushes() {
+    let program = |a: &mut CodeAssembler| {
+        let (mut head, mut call) = (a.create_label(), a.create_label());
+        let mut function = a.create_label();
+        a.mov(ecx, 100).unwrap();
+        a.lea(rax, ptr(function)).unwrap();
+        a.lea(rbp, ptr(call)).unwrap();
+        a.mov(rdx, 1_u64 << 47).unwrap();
+        a.set_label(&mut head).unwrap();
+        a.cmp(ecx, 1).unwrap();
+        a.cmove(rax, rdx).unwrap();
+        a.set_label(&mut call).unwrap();
+        a.call(rax).unwrap();
+        a.dec(ecx).unwrap();
+        a.jmp(head).unwrap();
+        a.set_label(&mut function).unwrap();
+        a.inc(rbx).unwrap();
+        a.ret().unwrap();
+    };
+    // pop rax; pop rdx; mov rdi, [rsp + 16]; hlt
+    let handler = [0x58, 0x5A, 0x48, 0x8B, 0x7C, 0x24, 0x10, 0xF4];
+    each_tier(
+        || {
+            let mut guest = with_tables(Guest::long_mode(program));
+            set_handler(&mut guest, 13, 0, &handler);
+            guest
+        },
+        |guest| {
+            let stack = guest.gpr(Gpr::Rsp);
+            guest.run_to_hlt();
+            assert_eq!((guest.gpr(Gpr::Rax), guest.gpr(Gpr::Rbx)), (0, 99));
+            assert_eq!(guest.gpr(Gpr::Rdx), guest.gpr(Gpr::Rbp));
+            assert_eq!(guest.gpr(Gpr::Rdi), stack);
+        },
+    );
 }
 
 #[test]

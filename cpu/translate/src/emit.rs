@@ -19,8 +19,6 @@ use crate::registers::Registers;
 
 /// Guest RSP.
 pub(crate) const GUEST_RSP: u8 = 9;
-/// Bits above a linear address of four levels of paging. With five levels some calls are slow.
-const NOT_ADDRESS_BITS: u8 = 16;
 /// Bits of a page offset.
 const PAGE_BITS: u32 = 12;
 
@@ -46,8 +44,8 @@ pub(crate) enum Way {
     /// A branch of a condition to `target`, with `rest` instructions of the block behind it.
     Side { target: u64, rest: u64, loaded: Registers },
     /// Looks for the address in R10 in the other entry than that in R11, and goes on at `back`; if it is
-    /// not there either, tier 0 executes the instruction at the site, or the code is left.
-    OtherJump { back: usize, site: Option<SiteAddress> },
+    /// not there either, tier 0 executes the instruction at the site.
+    OtherJump { back: usize, site: SiteAddress },
     /// Likewise, with the table in R11 and the offset of the other entry; goes on where that leads.
     OtherFarJump { entry: i32 },
     /// Leaves with the target in R10 and the flags in the frame.
@@ -322,32 +320,40 @@ impl Emitter {
     /// Goes on at the address in R10, after adding to guest RSP. If it is not known, or others want
     /// something, tier 0 executes the instruction at `site`.
     pub(crate) fn jump_anywhere(&mut self, site: SiteAddress, stack: i32) {
-        self.save_flags_beside_address();
-        self.code.load(R11, RSP, KICK);
-        self.code.compare_zero(R11);
-        let from = self.code.jump_if(NOT_EQUAL);
-        self.last_slow(from, site);
-        self.needs_site = true;
-        self.find_jump(Some(site));
+        self.find_entry(site);
         if stack != 0 {
             self.move_stack(stack);
         }
         self.code.jump_memory(R11, HOST_OFFSET);
     }
 
-    /// Goes on at the address in R10, which is canonical; the flags are in the frame.
-    pub(crate) fn call_anywhere(&mut self) {
+    /// Keeps where code goes on at the address in R10, for [`Self::jump_to_target`]. If it is not known, or
+    /// others want something, tier 0 executes the instruction at `site`.
+    pub(crate) fn find_target(&mut self, site: SiteAddress) {
+        self.find_entry(site);
+        self.code.load(R10, R11, HOST_OFFSET);
+        self.code.store(RSP, SCRATCH, R10);
+    }
+
+    /// Goes on where [`Self::find_target`] has found.
+    pub(crate) fn jump_to_target(&mut self) {
+        self.code.jump_memory(RSP, SCRATCH);
+    }
+
+    /// The entry of the address in R10, in R11. What has none need not be canonical: the fault is that of the
+    /// branch.
+    fn find_entry(&mut self, site: SiteAddress) {
+        self.save_flags_beside_address();
         self.code.load(R11, RSP, KICK);
         self.code.compare_zero(R11);
         let from = self.code.jump_if(NOT_EQUAL);
-        self.tail(from, Way::Exit);
-        self.find_jump(None);
-        self.code.jump_memory(R11, HOST_OFFSET);
+        self.last_slow(from, site);
+        self.needs_site = true;
+        self.find_jump(site);
     }
 
-    /// The entry of the address in R10, in R11; if there is none, tier 0 executes the instruction at the
-    /// site, or the code is left.
-    fn find_jump(&mut self, site: Option<SiteAddress>) {
+    /// The entry of the address in R10, in R11; if there is none, tier 0 executes the instruction at the site.
+    fn find_jump(&mut self, site: SiteAddress) {
         self.code.bits_from(jump_cache::PAGE_SHIFT);
         // xor r11, r10
         self.code.bytes(&[0x4D, 0x31, 0xD3]);
@@ -361,26 +367,12 @@ impl Emitter {
     }
 
     /// The code of a [`Way::OtherJump`].
-    pub(crate) fn find_other_jump(&mut self, back: usize, site: Option<SiteAddress>) {
+    pub(crate) fn find_other_jump(&mut self, back: usize, site: SiteAddress) {
         // xor r11, 1 << ENTRY_SHIFT
         self.code.bytes(&[0x49, 0x83, 0xF3, 1 << jump_cache::ENTRY_SHIFT]);
         self.code.compare_memory(R11, 0, R10);
         let from = self.code.jump_if(NOT_EQUAL);
         self.code.jump_to(back);
-        match site {
-            Some(site) => self.last_slow(from, site),
-            None => self.tail(from, Way::Exit),
-        }
-    }
-
-    /// Tier 0 executes the last instruction of the block if the address in R10 may not be
-    /// canonical: the fault is that of the branch. The flags are in the frame.
-    pub(crate) fn check_target(&mut self, site: SiteAddress) {
-        self.code.mov(R11, R10);
-        self.code.shift_left(R11, NOT_ADDRESS_BITS);
-        self.code.shift_right_signed(R11, NOT_ADDRESS_BITS);
-        self.code.compare(R11, R10);
-        let from = self.code.jump_if(NOT_EQUAL);
         self.last_slow(from, site);
     }
 

@@ -299,8 +299,7 @@ impl BlockMaker {
             if let Some(from) = self.indirect_target(item) {
                 self.slow(from, site, true);
             }
-            self.emitter.check_target(site);
-            self.emitter.stash();
+            self.emitter.find_target(site);
         }
         if let Some(member) = item.member {
             self.call_member(item, member, next);
@@ -308,8 +307,7 @@ impl BlockMaker {
             self.push_return(site, next);
         }
         if indirect {
-            self.emitter.unstash();
-            self.emitter.call_anywhere();
+            self.emitter.jump_to_target();
         } else {
             let target = item.instruction.near_branch64();
             self.go_to(target, target < next);
