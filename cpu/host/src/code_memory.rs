@@ -6,12 +6,16 @@
 //! The file is a memfd (memfd_create(2)) that nobody else has. Its pages come into being when code is
 //! written to them. There is no writable mapping: a page that is mapped twice is resident twice.
 //!
-//! `unsafe`: mmap.
+//! Pages full of code that is often executed become large ones (MADV_COLLAPSE, madvise(2)): a
+//! kernel's code takes more pages than the processor has translations at hand.
+//!
+//! `unsafe`: mmap and madvise.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Error;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::{self, NonNull};
@@ -20,10 +24,14 @@ use std::ptr::{self, NonNull};
 const ALIGNMENT: usize = 16;
 /// Bytes of a page.
 const PAGE: usize = 4096;
+/// Bytes of a large page.
+const LARGE_PAGE: usize = 2 << 20;
 
 /// A file of code and its mapping.
 pub struct CodeMemory {
     file: File,
+    /// What the mapping is in.
+    _addresses: Addresses,
     execute: NonNull<u8>,
     len: usize,
     used: usize,
@@ -41,8 +49,9 @@ impl CodeMemory {
     /// The error of memfd_create(2), ftruncate(2) or mmap(2).
     pub fn new(name: &CStr, len: usize) -> Result<Self, Error> {
         let file = memory_file(name, len)?;
-        let execute = map(&file, len)?;
-        Ok(CodeMemory { file, execute, len, used: 0, apart: len })
+        let addresses = Addresses::new(len + LARGE_PAGE)?;
+        let execute = addresses.map(&file, len)?;
+        Ok(CodeMemory { file, _addresses: addresses, execute, len, used: 0, apart: len })
     }
 
     /// Bytes left.
@@ -91,6 +100,7 @@ impl CodeMemory {
         let at = self.used;
         self.write(at, code)?;
         self.used += len;
+        self.collapse(at / LARGE_PAGE..self.used / LARGE_PAGE);
         Some(at)
     }
 
@@ -125,6 +135,18 @@ impl CodeMemory {
         self.file.write_all_at(code, at as u64).ok()
     }
 
+    /// Makes large pages, which are in use, of the pages there.
+    fn collapse(&self, pages: Range<usize>) {
+        for page in pages {
+            // SAFETY: what is in use is in the mapping, and keeps its contents. Where the system cannot do it
+            // (Linux before 6.1, no memory in one piece) all stays as it is.
+            unsafe {
+                let at = self.execute.as_ptr().add(page * LARGE_PAGE);
+                libc::madvise(at.cast(), LARGE_PAGE, libc::MADV_COLLAPSE);
+            }
+        }
+    }
+
     /// The address at which what was pushed at `at` executes.
     #[must_use]
     pub fn entry(&self, at: usize) -> Option<*const u8> {
@@ -140,13 +162,6 @@ impl CodeMemory {
     #[must_use]
     pub fn range(&self) -> (usize, usize) {
         (self.execute.as_ptr().expose_provenance(), self.len)
-    }
-}
-
-impl Drop for CodeMemory {
-    fn drop(&mut self) {
-        // SAFETY: the range is the mapping that `map` made, and its owner is being dropped.
-        unsafe { libc::munmap(self.execute.as_ptr().cast(), self.len) };
     }
 }
 
@@ -172,13 +187,74 @@ fn memory_file(name: &CStr, len: usize) -> Result<File, Error> {
     Ok(file)
 }
 
-fn map(file: &File, len: usize) -> Result<NonNull<u8>, Error> {
-    let protection = libc::PROT_READ | libc::PROT_EXEC;
-    let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-    // SAFETY: without MAP_FIXED a new mapping disturbs no other.
-    let at = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, file.as_raw_fd(), 0) };
-    match NonNull::new(at.cast()) {
-        Some(pointer) if at != libc::MAP_FAILED => Ok(pointer),
-        _ => Err(Error::last_os_error()),
+/// Addresses that are ours until it is dropped, with nothing behind them but what is mapped there.
+struct Addresses {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Addresses {
+    fn new(len: usize) -> Result<Self, Error> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: without MAP_FIXED a new mapping disturbs no other.
+        let at = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+        match NonNull::new(at.cast()) {
+            Some(start) if at != libc::MAP_FAILED => Ok(Addresses { start, len }),
+            _ => Err(Error::last_os_error()),
+        }
+    }
+
+    /// Maps `len` bytes of the file for execution, from where a large page can start.
+    ///
+    /// # Panics
+    /// When they do not fit: there has to be room for one large page more.
+    fn map(&self, file: &File, len: usize) -> Result<NonNull<u8>, Error> {
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        let before = self.start.align_offset(LARGE_PAGE);
+        assert!(before + len <= self.len, "the mapping fits");
+        // SAFETY: the mapping is inside of these addresses, where nothing is that anybody uses.
+        let at = unsafe {
+            let start = self.start.add(before).as_ptr();
+            libc::mmap(start.cast(), len, protection, flags, file.as_raw_fd(), 0)
+        };
+        match NonNull::new(at.cast()) {
+            Some(mapped) if at != libc::MAP_FAILED => Ok(mapped),
+            _ => Err(Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Addresses {
+    fn drop(&mut self) {
+        // SAFETY: the addresses are those that `new` reserved, and their owner is being dropped.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::slice;
+
+    use super::*;
+
+    #[test]
+    fn a_large_page_has_the_code_that_was_in_small_ones() {
+        let mut memory = CodeMemory::new(c"kvmshim-test", 2 * LARGE_PAGE).unwrap();
+        let pieces =
+            (0..LARGE_PAGE / PAGE + 1).map(|piece| [piece as u8 ^ (piece >> 8) as u8; PAGE]);
+        let pushed: Vec<_> = pieces.map(|piece| (memory.push(&piece).unwrap(), piece)).collect();
+        assert!(memory.used() > LARGE_PAGE);
+        for (at, piece) in pushed {
+            let entry = memory.entry(at).unwrap();
+            // SAFETY: a page was pushed there, and can be read.
+            assert_eq!(unsafe { slice::from_raw_parts(entry, PAGE) }, piece);
+        }
+    }
+
+    #[test]
+    fn large_pages_could_start_where_the_code_does() {
+        let memory = CodeMemory::new(c"kvmshim-test", PAGE).unwrap();
+        assert!(memory.range().0.is_multiple_of(LARGE_PAGE));
     }
 }
