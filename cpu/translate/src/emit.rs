@@ -86,6 +86,8 @@ pub(crate) struct Missed {
 pub(crate) enum HostAddress {
     /// `[r11 + r10]`
     Pair,
+    /// `[r11 + register + disp]`, with what the guest adds to this register of the host.
+    Register(u8),
     /// `[r11]`
     Single,
     /// `[r11 + disp]`, and R11 is not free.
@@ -183,7 +185,7 @@ impl Emitter {
         let index = (second >> PAGE_BITS) as usize % tlb_layout::ENTRIES;
         let entry = index * tlb_layout::ENTRY_LEN;
         self.code.mov_value(R10, second);
-        self.code.compare_memory(R15, (entry + tlb_layout::EXECUTE) as i32, R10);
+        self.code.compare_memory(R15, tlb_layout::execute(index) as i32, R10);
         self.interpret_unless_equal(rip);
         self.code.load(R11, R15, (entry + tlb_layout::HOST) as i32);
         let (dwords, bytes) = end.as_chunks::<4>();

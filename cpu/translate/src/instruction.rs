@@ -65,6 +65,10 @@ impl BlockMaker {
             } else if !whole {
                 split = self.emitter.check_alignment(alignment);
             }
+            if let Some(register) = plain_base(&item.instruction) {
+                from = Some(self.emitter.translate_distance(len, item.writes_memory, whole));
+                return HostAddress::Register(register);
+            }
             from = Some(self.emitter.translate(len, item.writes_memory, whole));
             if plan.spills.is_empty() && !item.needs_flags() {
                 HostAddress::Pair
@@ -412,6 +416,18 @@ pub(crate) fn fixed_address(instruction: &Instruction, len: usize) -> Option<u64
     let address = instruction.memory_displacement64();
     let inside = page_offset(address) as usize + len <= PAGE_SIZE;
     (is_memory && flat && free && inside).then_some(address)
+}
+
+/// The register of the host that the linear address of the memory operand is a constant away from, if there is
+/// one.
+fn plain_base(instruction: &Instruction) -> Option<u8> {
+    let flat = !matches!(instruction.memory_segment(), Register::FS | Register::GS);
+    let base = instruction.memory_base();
+    let alone = instruction.memory_index() == Register::None;
+    match place(if base.is_gpr64() { base.number() as u8 } else { return None }) {
+        Place::Host(host) if flat && alone => Some(host),
+        _ => None,
+    }
 }
 
 /// As [`fixed_address`], of an instruction that has no other reason to look at its address.

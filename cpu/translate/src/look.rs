@@ -19,9 +19,21 @@ impl Emitter {
         self.missed(hole)
     }
 
+    /// As [`Self::translate`], but R11 is what has to be added to the linear address, and R10 is free.
+    pub(crate) fn translate_distance(&mut self, len: usize, write: bool, aligned: bool) -> Missed {
+        self.give_up_flags();
+        let hole = self.look_for(tlb_layout::DISTANCE, len, write, aligned);
+        self.missed(hole)
+    }
+
     /// As [`Self::translate`], but overwrites the host's flags. What has to be `aligned` is so by a power of
     /// two, its length.
     pub(crate) fn look(&mut self, len: usize, write: bool, aligned: bool) -> Hole {
+        self.look_for(tlb_layout::HOST, len, write, aligned)
+    }
+
+    /// As [`Self::look`], for the word at this offset of the entry.
+    fn look_for(&mut self, word: usize, len: usize, write: bool, aligned: bool) -> Hole {
         let tag = if write { tlb_layout::WRITE } else { tlb_layout::READ };
         let shift = PAGE_BITS - tlb_layout::ENTRY_LEN.trailing_zeros();
         let mask = (tlb_layout::ENTRIES - 1) * tlb_layout::ENTRY_LEN;
@@ -30,7 +42,7 @@ impl Emitter {
         code.and(R11, mask as u32);
         code.xor_indexed(R10, R15, R11, tag as i32);
         let slow = self.check_offset(len, aligned);
-        self.code.load_indexed(R11, R15, R11, tlb_layout::HOST as i32);
+        self.code.load_indexed(R11, R15, R11, word as i32);
         slow
     }
 

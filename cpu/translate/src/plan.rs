@@ -76,12 +76,19 @@ impl Plan {
         }
         if let Some(memory) = memory {
             instruction.set_segment_prefix(Register::None);
-            instruction.set_memory_base(Register::R11);
-            let pair = memory == HostAddress::Pair;
-            instruction.set_memory_index(if pair { Register::R10 } else { Register::None });
+            let (base, index, displacement) = match memory {
+                HostAddress::Pair => (Register::R11, Register::R10, 0),
+                HostAddress::Single => (Register::R11, Register::None, 0),
+                HostAddress::At(disp) => (Register::R11, Register::None, i64::from(disp) as u64),
+                HostAddress::Register(host) => {
+                    let base = Register::RAX + u32::from(host);
+                    (base, Register::R11, instruction.memory_displacement64())
+                }
+            };
+            instruction.set_memory_base(base);
+            instruction.set_memory_index(index);
             instruction.set_memory_index_scale(1);
-            let displacement = if let HostAddress::At(disp) = memory { disp } else { 0 };
-            instruction.set_memory_displacement64(i64::from(displacement) as u64);
+            instruction.set_memory_displacement64(displacement);
             instruction.set_memory_displ_size((displacement != 0).into());
             // XACQUIRE and XRELEASE: a hint that the host is not to take.
             instruction.set_has_repne_prefix(false);

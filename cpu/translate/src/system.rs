@@ -129,8 +129,8 @@ const _: () =
     assert!(Shadow::None as u8 == 0 && Shadow::Sti as u8 == 1, "`sti` makes them of a flag");
 
 /// Between the table for supervisor code with RFLAGS.AC clear and that with it set.
-const TABLES: i32 = (tlb_layout::ENTRIES * tlb_layout::ENTRY_LEN) as i32
-    * (Privilege::SupervisorAc as i32 - Privilege::Supervisor as i32);
+const TABLES: i32 =
+    tlb_layout::LEN as i32 * (Privilege::SupervisorAc as i32 - Privilege::Supervisor as i32);
 
 /// Flags that POPF leaves alone if it is plain: a change of one of them needs Rust.
 const RUST: u64 = rflags::TF | rflags::DF | rflags::IOPL | rflags::NT | rflags::AC | rflags::ID;

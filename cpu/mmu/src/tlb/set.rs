@@ -61,7 +61,7 @@ impl Set {
         self.table.set(index, READ, tag(AccessKind::Read, PageFlags::READ));
         self.table.set(index, WRITE, write);
         self.table.set(index, EXECUTE, tag(AccessKind::Execute, PageFlags::EXECUTE));
-        self.table.set(index, HOST, page.address());
+        self.table.set_host(index, gla, page.address());
         self.pages.set(index, Some(page));
         let [listed, _] = self.origin_words(index);
         let (list, bit) = match translation.global {
