@@ -49,7 +49,10 @@ def _control_socket(label: str) -> Beside:
 def _kvm_service(processor: Processor) -> Service:
     try:
         # Not before it is needed: `check` and `--help` do without the engine.
+        from kvmshim.client.client import Client
+        from kvmshim.client.ram_file import RamFiles
         from kvmshim.device.door_ffi import pin_vcpus
+        from kvmshim.device.mount import mount_large_pages
         from kvmshim.device.service import KvmService
         from kvmshim.handle.system.code_cache import limit_code_cache
         from kvmshim.handle.system.personality import choose_personality
@@ -61,4 +64,5 @@ def _kvm_service(processor: Processor) -> Service:
         limit_code_cache(processor.code_cache_mib)
     if processor.pin_vcpus:
         pin_vcpus()
+    Client.memory_from(RamFiles(mount_large_pages))
     return KvmService()

@@ -1,9 +1,10 @@
-"""A memfd put under a client's private memory, contents kept, so that both see the same pages.
+"""A file put under a client's private memory, contents kept, so that both see the same pages.
 
 For stopped clients only: nobody else may write the memory between the copy and the exchange.
-Kept: address, protection, contents, and the advice and locking that smaps shows. Changed, as it
-must: fork shares the memory instead of copying it, and the pages are charged to us. A transfer of
-the kernel's into pages it had pinned before (O_DIRECT, io_uring) is lost if it ends later.
+Kept: address, protection, contents, the advice and locking that smaps shows, and that pages are
+large. Changed, as it must: fork shares the memory instead of copying it, and the pages are charged
+to us. A transfer of the kernel's into pages it had pinned before (O_DIRECT, io_uring) is lost if it
+ends later.
 
 EOPNOTSUPP: memory under userfaultfd, whose missing pages are somebody's to fill. EINVAL: the
 vdso and mappings of devices. KernelPageSize above 4096 (hugetlb): whole large pages are adopted.
@@ -21,10 +22,9 @@ from kvmshim.client.inject import Injection
 from kvmshim.client.maps import PAGE, Mapping, MappingState, parse_smaps
 from kvmshim.client.page_copy import PageCopy
 from kvmshim.client.process import Process
+from kvmshim.client.ram_file import LARGE_PAGE, RamFiles
 from kvmshim.client.shared import AdoptedFile, Backing, Origin
 from kvmshim.errors import KvmError
-
-MEMFD_NAME: Final = "kvmshim-ram"
 
 _MAP_FIXED: Final = 0x10
 _MAP_NORESERVE: Final = 0x4000
@@ -49,35 +49,46 @@ class Private:
     """Where its pages come from, as long as the client has not written them."""
 
 
-def adopt(process: Process, injection: Injection, memory: list[Private]) -> AdoptedFile:
-    """Exchanges each piece of `memory`, which ascend, for a stretch of one new memfd; returns
+def adopt(
+    process: Process, injection: Injection, memory: list[Private], files: RamFiles
+) -> AdoptedFile:
+    """Exchanges each piece of `memory`, which ascend, for a stretch of one new file; returns
     that."""
     start, end = memory[0].part.start, memory[-1].part.end
     states = mapping_states(process, start, end)
     chosen = [(_checked(it.part, state_of(it.part, states)), it.file) for it in memory]
-    fd = os.memfd_create(MEMFD_NAME, os.MFD_CLOEXEC)
+    offsets, size = _places([part for (part, _), _ in chosen])
+    fd = files.new(large=any(state.large_pages for (_, state), _ in chosen))
     origins: list[Origin] = []
     adopted = AdoptedFile(fd, origins)
-    os.ftruncate(fd, sum(part.size for (part, _), _ in chosen))
-    offset = 0
-    for (part, state), file in chosen:
+    os.ftruncate(fd, size)
+    for ((part, state), file), offset in zip(chosen, offsets, strict=True):
         origin = file if state.page_size == PAGE else None
         if part.inode or state.populated:
             PageCopy(process, part, fd, offset, origin).run()
         if origin is not None:
             origins.append(Origin(origin, part.offset, offset, part.size))
-        offset += part.size
     number = fds.give(process, injection, fd, cloexec=True)
     try:
-        offset = 0
-        for (part, state), _ in chosen:
+        for ((part, state), _), offset in zip(chosen, offsets, strict=True):
             exchange(injection, part, state, mmap.MAP_SHARED, number, offset)
-            offset += part.size
     except OSError as error:
         raise KvmError(error.errno or errno.ENOMEM, "cannot map the client's memory") from error
     finally:
         injection.call(inject.SYS_CLOSE, number)
     return adopted
+
+
+def _places(parts: list[Mapping]) -> tuple[list[int], int]:
+    """Where each part begins in the file, and the size of that: a part that may have a large page
+    has it at the same distance from its start in both."""
+    offsets, size = [], 0
+    for part in parts:
+        if part.size >= LARGE_PAGE:
+            size += (part.start - size) % LARGE_PAGE
+        offsets.append(size)
+        size += part.size
+    return offsets, size
 
 
 def mapping_states(process: Process, start: int, end: int) -> dict[int, MappingState]:

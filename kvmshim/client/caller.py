@@ -142,7 +142,8 @@ class StoppedCaller:
         ]
         if lacking:
             with Injection(self._process, self._held()) as injection:
-                self._files.adopted(adopt(self._process, injection, lacking))
+                file = adopt(self._process, injection, lacking, self._files.ram_files)
+                self._files.adopted(file)
 
     def finish(self, value: int) -> None:
         """Gives the ioctl its result (or -errno) and lets the thread go on."""

@@ -14,6 +14,7 @@ from typing import Final
 from kvmshim.client import fds, memory, run_page
 from kvmshim.client.caller import StoppedCaller
 from kvmshim.client.process import Process, ThreadStatus
+from kvmshim.client.ram_file import RamFiles
 from kvmshim.client.run_page import Piece, RunFile
 from kvmshim.client.shared import SharedFiles, SharedRange
 from kvmshim.client.threads import InFlight, Tracees, nobody
@@ -27,11 +28,11 @@ _SEEN_THREADS: Final = 1024
 class Client:
     """A thread group from its first request to its death."""
 
-    def __init__(self, process: Process, tracer: Tracing) -> None:
+    def __init__(self, process: Process, tracer: Tracing, ram_files: RamFiles) -> None:
         """For `Clients`, which has one for each living process."""
         self._process = process
         self._tracer = tracer
-        self._files = SharedFiles(self._process)
+        self._files = SharedFiles(self._process, ram_files)
         self.judges_mappings = False
         """Whether it was tried to give it a `mapping_filter`."""
 
@@ -48,6 +49,11 @@ class Client:
         """Leaves the tracing of the processes that `watch` traces anyway to it. Before the first
         of them becomes a client."""
         _CLIENTS.watch = watch
+
+    @staticmethod
+    def memory_from(ram_files: RamFiles) -> None:
+        """The files that get under memory of clients to come."""
+        _CLIENTS.ram_files = ram_files
 
     @property
     def tgid(self) -> int:
@@ -144,6 +150,7 @@ class Clients:
         self._seen: dict[int, Client] = {}
         """By thread id; the number may be another one's by now."""
         self.watch: Watch | None = None
+        self.ram_files = RamFiles()
 
     def of_thread(self, tid: int) -> Client:
         client = self._seen.get(tid)
@@ -172,8 +179,10 @@ class Clients:
             del self._clients[dead.tgid]
             dead.forget_files()
         process = Process(tgid)
-        tracer = self.watch.tracing(process) if self.watch else None
-        client = Client(process, tracer or Tracer(process, lambda: self._drop(client)))
+        tracer: Tracing | None = self.watch.tracing(process) if self.watch else None
+        if tracer is None:
+            tracer = Tracer(process, lambda: self._drop(client))
+        client = Client(process, tracer, self.ram_files)
         self._clients[tgid] = client
         return client
 

@@ -3,6 +3,7 @@
 import weakref
 
 from kvmshim.client import mmap_ffi
+from kvmshim.client.ram_file import LARGE_PAGE
 from kvmshim.client.shared import SharedRange
 
 
@@ -14,8 +15,11 @@ class MappedRanges:
         write cannot be written here either. OSError: no room, or a sealed file."""
         self._ranges = ranges
         self.size = sum(part.size for part in ranges)
-        self.address = mmap_ffi.reserve(self.size)
-        self._unmap = weakref.finalize(self, mmap_ffi.unmap, self.address, self.size)
+        # A large page of a file is one of ours where the two begin at the same distance from one.
+        before = LARGE_PAGE if self.size >= LARGE_PAGE else 0
+        reserved = mmap_ffi.reserve(self.size + before)
+        self._unmap = weakref.finalize(self, mmap_ffi.unmap, reserved, self.size + before)
+        self.address = reserved + ((ranges[0].offset - reserved) % LARGE_PAGE if before else 0)
         start = self.address
         for part in ranges:
             mmap_ffi.map_file_at(start, part.size, part.fd, part.offset, writable=part.writable)

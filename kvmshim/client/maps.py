@@ -112,6 +112,7 @@ class MappingState:
     flags: frozenset[str]  # the two-letter words of VmFlags
     page_size: int  # bytes; above PAGE for hugetlb
     populated: bool  # some page is in memory or in swap
+    large_pages: bool  # it has transparent ones where it can
 
 
 def parse_smaps(text: str, start: int = 0, end: int = _ADDRESSES) -> dict[int, MappingState]:
@@ -136,15 +137,17 @@ def _start_of_piece(piece: str) -> int:
 
 
 def _parse_state(piece: str, next_piece: str) -> MappingState:
-    page_size, populated = PAGE, False
+    page_size, populated, large_pages = PAGE, False, False
     for line in piece.splitlines():
         key, _, rest = line.partition(" ")
         if key == "KernelPageSize:":
             page_size = int(rest.split()[0]) * 1024
         elif key in _POPULATION:
             populated |= rest.split()[0] != "0"
+        elif key == "THPeligible:":
+            large_pages = rest.strip() == "1"
     flags = next_piece.partition("\n")[0].split()
-    return MappingState(frozenset(flags), page_size, populated)
+    return MappingState(frozenset(flags), page_size, populated, large_pages)
 
 
 def present_runs(pagemap: bytes) -> Iterator[tuple[int, int]]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from kvmshim.client import ptrace_ffi as ptrace
 from kvmshim.client.maps import Mapping, covers, mapped_files, parse_maps
 from kvmshim.client.process import Process
+from kvmshim.client.ram_file import RamFiles
 from kvmshim.errors import KvmError
 
 
@@ -91,6 +92,7 @@ class SharedFiles:
     """The files behind one client's memory."""
 
     process: Process
+    ram_files: RamFiles
     exchanging: threading.Lock = field(default_factory=threading.Lock)
     """Held while memory is exchanged; whoever writes to the client or looks at it meanwhile takes
     it."""

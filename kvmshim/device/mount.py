@@ -1,4 +1,4 @@
-"""FUSE mounts: detached ones that no path leads to, and ones on a path.
+"""Mounts: detached ones that no path leads to, and those of FUSE on a path.
 
 The way of Linux 5.2 and later is fsopen, fsconfig, fsmount. Where that is missing or forbidden
 (an old kernel, a container's seccomp filter) mount(2) does, for a detached mount on a directory
@@ -57,6 +57,24 @@ def mount_file(fuse_fd: int, path: str) -> None:
         mount_ffi.move_mount(mount_fd, path)
     finally:
         os.close(mount_fd)
+
+
+def mount_large_pages() -> int:
+    """Mount a tmpfs whose files have large pages, reachable through the returned fd alone. Their
+    size is not limited, and code in them may be executed: a client's memory may have some.
+
+    What the system says about shared memory and large pages
+    (`/sys/kernel/mm/transparent_hugepage/shmem_enabled`, mostly never) is not about mounts with an
+    option of their own; Documentation/admin-guide/mm/transhuge.rst, "Shmem/tmpfs". OSError.
+    """
+    context = mount_ffi.fsopen("tmpfs")
+    try:
+        for key, value in (("source", SOURCE), ("mode", "0700"), ("size", "0"), ("huge", "always")):
+            mount_ffi.fsconfig_string(context, key, value)
+        mount_ffi.fsconfig_create(context)
+        return mount_ffi.fsmount(context, executable=True)
+    finally:
+        os.close(context)
 
 
 def _options(fuse_fd: int, root_mode: int) -> dict[str, str]:

@@ -29,7 +29,8 @@ _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
-_MOUNT_ATTR_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
+_MOUNT_ATTR_NOSUID_NODEV = 2 | 4
+_MOUNT_ATTR_NOEXEC = 8
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD = -100
 
@@ -76,9 +77,10 @@ def fsconfig_create(context: int) -> None:
     _syscall("create", _SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, _ffi.NULL, _ffi.NULL, 0)
 
 
-def fsmount(context: int) -> int:
-    """A detached mount (nosuid, nodev, noexec) as a descriptor. It lives while that is open."""
-    flags = _MOUNT_ATTR_NOSUID_NODEV_NOEXEC
+def fsmount(context: int, *, executable: bool = False) -> int:
+    """A detached mount (nosuid, nodev, noexec unless `executable`) as a descriptor. It lives while
+    that is open."""
+    flags = _MOUNT_ATTR_NOSUID_NODEV | (0 if executable else _MOUNT_ATTR_NOEXEC)
     return _syscall("fsmount", _SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, flags)
 
 

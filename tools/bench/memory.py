@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kvmshim.client.adopt import MEMFD_NAME
+from kvmshim.client.ram_file import NAME
 from tests.leftovers import processes_of_session
 
-_GUEST_MEMORY: Final = f"/memfd:{MEMFD_NAME}"
+_GUEST_MEMORY: Final = (f"/memfd:{NAME}", f"/{NAME}")
 GOAL_MIB: Final = 64
 
 

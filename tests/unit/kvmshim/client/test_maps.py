@@ -95,6 +95,7 @@ VmFlags: rd wr mr mw me dc\x20
 9000-a000 r--p 00000000 00:00 0    [heap]
 KernelPageSize:        4 kB
 Rss:                   8 kB
+THPeligible:           1
 VmFlags: rd
 b000-c000 r--p 00000000 00:00 0
 Swap:                  0 kB
@@ -112,9 +113,14 @@ def test_smaps_of_a_range(start: int, end: int, wanted: list[int]) -> None:
 
 def test_smaps_gives_flags_and_page_size_by_address() -> None:
     assert parse_smaps(SMAPS) == {
-        0x7F00: MappingState(frozenset(["rd", "wr", "mr", "mw", "me", "dc"]), 2 << 20, False),
-        0x9000: MappingState(frozenset(["rd"]), 4096, True),
-        0xB000: MappingState(frozenset(["rd"]), 4096, False),
+        0x7F00: MappingState(
+            frozenset(["rd", "wr", "mr", "mw", "me", "dc"]),
+            2 << 20,
+            populated=False,
+            large_pages=False,
+        ),
+        0x9000: MappingState(frozenset(["rd"]), 4096, populated=True, large_pages=True),
+        0xB000: MappingState(frozenset(["rd"]), 4096, populated=False, large_pages=False),
     }
 
 

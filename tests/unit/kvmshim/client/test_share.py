@@ -5,7 +5,7 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,10 @@ from kvmshim.client.caller import StoppedCaller
 from kvmshim.client.client import Client
 from kvmshim.client.mapped import MappedRanges
 from kvmshim.client.maps import parse_maps, parse_smaps
+from kvmshim.client.ram_file import LARGE_PAGE, RamFiles
 from kvmshim.client.shared import SharedFiles
 from kvmshim.client.threads import nobody
+from kvmshim.device.mount import mount_large_pages
 from kvmshim.errors import KvmError
 from tests.unit.kvmshim.client import puppet as puppets
 from tests.unit.kvmshim.client.privilege import needs_root
@@ -193,6 +195,40 @@ def test_advice_is_kept(puppet: Puppet) -> None:
     share(puppet, address, 4 * PAGE)
     flags = parse_smaps(Path(f"/proc/{puppet.pid}/smaps").read_text())[address].flags
     assert {"dc", "dd"} <= flags
+
+
+@pytest.fixture
+def large_pages() -> Iterator[None]:
+    Client.memory_from(RamFiles(mount_large_pages))
+    yield
+    Client.memory_from(RamFiles())
+
+
+@needs_root
+@pytest.mark.usefixtures("large_pages")
+def test_large_pages_stay_large(puppet: Puppet) -> None:
+    address = puppet.map(4 * LARGE_PAGE)
+    puppet.call(SYS_MADVISE, address, 4 * LARGE_PAGE, mmap.MADV_HUGEPAGE)
+    if not parse_smaps(Path(f"/proc/{puppet.pid}/smaps").read_text())[address].large_pages:
+        pytest.skip("this system has no large pages")
+    puppet.poke(address + LARGE_PAGE, 77)
+    ranges = share(puppet, address, 4 * LARGE_PAGE)
+    assert puppet.peek(address + LARGE_PAGE) == 77
+    assert exchange(puppet, View(ranges), address) == (11, 12)
+    mapped = MappedRanges(ranges)
+    places = [ranges[0].offset, address, mapped.address]
+    assert len({place % LARGE_PAGE for place in places}) == 1
+    assert not os.readlink(f"/proc/self/fd/{ranges[0].fd}").startswith("/memfd:")
+    mapped.close()
+
+
+@needs_root
+@pytest.mark.usefixtures("large_pages")
+def test_small_pages_stay_small(puppet: Puppet) -> None:
+    address = puppet.map(4 * LARGE_PAGE)
+    puppet.call(SYS_MADVISE, address, 4 * LARGE_PAGE, mmap.MADV_NOHUGEPAGE)
+    ranges = share(puppet, address, 4 * LARGE_PAGE)
+    assert os.readlink(f"/proc/self/fd/{ranges[0].fd}").startswith("/memfd:")
 
 
 def test_locked_memory_stays_locked(puppet: Puppet) -> None:
