@@ -23,9 +23,13 @@ impl PhysMap {
     /// are logged.
     #[inline]
     pub fn page_to_write(&self, gpa: u64) -> Option<HostPage> {
+        let is_noted = |seen| seen & (LOGGED | WRITTEN | WRITABLE) == LOGGED | WRITABLE;
+        let mut seen = self.load(gpa);
+        if !is_noted(seen) {
+            return HostPage::from_entry(seen);
+        }
         let entry = self.entry_of(gpa)?;
-        let mut seen = entry.load(Ordering::Acquire);
-        while seen & (LOGGED | WRITTEN | WRITABLE) == LOGGED | WRITABLE {
+        while is_noted(seen) {
             // The store comes after the bit is there, and another page is not mistaken for this.
             match entry.compare_exchange_weak(
                 seen,
@@ -47,8 +51,7 @@ impl PhysMap {
     /// [`page_to_write`](Self::page_to_write) this may be relied on until the next flush.
     #[inline]
     pub fn notes_no_write(&self, gpa: u64) -> bool {
-        let entry = self.entry_of(gpa).map_or(0, |entry| entry.load(Ordering::Acquire));
-        entry & (LOGGED | WRITTEN) != LOGGED
+        self.load(gpa) & (LOGGED | WRITTEN) != LOGGED
     }
 
     /// Switches the logging of a page on, with its bit as `written` says, or off. False if there is
@@ -60,7 +63,7 @@ impl PhysMap {
 
     /// Whether the page was written since its bit was taken.
     pub fn is_written(&self, gpa: u64) -> bool {
-        self.entry_of(gpa).is_some_and(|entry| entry.load(Ordering::SeqCst) & WRITTEN != 0)
+        self.load(gpa) & WRITTEN != 0
     }
 
     /// Takes the bit of a page: whether it was set.

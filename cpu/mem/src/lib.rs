@@ -44,7 +44,7 @@ pub use journal::{noted, take_noted};
 pub use locked::{LINE, SplitLock, split_lock};
 pub use page_array::PageArray;
 pub use page_flags::PageFlags;
-pub use phys_map::{MAX_GPA, MapError, PhysMap};
+pub use phys_map::{BLOCK_SIZE, MAX_GPA, MapError, PhysMap};
 pub use word::Word;
 pub use zeroed_words::ZeroedWords;
 

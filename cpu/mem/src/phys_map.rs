@@ -1,14 +1,17 @@
 //! The guest-physical map: which host page stands behind a guest-physical page.
 //!
 //! A radix tree of three levels, eleven bits each, over page numbers of 33 bits. Readers take no
-//! lock and never wait: an interior node, once published, stays until the map is dropped, and a
-//! leaf entry is one atomic word. Writers race with compare-exchange.
+//! lock and never wait: an interior node or a leaf, once published, stays until the map is dropped, and a
+//! leaf entry is one atomic word. Writers of entries race with compare-exchange.
+//!
+//! Most memory is mapped in one piece. A block of it, as many pages as a leaf has, is one word until one
+//! of its pages is told apart; from then on its leaf counts. Leaves and blocks come and go under a lock.
 #![allow(unsafe_code)]
 
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::code_marks::CodeMarks;
 use crate::journal::Journal;
@@ -21,6 +24,8 @@ pub const MAX_GPA: u64 = 1 << 45;
 const PAGE_SHIFT: u32 = 12;
 const LEVEL_BITS: u32 = 11;
 const FANOUT: usize = 1 << LEVEL_BITS;
+/// Bytes of a block, see [`PhysMap::map_block`]: 8 MiB.
+pub const BLOCK_SIZE: u64 = 1 << (PAGE_SHIFT + LEVEL_BITS);
 
 /// Bits of an entry beside the rights: the page's writes are logged; it was written.
 pub(crate) const LOGGED: u64 = PageFlags::LOGGED.bits() as u64;
@@ -62,9 +67,17 @@ struct Leaf([AtomicU64; FANOUT]);
 /// Children of an interior node; null where nothing was ever mapped.
 struct Node<Child>([AtomicPtr<Child>; FANOUT]);
 
+/// Leaves, and blocks that have none: the entry of a block's first page, or zero.
+struct Middle {
+    leaves: Node<Leaf>,
+    blocks: [AtomicU64; FANOUT],
+}
+
 /// The guest-physical map of one virtual machine, shared by its vCPUs.
 pub struct PhysMap {
-    root: Box<Node<Node<Leaf>>>,
+    root: Box<Node<Middle>>,
+    /// Held to publish a leaf or to change a block.
+    leaves: Mutex<()>,
     refused: Refused,
     pub(crate) journal: Journal,
     code_marks: Arc<CodeMarks>,
@@ -75,6 +88,7 @@ impl PhysMap {
     pub fn new() -> Self {
         Self {
             root: Box::default(),
+            leaves: Mutex::default(),
             refused: Refused::default(),
             journal: Journal::default(),
             code_marks: Arc::new(CodeMarks::new()),
@@ -105,13 +119,56 @@ impl PhysMap {
             return Err(MapError::OutOfRange(gpa));
         }
         let path = Path::of(gpa)?;
-        let leaf = child_or_new(child_or_new(&self.root, path.root), path.middle);
+        let leaf = self.leaf(child_or_new(&self.root, path.root), path.middle);
         let logged = flags.contains(PageFlags::LOGGED | PageFlags::WRITE);
         let entry = hva | u64::from(flags.bits()) | if logged { UNTOUCHED } else { 0 };
         leaf.0[path.leaf]
             .compare_exchange(0, entry, Ordering::AcqRel, Ordering::Relaxed)
             .map_err(|_| MapError::AlreadyMapped(gpa))?;
         Ok(())
+    }
+
+    /// As [`map_page`](Self::map_page) for [`BLOCK_SIZE`] bytes, whose writes are not logged. False, and
+    /// nothing changed: these pages have to be mapped one by one.
+    ///
+    /// # Safety
+    /// As for [`map_page`](Self::map_page), for each of the pages.
+    pub unsafe fn map_block(&self, gpa: u64, hva: u64, flags: PageFlags) -> bool {
+        let aligned = gpa.is_multiple_of(BLOCK_SIZE) && hva.is_multiple_of(PAGE_SIZE as u64);
+        let Ok(path) = Path::of(gpa) else { return false };
+        if !aligned || hva == 0 || flags.contains(PageFlags::LOGGED) {
+            return false;
+        }
+        self.change_block(path, 0, hva | u64::from(flags.bits()))
+    }
+
+    /// Takes [`BLOCK_SIZE`] bytes from the guest that [`map_block`](Self::map_block) has mapped. False, and
+    /// nothing changed: they have to be unmapped page by page. vCPUs as for
+    /// [`unmap_page`](Self::unmap_page).
+    pub fn unmap_block(&self, gpa: u64) -> bool {
+        let Ok(path) = Path::of(gpa) else { return false };
+        let mapped = child(&self.root, path.root)
+            .map_or(0, |middle| middle.blocks[path.middle].load(Ordering::Acquire));
+        gpa.is_multiple_of(BLOCK_SIZE) && mapped != 0 && self.change_block(path, mapped, 0)
+    }
+
+    /// Changes a block that has no leaf, if it is what is expected.
+    fn change_block(&self, path: Path, before: u64, after: u64) -> bool {
+        let middle = child_or_new(&self.root, path.root);
+        let _guard = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = &middle.blocks[path.middle];
+        child(&middle.leaves, path.middle).is_none()
+            && block.compare_exchange(before, after, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// The leaf of a block, whose pages are told apart from now on.
+    fn leaf<'a>(&self, middle: &'a Middle, index: usize) -> &'a Leaf {
+        if let Some(leaf) = child(&middle.leaves, index) {
+            return leaf;
+        }
+        let _guard = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = middle.blocks[index].load(Ordering::Acquire);
+        child_or_make(&middle.leaves, index, || Box::new(Leaf::of_block(block)))
     }
 
     /// Takes the page at `gpa` from the guest. vCPUs may go on using it until they have
@@ -170,14 +227,25 @@ impl PhysMap {
     /// The host page behind the page of `gpa` (any address in it), if there is one.
     #[inline]
     pub fn page(&self, gpa: u64) -> Option<HostPage> {
-        let entry = self.entry_of(gpa)?;
-        match entry.load(Ordering::Acquire) {
+        match self.load(gpa) {
             seen if seen & UNTOUCHED != 0 => self.page_to_write(gpa),
             seen => HostPage::from_entry(seen),
         }
     }
 
-    /// The entry of the page around `gpa`, if anything near was ever mapped.
+    /// What the entry of the page around `gpa` says; 0: nothing is mapped there.
+    #[inline]
+    pub(crate) fn load(&self, gpa: u64) -> u64 {
+        let Ok(path) = Path::of(gpa & !(PAGE_SIZE as u64 - 1)) else { return 0 };
+        let Some(middle) = child(&self.root, path.root) else { return 0 };
+        // In this order: a block that has a leaf by now says what was so before that.
+        match child(&middle.leaves, path.middle) {
+            Some(leaf) => leaf.0[path.leaf].load(Ordering::Acquire),
+            None => page_of_block(middle.blocks[path.middle].load(Ordering::Acquire), path.leaf),
+        }
+    }
+
+    /// The entry of the page around `gpa`, to be changed, if anything near was ever mapped.
     #[inline]
     pub(crate) fn entry_of(&self, gpa: u64) -> Option<&AtomicU64> {
         self.entry(Path::of(gpa & !(PAGE_SIZE as u64 - 1)).ok()?)
@@ -185,8 +253,12 @@ impl PhysMap {
 
     #[inline]
     fn entry(&self, path: Path) -> Option<&AtomicU64> {
-        let leaf = child(child(&self.root, path.root)?, path.middle)?;
-        Some(&leaf.0[path.leaf])
+        let middle = child(&self.root, path.root)?;
+        let vacant = middle.blocks[path.middle].load(Ordering::Acquire) == 0;
+        if vacant && child(&middle.leaves, path.middle).is_none() {
+            return None;
+        }
+        Some(&self.leaf(middle, path.middle).0[path.leaf])
     }
 }
 
@@ -227,16 +299,30 @@ impl Path {
 #[inline]
 fn child<Child>(node: &Node<Child>, index: usize) -> Option<&Child> {
     let pointer = node.0[index].load(Ordering::Acquire);
-    // SAFETY: null, or a box published by `child_or_new` with release ordering; it is freed only
+    // SAFETY: null, or a box published by `child_or_make` with release ordering; it is freed only
     // by the drop of `node`, which the borrow of `node` excludes.
     unsafe { pointer.as_ref() }
 }
 
+/// The entry of page number `number` of a block.
+#[inline]
+fn page_of_block(block: u64, number: usize) -> u64 {
+    if block == 0 { 0 } else { block + ((number as u64) << PAGE_SHIFT) }
+}
+
 fn child_or_new<Child: Default>(node: &Node<Child>, index: usize) -> &Child {
+    child_or_make(node, index, Box::default)
+}
+
+fn child_or_make<Child>(
+    node: &Node<Child>,
+    index: usize,
+    make: impl FnOnce() -> Box<Child>,
+) -> &Child {
     if let Some(child) = child(node, index) {
         return child;
     }
-    let new = Box::into_raw(Box::<Child>::default());
+    let new = Box::into_raw(make());
     let slot = &node.0[index];
     let winner =
         match slot.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
@@ -251,9 +337,15 @@ fn child_or_new<Child: Default>(node: &Node<Child>, index: usize) -> &Child {
     unsafe { &*winner }
 }
 
-impl Default for Leaf {
+impl Leaf {
+    fn of_block(block: u64) -> Self {
+        Self(std::array::from_fn(|number| AtomicU64::new(page_of_block(block, number))))
+    }
+}
+
+impl Default for Middle {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; FANOUT])
+        Self { leaves: Node::default(), blocks: [const { AtomicU64::new(0) }; FANOUT] }
     }
 }
 
@@ -268,7 +360,7 @@ impl<Child> Drop for Node<Child> {
         for slot in &mut self.0 {
             let pointer = *slot.get_mut();
             if !pointer.is_null() {
-                // SAFETY: from the box that `child_or_new` published here; `&mut self` excludes
+                // SAFETY: from the box that `child_or_make` published here; `&mut self` excludes
                 // readers, and each slot is visited once.
                 drop(unsafe { Box::from_raw(pointer) });
             }
@@ -386,6 +478,56 @@ pub(crate) mod tests {
         assert_eq!(phys.unmap_page(0x5000), Err(MapError::NotMapped(0x5000)));
         map(&phys, 0x5000, hva, PageFlags::ALL).unwrap();
         assert!(phys.page(0x5000).is_some());
+    }
+
+    #[test]
+    fn a_block_has_the_pages_that_its_leaf_would_have() {
+        let phys = PhysMap::new();
+        let hva = 1 << 32;
+        // SAFETY: nobody loads from or stores to these pages.
+        let map_block = |gpa, flags| unsafe { phys.map_block(gpa, hva, flags) };
+        let address = |gpa| phys.page(gpa).map(|page| (page.address(), page.flags()));
+        assert!(!map_block(BLOCK_SIZE + 0x1000, PageFlags::ALL), "not aligned");
+        assert!(!map_block(MAX_GPA, PageFlags::ALL), "out of range");
+        assert!(!map_block(BLOCK_SIZE, PageFlags::ALL | PageFlags::LOGGED), "logged");
+        assert!(map_block(BLOCK_SIZE, PageFlags::READ));
+        assert!(!map_block(BLOCK_SIZE, PageFlags::READ), "mapped already");
+        assert_eq!(
+            map(&phys, BLOCK_SIZE, hva, PageFlags::ALL),
+            Err(MapError::AlreadyMapped(BLOCK_SIZE))
+        );
+        for leaf_is_there in [false, true] {
+            let ends = [BLOCK_SIZE, BLOCK_SIZE + 0x5000, 2 * BLOCK_SIZE - 1];
+            let pages =
+                ends.map(|gpa| Some((hva + ((gpa - BLOCK_SIZE) & !0xFFF), PageFlags::READ)));
+            assert_eq!(ends.map(address), pages, "{leaf_is_there}");
+            assert_eq!([BLOCK_SIZE - 1, 2 * BLOCK_SIZE].map(address), [None; 2]);
+            assert!(phys.log_writes(BLOCK_SIZE + 0x1000, false, false));
+        }
+        assert_eq!(phys.unmap_page(BLOCK_SIZE), Ok(()));
+        assert_eq!(
+            [BLOCK_SIZE, BLOCK_SIZE + 0x1000].map(|gpa| phys.page(gpa).is_some()),
+            [false, true]
+        );
+        assert!(!phys.unmap_block(BLOCK_SIZE), "its pages are told apart");
+    }
+
+    #[test]
+    fn an_unmapped_block_is_gone_and_may_be_mapped_again() {
+        let phys = PhysMap::new();
+        assert!(!phys.unmap_block(0));
+        for hva in [1 << 32, 1 << 33] {
+            // SAFETY: nobody loads from or stores to these pages.
+            assert!(unsafe { phys.map_block(0, hva, PageFlags::ALL) });
+            assert_eq!(phys.page(0x1000).unwrap().address(), hva + 0x1000);
+            assert!(!phys.unmap_block(0x1000));
+            assert!(phys.unmap_block(0));
+            assert_eq!(phys.page(0x1000), None);
+            assert_eq!(phys.unmap_page(0), Err(MapError::NotMapped(0)));
+        }
+        map(&phys, 0, host_page_address(), PageFlags::ALL).unwrap();
+        // SAFETY: as above.
+        assert!(!unsafe { phys.map_block(0, 1 << 32, PageFlags::ALL) }, "it has a leaf");
     }
 
     #[test]

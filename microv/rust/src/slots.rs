@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cpu_mem::{PageFlags, register_range, unregister_range};
+use cpu_mem::{BLOCK_SIZE, PageFlags, register_range, unregister_range};
 use zerocopy::IntoBytes;
 
 use crate::abi::id::MV_PAGE_SIZE;
@@ -144,12 +144,11 @@ impl MapOperation {
         loop {
             for _ in 0..PAGES_PER_STEP {
                 let Some(run) = self.runs.get(place.run) else { return true };
-                match self.direction {
+                place.offset += match self.direction {
                     Direction::Map => self.map(run, place.offset),
                     Direction::Replace => self.replace(run, place.offset),
-                    Direction::Unmap => self.unmap(run.gpa + place.offset),
-                }
-                place.offset += MV_PAGE_SIZE;
+                    Direction::Unmap => self.unmap(run, place.offset),
+                };
                 if place.offset == run.bytes {
                     *place = Place { run: place.run + 1, offset: 0 };
                 }
@@ -160,28 +159,41 @@ impl MapOperation {
         }
     }
 
-    fn map(&self, run: &Run, offset: u64) {
+    /// Maps what begins at `offset`; how many bytes these were.
+    fn map(&self, run: &Run, offset: u64) -> u64 {
         let (map, gpa) = self.claim.vm().memory.at(run.gpa + offset);
         let hva = run.hva + offset;
+        // SAFETY: as below, for all pages of the block.
+        if run.bytes - offset >= BLOCK_SIZE && unsafe { map.map_block(gpa, hva, run.flags) } {
+            return BLOCK_SIZE;
+        }
         // SAFETY: the page is memory of this process: `begin` looked it up for a new run, or it was
         // looked up when the run that an unmap now restores was mapped. The root keeps it mapped until
         // its unmap call has succeeded (contract of mmio_map), which is after every vCPU has
         // acknowledged the flush, or until the VM, and with it every vCPU, is destroyed.
         let mapped = unsafe { map.map_page(gpa, hva, run.flags) };
         mapped.expect("the table of runs says that this page is free");
+        MV_PAGE_SIZE
     }
 
-    fn replace(&self, run: &Run, offset: u64) {
+    /// As [`Self::map`], for memory that is mapped.
+    fn replace(&self, run: &Run, offset: u64) -> u64 {
         let (map, gpa) = self.claim.vm().memory.at(run.gpa + offset);
         // SAFETY: as in `map`, for the memory before as for what comes in its place.
         let replaced = unsafe { map.replace_page(gpa, run.hva + offset, run.flags) };
         replaced.expect("the table of runs says that this page is mapped");
+        MV_PAGE_SIZE
     }
 
-    fn unmap(&self, address: u64) {
-        let (map, gpa) = self.claim.vm().memory.at(address);
+    /// The opposite of [`Self::map`].
+    fn unmap(&self, run: &Run, offset: u64) -> u64 {
+        let (map, gpa) = self.claim.vm().memory.at(run.gpa + offset);
+        if run.bytes - offset >= BLOCK_SIZE && map.unmap_block(gpa) {
+            return BLOCK_SIZE;
+        }
         let unmapped = map.unmap_page(gpa);
         unmapped.expect("the table of runs says that this page is mapped");
+        MV_PAGE_SIZE
     }
 
     /// Asks every vCPU of the VM to drop what it remembers of the map; those that have yet to.
