@@ -59,8 +59,8 @@ fn fxsave(cpu: &mut Cpu, op: &Op, pointers: PointerForm) -> Done {
     if !leaves_out_xmm(cpu) {
         cpu.put_component(&mut area, SSE, 0, form);
     }
-    for part in &area.parts {
-        cpu.write_long(span, part.start, &area.bytes[part.clone()]);
+    for (at, bytes) in area.touched() {
+        cpu.write_long(span, at, bytes);
     }
     Ok(())
 }

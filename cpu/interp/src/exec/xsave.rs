@@ -77,8 +77,8 @@ fn translate(cpu: &mut Cpu, op: &Op, len: usize, kind: AccessKind) -> Result<Lon
 }
 
 fn store(cpu: &mut Cpu, area: &Area, span: LongSpan) {
-    for part in &area.parts {
-        cpu.write_long(span, part.start, &area.bytes[part.clone()]);
+    for (at, bytes) in area.touched() {
+        cpu.write_long(span, at, bytes);
     }
 }
 
@@ -177,7 +177,7 @@ fn restore(cpu: &mut Cpu, op: &Op, pointers: PointerForm, image: &Image, enabled
     let mut area = Area::new();
     for number in numbers(requested & image.xstate_bv) {
         if let Some(at) = image.offset(number) {
-            area.parts.extend(form.pieces(number, at));
+            form.pieces(number, at).for_each(|piece| area.touch(piece));
         }
     }
     // The standard format loads MXCSR whatever XSTATE_BV says, the compacted one with the
@@ -188,7 +188,7 @@ fn restore(cpu: &mut Cpu, op: &Op, pointers: PointerForm, image: &Image, enabled
         requested & (bit::SSE | bit::AVX) != 0
     };
     if loads_mxcsr {
-        area.parts.push(MXCSR_RANGE);
+        area.touch(MXCSR_RANGE);
     }
     let len = image.len(requested);
     load(cpu, op, &mut area, len)?;
@@ -206,6 +206,5 @@ fn restore(cpu: &mut Cpu, op: &Op, pointers: PointerForm, image: &Image, enabled
 /// Fills the parts of an area from memory.
 fn load(cpu: &mut Cpu, op: &Op, area: &mut Area, len: usize) -> Done {
     let span = translate(cpu, op, len, AccessKind::Read)?;
-    let Area { bytes, parts } = area;
-    parts.iter().try_for_each(|part| cpu.read_long(span, part.start, &mut bytes[part.clone()]))
+    area.fill(|at, bytes| cpu.read_long(span, at, bytes))
 }

@@ -16,13 +16,13 @@ pub(crate) const MXCSR_RANGE: Range<usize> = MXCSR..MXCSR + 8;
 /// Bit of XCOMP_BV: compacted format.
 pub(crate) const COMPACTED: u64 = 1 << 63;
 
-/// About as many as there are components, some in two pieces, and the header.
-const MOST_PARTS: usize = 12;
+/// About as many as there are: what lies side by side is one.
+const MOST_PARTS: usize = 8;
 
 /// Bytes of an area, and which of them an instruction touches.
 pub(crate) struct Area {
     pub bytes: [u8; MAX_LEN],
-    pub parts: Vec<Range<usize>>,
+    parts: Vec<Range<usize>>,
 }
 
 impl Area {
@@ -33,7 +33,32 @@ impl Area {
     /// Sets a part.
     pub fn put(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
-        self.parts.push(at..at + bytes.len());
+        self.touch(at..at + bytes.len());
+    }
+
+    /// An instruction touches a part, too.
+    pub fn touch(&mut self, part: Range<usize>) {
+        match self.parts.last_mut() {
+            Some(last) if last.end == part.start => last.end = part.end,
+            _ => self.parts.push(part),
+        }
+    }
+
+    /// What an instruction touches, and the bytes of it.
+    pub fn touched(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.parts.iter().map(|part| (part.start, &self.bytes[part.clone()]))
+    }
+
+    /// Fills what an instruction touches by what `fill` puts there.
+    ///
+    /// # Errors
+    /// The first one of `fill`.
+    pub fn fill<E>(
+        &mut self,
+        mut fill: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Area { bytes, parts } = self;
+        parts.iter().try_for_each(|part| fill(part.start, &mut bytes[part.clone()]))
     }
 
     pub fn u32(&self, at: usize) -> u32 {

@@ -146,7 +146,7 @@ impl Cpu {
                         bit::ZMM_HI256 => gather::<32, 32>(zmms, bytes),
                         _ => gather::<0, 64>(zmms, bytes),
                     }
-                    area.parts.push(piece);
+                    area.touch(piece);
                 }
             }
         }
