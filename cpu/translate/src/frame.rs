@@ -22,7 +22,8 @@ use crate::callout::Context;
 use crate::registers::Registers;
 use crate::system::Grants;
 
-/// The words on the stack, in order. The code that enters copies them.
+/// The words on the stack, in order: those that most code looks at are in reach of a short displacement. The
+/// code that enters copies them.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Frame {
@@ -31,9 +32,8 @@ pub(crate) struct Frame {
     pub flags: u16,
     /// DF.
     pub down: u8,
-    /// Instructions executed, when translated code is entered or left, and in callouts; in between R14
-    /// is. A block counts itself when it is entered; who leaves it early counts back.
-    pub count: u64,
+    /// [`Cpu::code_epoch`].
+    pub epoch: u64,
     /// Guest R9, R10, R11, R14 and R15.
     pub spilled: [u64; 5],
     pub fs_base: u64,
@@ -60,8 +60,9 @@ pub(crate) struct Frame {
     /// The branch through which translated code was left, if it can be linked; 0: none.
     pub link: u64,
     pub context: *mut Context,
-    /// [`Cpu::code_epoch`].
-    pub epoch: u64,
+    /// Instructions executed, when translated code is entered or left, and in callouts; in between R14
+    /// is. A block counts itself when it is entered; who leaves it early counts back.
+    pub count: u64,
     /// What the guest's time-stamp counter is ahead of the host's, if it is plain.
     pub tsc_offset: u64,
     /// Which vector registers of the host are the guest's, see [`crate::registers`].
