@@ -423,10 +423,12 @@ pub(crate) fn fixed_address(instruction: &Instruction, len: usize) -> Option<u64
 fn plain_base(instruction: &Instruction) -> Option<u8> {
     let flat = !matches!(instruction.memory_segment(), Register::FS | Register::GS);
     let base = instruction.memory_base();
-    let alone = instruction.memory_index() == Register::None;
-    match place(if base.is_gpr64() { base.number() as u8 } else { return None }) {
-        Place::Host(host) if flat && alone => Some(host),
-        _ => None,
+    if !flat || !base.is_gpr64() || instruction.memory_index() != Register::None {
+        return None;
+    }
+    match place(base.number() as u8) {
+        Place::Host(host) => Some(host),
+        Place::Frame(_) => None,
     }
 }
 
