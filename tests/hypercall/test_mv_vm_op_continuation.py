@@ -20,7 +20,8 @@ _MAP = mv.MV_VM_OP_VAL | mv.MV_VM_OP_MMIO_MAP_IDX_VAL
 _UNMAP = mv.MV_VM_OP_VAL | mv.MV_VM_OP_MMIO_UNMAP_IDX_VAL
 _RETRY = mv.MV_STATUS_RETRY_CONTINUATION
 _SIZE = 64 << 20
-_GPA = 0x1000_0000
+_GPA = 0x1000_1000
+"""Large blocks of memory are mapped at once: it begins behind the start of one."""
 _OUT_LOOP = b"\xe6\x10\xeb\xfc"
 _READ_LAST_BYTE_OUT_HLT = b"\xa0\xff\xff\xe6\x11\xf4"
 _LAST_SEGMENT = _GPA + _SIZE - 0x10000

@@ -49,9 +49,9 @@ def test_requests_are_answered_in_order_with_their_number(
     connected, lines = connection
     connected.sendall(b'{"do":"list","id":1}\n{"do":"nothing","id":2}\n{"do":"list"}\n')
     one, two, three = (json.loads(lines.readline()) for _ in range(3))
-    assert (one["id"], one["answer"]) == (1, {"vms": []})
+    assert (one["id"], list(one["answer"])) == (1, ["vms"])
     assert (two["id"], two["error"]["kind"]) == (2, "bad-request")
-    assert (three["id"], three["answer"]) == (None, {"vms": []})
+    assert (three["id"], list(three["answer"])) == (None, ["vms"])
 
 
 @pytest.mark.parametrize(
