@@ -31,6 +31,7 @@ libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, cty
 libc.mmap.restype = ctypes.c_void_p
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 MAP_FAILED: Final = (1 << 64) - 1
 PROT_NONE: Final = 0
@@ -133,6 +134,11 @@ class Region:
     def protect(self, protection: int, *, offset: int, size: int) -> None:
         if libc.mprotect(self.address + offset, size, protection) < 0:
             raise last_error("mprotect")
+
+    def advise(self, advice: int) -> None:
+        """madvise(2) about all of it."""
+        if libc.madvise(self.address, self.size, advice) < 0:
+            raise last_error("madvise")
 
     def close(self) -> None:
         libc.munmap(self.address, self.size)

@@ -2,10 +2,13 @@
 
 import mmap
 import os
+from pathlib import Path
 
 import pytest
 
 from kvmshim.abi.constants_gen import KVM_EXIT_HLT, KVM_EXIT_MMIO, KVM_MEM_READONLY
+from kvmshim.client.maps import MappingState, parse_maps, parse_smaps
+from kvmshim.client.ram_file import LARGE_PAGE, NAME
 from tests.kvm import PAGE_SIZE, Region, System
 from tests.machine import CODE, DATA, PDPT, RAM_SIZE, Machine, Mode
 
@@ -155,6 +158,29 @@ def test_anonymous_memory_of_either_kind_is_shared_with_the_guest(
     machine.load(WRITE_ABOVE, Mode.PROTECTED)
     assert machine.vcpu.run() == KVM_EXIT_HLT
     assert region.read(0, 4) == b"\x0d\xf0\x0d\x60"
+    region.close()
+
+
+def mapping_of(address: int) -> tuple[str, MappingState]:
+    """The name of the file that is mapped there, and what smaps says."""
+    maps = parse_maps(Path("/proc/self/maps").read_text(), address, address + 1)
+    smaps = parse_smaps(Path("/proc/self/smaps").read_text(), address, address + 1)
+    return maps[0].name, smaps[maps[0].start]
+
+
+def test_memory_that_asked_for_large_pages_is_in_a_file_that_has_them(machine: Machine) -> None:
+    region = Region(4 * LARGE_PAGE)
+    region.advise(mmap.MADV_HUGEPAGE)
+    _, before = mapping_of(region.address)
+    if not before.large_pages:
+        pytest.skip("this system has no large pages")
+    machine.vm.set_region(slot=1, gpa=ABOVE, size=region.size, address=region.address)
+    machine.load(WRITE_ABOVE, Mode.PROTECTED)
+    assert machine.vcpu.run() == KVM_EXIT_HLT
+    assert region.read(0, 4) == b"\x0d\xf0\x0d\x60"
+    name, after = mapping_of(region.address)
+    assert name == f"/{NAME} (deleted)"
+    assert after.large_pages
     region.close()
 
 
