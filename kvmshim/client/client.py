@@ -106,10 +106,6 @@ class Client:
         with self._files.exchanging:
             return self._files.ranges(address, size)
 
-    def refuse(self, device: int) -> None:
-        """Files of this st_dev are served by us and can never be guest memory."""
-        self._files.refuse(device)
-
     def trim(self) -> None:
         """Lets go of adopted memory that the client unmapped; for the end of a VM."""
         with self._files.exchanging:

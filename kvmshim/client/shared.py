@@ -20,6 +20,7 @@ from kvmshim.client import ptrace_ffi as ptrace
 from kvmshim.client.maps import Mapping, covers, mapped_files, parse_maps
 from kvmshim.client.process import Process
 from kvmshim.client.ram_file import RamFiles
+from kvmshim.client.served import SERVED
 from kvmshim.errors import KvmError
 
 
@@ -98,11 +99,6 @@ class SharedFiles:
     it."""
 
     _adopted: dict[tuple[int, int], AdoptedFile] = field(default_factory=dict)
-    _refused: frozenset[int] = frozenset()
-
-    def refuse(self, device: int) -> None:
-        """Files of this st_dev are served by us; opening one here, we would wait for ourselves."""
-        self._refused |= {device}
 
     def adopted(self, file: AdoptedFile) -> None:
         """A file of ours that the client maps from now on; under `exchanging`."""
@@ -144,7 +140,9 @@ class SharedFiles:
         if not covers(mappings, address, end):
             raise KvmError(errno.EFAULT, f"not all of {address:#x}..{end:#x} is mapped")
         for mapping in mappings:
-            if mapping.device in self._refused:
+            # A file of ours may be on a file system that got its number from one that just ended.
+            adopted = (mapping.device, mapping.inode) in self._adopted
+            if mapping.device in SERVED and not adopted:
                 raise KvmError(errno.EINVAL, f"{mapping.name} cannot be guest memory")
         return mappings
 

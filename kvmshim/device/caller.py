@@ -86,12 +86,8 @@ class RequestCaller:
         """What a descriptor of the caller stands for; EBADF."""
         return self._kept_files.find(self._client.tgid, fd)
 
-    def give_file(self, fd: int, device: int, *, cloexec: bool = True) -> int:
-        """Put a file of ours into the caller; its number there.
-
-        `device` is its st_dev: what is mapped from it can never be guest memory.
-        """
-        self._client.refuse(device)
+    def give_file(self, fd: int, *, cloexec: bool = True) -> int:
+        """Put a file of ours into the caller; its number there."""
         return self._hold().give_fd(fd, cloexec=cloexec)
 
     def judge_mappings(self, first: int, last: int, judge: Judge) -> None:

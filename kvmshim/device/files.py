@@ -86,7 +86,7 @@ def _result(reply: Reply, caller: RequestCaller, workplace: Workplace) -> int:
             workplace.kept_files.add(opened.fd, reply.target)
             if workplace.judges_mappings:
                 dirty_ring_mappings.judge(caller, reply.target, workplace.kept_files)
-            return caller.give_file(opened.fd, opened.device, cloexec=reply.close_on_exec)
+            return caller.give_file(opened.fd, cloexec=reply.close_on_exec)
         finally:
             os.close(opened.fd)
     except KvmError as error:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from kvmshim.client.served import SERVED
 from kvmshim.device.fuse_ffi import FileAttributes, NativeSlot, Pending
 from kvmshim.device.mount import mount_detached, open_fuse_device
 from kvmshim.device.opener import OpenedFile, Opener
@@ -31,7 +32,7 @@ class PrivateMount:
         self._lock = threading.Lock()
         self._mount_fd = -1
         self._taken = False
-        self.session = Session(name, max_threads=_MAX_THREADS, on_end=on_end)
+        self.session = Session(name, max_threads=_MAX_THREADS, on_end=self._ended)
         self.opened: OpenedFile | None = None
         """The file as it was opened; None until then."""
 
@@ -62,6 +63,7 @@ class PrivateMount:
         except BaseException:
             self.release()
             raise
+        SERVED.add(self.opened.device)
         return self.opened
 
     def release(self) -> None:
@@ -70,6 +72,11 @@ class PrivateMount:
             mount_fd, self._mount_fd = self._mount_fd, -1
         if mount_fd >= 0:
             os.close(mount_fd)
+
+    def _ended(self) -> None:
+        if self.opened is not None:
+            SERVED.remove(self.opened.device)
+        self._on_end()
 
     def _start(self, node: Node, native: NativeSlot | None) -> None:
         fuse_fd = open_fuse_device()

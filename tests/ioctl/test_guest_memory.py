@@ -1,7 +1,9 @@
 """What slots mean to a running guest: whose memory it sees, and when."""
 
+import errno
 import mmap
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from kvmshim.abi.constants_gen import KVM_EXIT_HLT, KVM_EXIT_MMIO, KVM_MEM_READONLY
 from kvmshim.client.maps import MappingState, parse_maps, parse_smaps
 from kvmshim.client.ram_file import LARGE_PAGE, NAME
-from tests.kvm import PAGE_SIZE, Region, System
+from kvmshim.device.mount import mount_large_pages
+from tests.kvm import PAGE_SIZE, Region, System, Vm
+from tests.leftovers import wait_until
 from tests.machine import CODE, DATA, PDPT, RAM_SIZE, Machine, Mode
 
 ABOVE = 0x100000  # where these tests add a second slot
@@ -159,6 +163,39 @@ def test_anonymous_memory_of_either_kind_is_shared_with_the_guest(
     assert machine.vcpu.run() == KVM_EXIT_HLT
     assert region.read(0, 4) == b"\x0d\xf0\x0d\x60"
     region.close()
+
+
+def mounted_with_number(number: int, mounts: ExitStack) -> int:
+    """An empty directory of a new file system whose st_dev is `number`, as soon as that is free."""
+    while True:
+        mount = mount_large_pages()
+        mounts.callback(os.close, mount)
+        if os.fstat(mount).st_dev == number:
+            return mount
+
+
+def test_a_file_system_may_have_the_number_of_a_vm_that_ended(system: System, vm: Vm) -> None:
+    ended = system.create_vm()
+    number = os.fstat(ended.fd).st_dev
+    ended.close()
+    with ExitStack() as mounts:
+        directory = mounted_with_number(number, mounts)
+        fd = os.open("memory", os.O_RDWR | os.O_CREAT, 0o600, dir_fd=directory)
+        mounts.callback(os.close, fd)
+        os.ftruncate(fd, PAGE_SIZE)
+        region = Region(PAGE_SIZE, flags=mmap.MAP_SHARED, fd=fd)
+
+        def is_memory() -> bool:
+            try:
+                vm.set_region(size=PAGE_SIZE, address=region.address)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                return False
+            return True
+
+        wait_until(is_memory)
+        region.close()
 
 
 def mapping_of(address: int) -> tuple[str, MappingState]:

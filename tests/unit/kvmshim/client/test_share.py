@@ -15,6 +15,7 @@ from kvmshim.client.client import Client
 from kvmshim.client.mapped import MappedRanges
 from kvmshim.client.maps import parse_maps, parse_smaps
 from kvmshim.client.ram_file import LARGE_PAGE, RamFiles
+from kvmshim.client.served import SERVED
 from kvmshim.client.shared import SharedFiles
 from kvmshim.client.threads import nobody
 from kvmshim.device.mount import mount_large_pages
@@ -138,11 +139,27 @@ def test_vdso_is_einval(puppet: Puppet) -> None:
     assert refusal(puppet, vdso.start, PAGE) == errno.EINVAL
 
 
-def test_file_served_by_us_is_einval(puppet: Puppet, client: Client) -> None:
+def test_file_of_ours_is_einval_as_long_as_it_is_served(puppet: Puppet) -> None:
     maps = parse_maps(Path(f"/proc/{puppet.pid}/maps").read_text())
     program = next(m for m in maps if m.name.endswith("/puppet"))
-    client.refuse(program.device)
-    assert refusal(puppet, program.start, PAGE) == errno.EINVAL
+    SERVED.add(program.device)
+    try:
+        assert refusal(puppet, program.start, PAGE) == errno.EINVAL
+    finally:
+        SERVED.remove(program.device)
+    assert share(puppet, program.start, PAGE)
+
+
+def test_adopted_memory_may_have_a_number_that_was_served(puppet: Puppet, client: Client) -> None:
+    address = puppet.map(PAGE)
+    puppet.poke(address, 5)
+    [part] = share(puppet, address, PAGE)
+    device = os.fstat(part.fd).st_dev
+    SERVED.add(device)
+    try:
+        assert client.shared(address, PAGE)
+    finally:
+        SERVED.remove(device)
 
 
 def test_read_only_memory_stays_read_only(puppet: Puppet, client: Client) -> None:
