@@ -16,10 +16,9 @@ class MappedRanges:
         self._ranges = ranges
         self.size = sum(part.size for part in ranges)
         # A large page of a file is one of ours where the two begin at the same distance from one.
-        before = LARGE_PAGE if self.size >= LARGE_PAGE else 0
-        reserved = mmap_ffi.reserve(self.size + before)
-        self._unmap = weakref.finalize(self, mmap_ffi.unmap, reserved, self.size + before)
-        self.address = reserved + ((ranges[0].offset - reserved) % LARGE_PAGE if before else 0)
+        alignment = LARGE_PAGE if self.size >= LARGE_PAGE else 1
+        self.address = mmap_ffi.reserve(self.size, alignment, ranges[0].offset)
+        self._unmap = weakref.finalize(self, mmap_ffi.unmap, self.address, self.size)
         start = self.address
         for part in ranges:
             mmap_ffi.map_file_at(start, part.size, part.fd, part.offset, writable=part.writable)

@@ -29,10 +29,18 @@ def _map(address: int, size: int, protection: int, flags: int, fd: int, offset: 
     return result
 
 
-def reserve(size: int) -> int:
-    """An inaccessible, page-aligned range of addresses with nothing behind it."""
+def reserve(size: int, alignment: int = 1, offset: int = 0) -> int:
+    """An inaccessible, page-aligned range of addresses with nothing behind it. It begins `offset`
+    bytes behind a multiple of `alignment`."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-    return _map(0, size, PROT_NONE, flags, -1, 0)
+    if alignment <= mmap.PAGESIZE:
+        return _map(0, size, PROT_NONE, flags, -1, 0)
+    start = _map(0, size + alignment, PROT_NONE, flags, -1, 0)
+    before = (offset - start) % alignment
+    if before:
+        unmap(start, before)
+    unmap(start + before + size, alignment - before)
+    return start + before
 
 
 def map_file_at(address: int, size: int, fd: int, offset: int, *, writable: bool) -> None:
