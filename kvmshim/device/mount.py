@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 
 from kvmshim.device import mount_ffi
 
@@ -67,14 +68,8 @@ def mount_large_pages() -> int:
     (`/sys/kernel/mm/transparent_hugepage/shmem_enabled`, mostly never) is not about mounts with an
     option of their own; Documentation/admin-guide/mm/transhuge.rst, "Shmem/tmpfs". OSError.
     """
-    context = mount_ffi.fsopen("tmpfs")
-    try:
-        for key, value in (("source", SOURCE), ("mode", "0700"), ("size", "0"), ("huge", "always")):
-            mount_ffi.fsconfig_string(context, key, value)
-        mount_ffi.fsconfig_create(context)
-        return mount_ffi.fsmount(context, executable=True)
-    finally:
-        os.close(context)
+    options = {"source": SOURCE, "mode": "0700", "size": "0", "huge": "always"}
+    return _detached("tmpfs", options, executable=True)
 
 
 def _options(fuse_fd: int, root_mode: int) -> dict[str, str]:
@@ -91,16 +86,21 @@ _FLAGS = ("allow_other", "default_permissions")
 
 
 def _new_mount(fuse_fd: int, root_mode: int) -> int:
-    context = mount_ffi.fsopen("fuse")
+    options = {"source": SOURCE, "subtype": SUBTYPE, **_options(fuse_fd, root_mode)}
+    return _detached("fuse", options, _FLAGS)
+
+
+def _detached(
+    kind: str, options: dict[str, str], flags: Iterable[str] = (), *, executable: bool = False
+) -> int:
+    context = mount_ffi.fsopen(kind)
     try:
-        mount_ffi.fsconfig_string(context, "source", SOURCE)
-        mount_ffi.fsconfig_string(context, "subtype", SUBTYPE)
-        for key, value in _options(fuse_fd, root_mode).items():
+        for key, value in options.items():
             mount_ffi.fsconfig_string(context, key, value)
-        for flag in _FLAGS:
+        for flag in flags:
             mount_ffi.fsconfig_flag(context, flag)
         mount_ffi.fsconfig_create(context)
-        return mount_ffi.fsmount(context)
+        return mount_ffi.fsmount(context, executable=executable)
     finally:
         os.close(context)
 
