@@ -9,6 +9,7 @@ use cpu_mmu::AccessKind;
 use iced_x86::{Instruction, Mnemonic};
 
 use super::x87::check_available;
+use super::xsave::store;
 use crate::cpu::Cpu;
 use crate::long_operand::LongSpan;
 use crate::op::{Handler, Op};
@@ -59,9 +60,7 @@ fn fxsave(cpu: &mut Cpu, op: &Op, pointers: PointerForm) -> Done {
     if !leaves_out_xmm(cpu) {
         cpu.put_component(&mut area, SSE, 0, form);
     }
-    for (at, bytes) in area.touched() {
-        cpu.write_long(span, at, bytes);
-    }
+    store(cpu, &area, span);
     Ok(())
 }
 

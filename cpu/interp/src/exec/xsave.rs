@@ -76,7 +76,8 @@ fn translate(cpu: &mut Cpu, op: &Op, len: usize, kind: AccessKind) -> Result<Lon
     cpu.long_span(operand, kind)
 }
 
-fn store(cpu: &mut Cpu, area: &Area, span: LongSpan) {
+/// Stores what there is of an area.
+pub(super) fn store(cpu: &mut Cpu, area: &Area, span: LongSpan) {
     for (at, bytes) in area.touched() {
         cpu.write_long(span, at, bytes);
     }
