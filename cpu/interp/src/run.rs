@@ -263,7 +263,9 @@ impl Interp {
         Some(self.cpu.request.take().map_or(Outcome::Boundary, Outcome::Request))
     }
 
-    fn drop_stale_code(&mut self) {
+    /// Drops blocks whose code was overwritten. Who executes instructions by itself does it before others of
+    /// a page that they stored to.
+    pub fn drop_stale_code(&mut self) {
         if std::mem::take(&mut self.cpu.code_is_void) {
             self.flush();
         }

@@ -98,6 +98,8 @@ impl Lockstep {
             return single(interp);
         }
         let Some((expected, stores)) = rehearse(&mut interp.cpu, items) else {
+            // A store to code is noticed once, and it was, though it is undone.
+            interp.drop_stale_code();
             return single(interp);
         };
         let mut left = translator.enter(interp, kick, code);
