@@ -9,9 +9,10 @@ pub(crate) const CARRY: u8 = BELOW;
 /// `jae`, which is `jnc`,
 pub(crate) const NOT_BELOW: u8 = 3;
 pub(crate) const NO_CARRY: u8 = NOT_BELOW;
-/// `je`, `jne` and `ja`.
+/// `je`, `jne`, `jbe` and `ja`.
 pub(crate) const EQUAL: u8 = 4;
 pub(crate) const NOT_EQUAL: u8 = 5;
+pub(crate) const NOT_ABOVE: u8 = 6;
 pub(crate) const ABOVE: u8 = 7;
 
 /// RAX.
@@ -149,7 +150,7 @@ impl Assembler {
         self.wide_memory(0x8B, to, base, RSP, 0, disp);
     }
 
-    /// `mov to, [base + index]`
+    /// `mov to, [base + index + disp]`
     pub(crate) fn load_indexed(&mut self, to: u8, base: u8, index: u8, disp: i32) {
         self.wide_memory(0x8B, to, base, index, 0, disp);
     }
@@ -159,14 +160,14 @@ impl Assembler {
         self.wide_memory(0x89, from, base, RSP, 0, disp);
     }
 
-    /// `mov [base + index], from`
-    pub(crate) fn store_indexed(&mut self, base: u8, index: u8, from: u8) {
-        self.wide_memory(0x89, from, base, index, 0, 0);
+    /// `mov [base + index + disp], from`
+    pub(crate) fn store_indexed(&mut self, base: u8, index: u8, disp: i32, from: u8) {
+        self.wide_memory(0x89, from, base, index, 0, disp);
     }
 
-    /// `mov qword [base + index], value`
-    pub(crate) fn store_value(&mut self, base: u8, index: u8, value: i32) {
-        self.wide_memory(0xC7, 0, base, index, 0, 0);
+    /// `mov qword [base + index + disp], value`
+    pub(crate) fn store_value(&mut self, base: u8, index: u8, disp: i32, value: i32) {
+        self.wide_memory(0xC7, 0, base, index, 0, disp);
         self.imm32(value);
     }
 
@@ -519,8 +520,14 @@ mod tests {
             (text(|a| a.load(R11, RSP, 64)), "Mov_r64_rm64 R11 None RSP None 1 40 2"),
             (text(|a| a.load_indexed(R11, 15, R11, 16)), "Mov_r64_rm64 R11 None R15 R11 1 10 2"),
             (text(|a| a.store(R11, 512, 1)), "Mov_rm64_r64 None RCX R11 None 1 200 2"),
-            (text(|a| a.store_indexed(R11, R10, 9)), "Mov_rm64_r64 None R9 R11 R10 1 0 2"),
-            (text(|a| a.store_value(R11, R10, -1)), "Mov_rm64_imm32 None None R11 R10 1 0 2"),
+            (
+                text(|a| a.store_indexed(R11, 9, -8, 8)),
+                "Mov_rm64_r64 None R8 R11 R9 1 fffffffffffffff8 2",
+            ),
+            (
+                text(|a| a.store_value(R11, 9, -8, -1)),
+                "Mov_rm64_imm32 None None R11 R9 1 fffffffffffffff8 2",
+            ),
             (text(|a| a.store_value_at(R11, 8, -1)), "Mov_rm64_imm32 None None R11 None 1 8 2"),
             (text(|a| a.store_dword(RSP, 8, 7)), "Mov_rm32_imm32 None None RSP None 1 8 2"),
             (text(|a| a.xor_indexed(R10, 15, R11, 8)), "Xor_r64_rm64 R10 None R15 R11 1 8 2"),

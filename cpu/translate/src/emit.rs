@@ -16,6 +16,7 @@ use crate::jump_cache::{self, HOST_OFFSET};
 use crate::pages::INTERPRET;
 use crate::plan::Plan;
 use crate::registers::Registers;
+use crate::stack::StackLook;
 
 /// Guest RSP.
 pub(crate) const GUEST_RSP: u8 = 9;
@@ -39,6 +40,9 @@ pub(crate) enum Way {
     /// The page of a group is no longer that of the last turn: looks for the address, which was compared
     /// with it, and goes on at `back`, or in the twin.
     OtherPage { back: usize, slot: i32, group: Group, aligned: bool, present: Present },
+    /// The page of the stack is no longer that of the last access there: looks for it, and goes on there, or
+    /// on this way.
+    OtherStackPage { look: StackLook, missed: Box<Way> },
     /// A branch that can be linked: goes to `target` in the same page, with that loaded.
     Edge { target: u64, loaded: Registers },
     /// A branch of a condition to `target`, with `rest` instructions of the block behind it.
@@ -79,6 +83,8 @@ pub(crate) struct Present {
 pub(crate) struct Missed {
     pub from: Hole,
     pub state: FlagState,
+    /// There may be another way before that.
+    pub look: Option<StackLook>,
 }
 
 /// Where a byte of memory is; R10 and R11 are free after use.
@@ -114,7 +120,7 @@ impl Emitter {
     }
 
     pub(crate) fn missed(&self, from: Hole) -> Missed {
-        Missed { from, state: self.state }
+        Missed { from, state: self.state, look: None }
     }
 
     /// Counts instructions. Flags stay.

@@ -16,6 +16,7 @@ use crate::callout::{Context, Next, Site, SiteAddress};
 use crate::frame::{FRAME_LEN, Frame, KEPT_LEN, SPILLED};
 use crate::pages::STALE;
 use crate::register_state::{load_registers, registers_thunk, save_registers};
+use crate::stack::stack_page_thunk;
 
 const _: () = assert!(FRAME_LEN.is_multiple_of(8), "`enter` copies words");
 const _: () = assert!((KEPT_LEN + PAD) % 16 == 8, "the stack is aligned");
@@ -80,6 +81,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
             x87: 0,
             grants: 0,
             load_registers: registers_thunk as *const () as usize,
+            find_stack_page: stack_page_thunk as *const () as usize,
             fpu: &raw mut (*cpu).fpu,
             host_mxcsr: MXCSR_INIT.into(),
         };

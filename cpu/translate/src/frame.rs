@@ -71,7 +71,9 @@ pub(crate) struct Frame {
     pub x87: u8,
     /// System instructions that are plain, see [`crate::system::Grants`].
     pub grants: u8,
-    /// Has them be that, see [`crate::register_state`].
+    /// Finds the page of the stack, see [`crate::stack`].
+    pub find_stack_page: usize,
+    /// Has vector registers and those of x87 be the guest's, see [`crate::register_state`].
     pub load_registers: usize,
     /// Where they are otherwise.
     pub fpu: *mut FpuState,
@@ -116,6 +118,7 @@ pub(crate) const VECTORS: i32 = offset_of!(Frame, vectors) as i32;
 pub(crate) const X87: i32 = offset_of!(Frame, x87) as i32;
 pub(crate) const CONTEXT: i32 = offset_of!(Frame, context) as i32;
 pub(crate) const LOAD_REGISTERS: i32 = offset_of!(Frame, load_registers) as i32;
+pub(crate) const FIND_STACK_PAGE: i32 = offset_of!(Frame, find_stack_page) as i32;
 pub(crate) const SLOTS: i32 = offset_of!(Frame, slots) as i32;
 pub(crate) const TLB: i32 = offset_of!(Frame, tlb) as i32;
 pub(crate) const GRANTS: i32 = offset_of!(Frame, grants) as i32;

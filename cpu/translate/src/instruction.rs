@@ -17,6 +17,8 @@ use crate::repeat::Turn;
 const GUEST_RBP: u8 = 5;
 /// Bytes of a stack slot.
 const SLOT: usize = 8;
+/// Where a push stores, from RSP before it.
+pub(crate) const PUSHED: i32 = -(SLOT as i32);
 
 impl BlockMaker {
     /// Looks up the page of an access at the address in R10. The slow way is made when the
@@ -29,8 +31,12 @@ impl BlockMaker {
     pub(crate) fn slow(&mut self, missed: Missed, site: SiteAddress, last: bool) {
         let (back, behind) = (self.emitter.code.position(), self.emitter.state);
         self.emitter.needs_site = true;
-        let Missed { from, state } = missed;
-        let way = Way::Slow { site, back, behind, last };
+        let Missed { from, state, look } = missed;
+        let slow = Way::Slow { site, back, behind, last };
+        let way = match look {
+            Some(look) => Way::OtherStackPage { look, missed: Box::new(slow) },
+            None => slow,
+        };
         self.emitter.tails.push(Tail { from, state, way });
     }
 
@@ -66,7 +72,11 @@ impl BlockMaker {
                 split = self.emitter.check_alignment(alignment);
             }
             if let Some(register) = plain_base(&item.instruction) {
-                from = Some(self.emitter.translate_distance(len, item.writes_memory, whole));
+                from = Some(if register == GUEST_RSP && !whole {
+                    self.emitter.translate_stack(len, item.writes_memory)
+                } else {
+                    self.emitter.translate_distance(len, item.writes_memory, whole)
+                });
                 return HostAddress::Register(register);
             }
             from = Some(self.emitter.translate(len, item.writes_memory, whole));
@@ -181,10 +191,9 @@ impl BlockMaker {
             self.emitter.code.load_indexed(R10, R11, R10, 0);
             self.emitter.stash();
             let from = self.push_address();
-            self.emitter.code.add(R11, R10);
             self.emitter.unstash();
-            self.emitter.code.store(R11, 0, R10);
-            self.emitter.move_stack(-(SLOT as i32));
+            self.emitter.code.store_indexed(R11, GUEST_RSP, PUSHED, R10);
+            self.emitter.move_stack(PUSHED);
             self.slow(from, site, false);
             self.emitter.come_back_here(slow_load);
             return;
@@ -193,27 +202,21 @@ impl BlockMaker {
         match instruction.op0_kind() {
             OpKind::Register => {
                 let number = instruction.op0_register().number() as u8;
-                if let Place::Host(host) = place(number) {
-                    self.emitter.code.store_indexed(R11, R10, host);
-                } else {
-                    self.emitter.code.add(R11, R10);
-                    let value = self.emitter.register(number, R10);
-                    self.emitter.code.store(R11, 0, value);
-                }
+                let value = self.emitter.register(number, R10);
+                self.emitter.code.store_indexed(R11, GUEST_RSP, PUSHED, value);
             }
             _ => {
                 let value = instruction.immediate(0) as i64 as i32;
-                self.emitter.code.store_value(R11, R10, value);
+                self.emitter.code.store_value(R11, GUEST_RSP, PUSHED, value);
             }
         }
-        self.emitter.move_stack(-(SLOT as i32));
+        self.emitter.move_stack(PUSHED);
         self.slow(from, site, false);
     }
 
-    /// Translates the slot below the top of the stack.
+    /// R11 is what has to be added to the address of the slot below the top of the stack.
     pub(crate) fn push_address(&mut self) -> Missed {
-        self.emitter.code.lea(R10, GUEST_RSP, None, -(SLOT as i32));
-        self.access(SLOT, true)
+        self.emitter.look_on_stack(PUSHED, SLOT, true)
     }
 
     pub(crate) fn pop(&mut self, item: &Item, site: SiteAddress) {
@@ -222,13 +225,12 @@ impl BlockMaker {
             return;
         }
         let number = item.instruction.op0_register().number() as u8;
-        self.emitter.code.mov(R10, GUEST_RSP);
-        let from = self.access(SLOT, false);
+        let from = self.emitter.look_on_stack(0, SLOT, false);
         let to = match place(number) {
             Place::Host(host) => host,
             Place::Frame(_) => R10,
         };
-        self.emitter.code.load_indexed(to, R11, R10, 0);
+        self.emitter.code.load_indexed(to, R11, GUEST_RSP, 0);
         if to != GUEST_RSP {
             self.emitter.move_stack(SLOT as i32);
         }
@@ -322,14 +324,13 @@ impl BlockMaker {
     fn push_return(&mut self, site: SiteAddress, next: u64) {
         let from = self.push_address();
         match i32::try_from(next as i64) {
-            Ok(value) => self.emitter.code.store_value(R11, R10, value),
+            Ok(value) => self.emitter.code.store_value(R11, GUEST_RSP, PUSHED, value),
             Err(_) => {
-                self.emitter.code.add(R11, R10);
                 self.emitter.code.mov_value(R10, next);
-                self.emitter.code.store(R11, 0, R10);
+                self.emitter.code.store_indexed(R11, GUEST_RSP, PUSHED, R10);
             }
         }
-        self.emitter.move_stack(-(SLOT as i32));
+        self.emitter.move_stack(PUSHED);
         self.slow(from, site, true);
     }
 
@@ -338,9 +339,8 @@ impl BlockMaker {
         if let Some(member) = item.member {
             self.return_member(item, member);
         } else {
-            self.emitter.code.mov(R10, GUEST_RSP);
-            let from = self.access(SLOT, false);
-            self.emitter.code.load_indexed(R10, R11, R10, 0);
+            let from = self.emitter.look_on_stack(0, SLOT, false);
+            self.emitter.code.load_indexed(R10, R11, GUEST_RSP, 0);
             self.slow(from, site, true);
         }
         self.emitter.jump_anywhere(site, SLOT as i32 + more as i32);
@@ -420,7 +420,7 @@ pub(crate) fn fixed_address(instruction: &Instruction, len: usize) -> Option<u64
 
 /// The register of the host that the linear address of the memory operand is a constant away from, if there is
 /// one.
-fn plain_base(instruction: &Instruction) -> Option<u8> {
+pub(crate) fn plain_base(instruction: &Instruction) -> Option<u8> {
     let flat = !matches!(instruction.memory_segment(), Register::FS | Register::GS);
     let base = instruction.memory_base();
     if !flat || !base.is_gpr64() || instruction.memory_index() != Register::None {

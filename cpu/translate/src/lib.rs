@@ -41,6 +41,7 @@ mod registers;
 mod repeat;
 mod seen;
 mod sites;
+mod stack;
 mod string;
 mod system;
 mod tails;

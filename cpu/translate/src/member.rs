@@ -2,15 +2,15 @@
 
 use iced_x86::{OpKind, Register};
 
-use crate::assemble::{Hole, NOT_EQUAL, R10, R11, RSP};
+use crate::assemble::{NOT_EQUAL, R10, R11, RSP};
 use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::{Item, Kind};
-use crate::emit::{GUEST_RSP, HostAddress, Way};
+use crate::emit::{GUEST_RSP, HostAddress, Missed, Way};
 use crate::flags::FlagState;
 use crate::frame::{Place, group_slot, page_slot, place};
 use crate::group::{BASE, Group, Habit, Member, SLOT};
-use crate::instruction::{fixed_address, page_offset};
+use crate::instruction::{PUSHED, fixed_address, page_offset, plain_base};
 use crate::plan::Plan;
 use crate::repeat::Turn;
 
@@ -46,8 +46,17 @@ impl BlockMaker {
             return;
         }
         self.put_away();
+        if let Some(offset) = from_stack(item, member)
+            && !apart
+            && habit != Habit::Walks
+        {
+            let missed = self.emitter.look_on_stack(offset, len, write);
+            self.leave_to_twin(missed);
+            self.emitter.code.lea(R11, R11, Some((GUEST_RSP, 0)), offset);
+            return self.begin(member);
+        }
         match item.kind {
-            Kind::Push => self.emitter.code.lea(R10, GUEST_RSP, None, -member.at - SLOT as i32),
+            Kind::Push => self.emitter.code.lea(R10, GUEST_RSP, None, PUSHED - member.at),
             Kind::Pop => self.emitter.code.lea(R10, GUEST_RSP, None, -member.at),
             Kind::Leave => self.emitter.code.lea(R10, BASE as u8, None, -member.at),
             _ => {
@@ -57,7 +66,7 @@ impl BlockMaker {
                 if let Some(address) = fixed_address(&first, len) {
                     let missed = self.emitter.translate_known(address, write);
                     self.emitter.code.lea(R11, R11, None, page_offset(address));
-                    self.leave_to_twin(missed.from);
+                    self.leave_to_twin(missed);
                     return self.begin(member);
                 }
                 self.emitter.address(&item.op, &first);
@@ -87,7 +96,7 @@ impl BlockMaker {
             self.emitter.keep_address(slot);
         }
         let from = self.emitter.look(len, write, aligned);
-        self.leave_to_twin(from);
+        self.leave_to_twin(self.emitter.missed(from));
         if keeps {
             self.emitter.keep_page(slot);
         }
@@ -111,8 +120,13 @@ impl BlockMaker {
         }
     }
 
-    fn leave_to_twin(&mut self, from: Hole) {
-        self.emitter.tail(from, Way::Twin(self.present));
+    fn leave_to_twin(&mut self, Missed { from, look, .. }: Missed) {
+        let twin = Way::Twin(self.present);
+        let way = match look {
+            Some(look) => Way::OtherStackPage { look, missed: Box::new(twin) },
+            None => twin,
+        };
+        self.emitter.tail(from, way);
     }
 
     /// As [`Self::copied`], of a member.
@@ -124,7 +138,7 @@ impl BlockMaker {
             self.emitter.code.lea(R10, R11, None, member.at);
             self.emitter.code.test_low_byte(R10, used.alignment - 1);
             let from = self.emitter.code.jump_if(NOT_EQUAL);
-            self.leave_to_twin(from);
+            self.leave_to_twin(self.emitter.missed(from));
         }
         let (start, before) = (self.emitter.code.position(), self.emitter.state);
         let at = if apart { HostAddress::Pair } else { HostAddress::At(member.at) };
@@ -218,6 +232,20 @@ impl BlockMaker {
         self.emitter.code.load(BASE as u8, R11, member.at);
         self.release(member);
     }
+}
+
+/// How far a group begins from guest RSP, if it is on the stack.
+fn from_stack(item: &Item, member: Member) -> Option<i32> {
+    let instruction = &item.instruction;
+    let offset = match item.kind {
+        Kind::Push => PUSHED,
+        Kind::Pop => 0,
+        Kind::Copied if plain_base(instruction) == Some(GUEST_RSP) => {
+            instruction.memory_displacement64() as i32
+        }
+        _ => return None,
+    };
+    Some(offset - member.at)
 }
 
 fn needs_alignment(item: &Item) -> bool {

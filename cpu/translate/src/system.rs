@@ -27,6 +27,7 @@ use crate::effects::{Item, Kind};
 use crate::emit::{GUEST_RSP, Missed, Way};
 use crate::flags::FlagState;
 use crate::frame::{DOWN, FLAGS, GRANTS, GS_BASE, SCRATCH, SLOTS, TLB};
+use crate::instruction::PUSHED;
 
 /// Bytes of a stack slot.
 const SLOT: usize = 8;
@@ -204,7 +205,6 @@ impl BlockMaker {
     fn pushf(&mut self) -> Missed {
         let from = self.push_address();
         let code = &mut self.emitter.code;
-        code.add(R11, R10);
         code.load(R10, RSP, SLOTS);
         code.load(R10, R10, Words::RFLAGS);
         code.and(R10, !(rflags::STATUS | rflags::VM | rflags::RF) as u32);
@@ -218,8 +218,8 @@ impl BlockMaker {
         code.narrow_memory(&[0x0F, 0xB6], R10, RSP, FLAGS + 1);
         // or r10d, [rsp + SCRATCH]
         code.narrow_memory(&[0x0B], R10, RSP, SCRATCH);
-        code.store(R11, 0, R10);
-        self.emitter.move_stack(-(SLOT as i32));
+        code.store_indexed(R11, GUEST_RSP, PUSHED, R10);
+        self.emitter.move_stack(PUSHED);
         from
     }
 

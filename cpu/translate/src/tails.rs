@@ -60,6 +60,10 @@ impl BlockMaker {
                 emitter.code.jump_to(back);
                 emitter.tail(from, Way::Twin(present));
             }
+            Way::OtherStackPage { look, missed } => {
+                let from = emitter.find_stack_page(look);
+                emitter.tail(from, *missed);
+            }
             Way::OtherJump { back, site } => emitter.find_other_jump(back, site),
             Way::OtherFarJump { entry } => {
                 let from = emitter.jump_through(entry);

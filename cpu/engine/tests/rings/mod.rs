@@ -8,8 +8,8 @@ use crate::guest::{Guest, PAGE_TABLE, assemble, descriptor, long_gate};
 
 pub const GDT: u64 = 0x5000;
 pub const IDT: u64 = 0x6000;
-const TSS: u64 = 0x7000;
-const HANDLERS: u64 = 0x9000;
+pub const TSS: u64 = 0x7000;
+pub const HANDLERS: u64 = 0x9000;
 const KERNEL_STACK: u64 = 0xC000;
 /// The one user page; the others are the supervisor's.
 pub const USER_PAGE: u64 = 0xA000;

@@ -24,6 +24,7 @@ mod forget;
 mod large;
 mod origin;
 mod set;
+mod stack_page;
 mod table;
 
 use cpu_mem::HostPage;
@@ -32,7 +33,7 @@ pub use self::forget::Forget;
 use self::forget::Space;
 use self::set::Set;
 pub use self::table::layout;
-use self::table::{EXECUTE, PAGE_MASK, READ, WRITE, index, no_page};
+use self::table::{EXECUTE, PAGE_MASK, READ, WRITE, index};
 use crate::table_cache::TableCache;
 use crate::{Access, PageSize, Privilege, Translation};
 
@@ -293,8 +294,7 @@ impl Tlb {
 
     /// Makes the next write to a linear page miss.
     pub fn forget_write(&mut self, privilege: Privilege, gla: u64) {
-        let index = index(privilege, gla);
-        self.active.table.set(index, WRITE, no_page(index));
+        self.active.table.forget_write(index(privilege, gla));
     }
 
     /// Makes the next write to every page miss.

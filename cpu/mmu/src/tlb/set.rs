@@ -5,7 +5,7 @@ use cpu_mem::{HostPage, PageArray, PageFlags, ZeroedWords};
 use super::forget::Space;
 use super::large::LargePages;
 use super::origin::{IN_GLOBAL, IN_LOCAL, Origin};
-use super::table::{ENTRIES, EXECUTE, HOST, PAGE_MASK, READ, Table, WRITE, index, no_page};
+use super::table::{ENTRIES, HOST, PAGE_MASK, Table, Tags, index, no_page};
 use crate::{AccessKind, PageSize, Privilege, Translation};
 
 /// The entries of one process-context identifier.
@@ -58,10 +58,12 @@ impl Set {
         let writable = writes && translation.dirty;
         let write =
             if writable { tag(AccessKind::Write, PageFlags::WRITE) } else { no_page(index) };
-        self.table.set(index, READ, tag(AccessKind::Read, PageFlags::READ));
-        self.table.set(index, WRITE, write);
-        self.table.set(index, EXECUTE, tag(AccessKind::Execute, PageFlags::EXECUTE));
-        self.table.set_host(index, gla, page.address());
+        let tags = Tags {
+            read: tag(AccessKind::Read, PageFlags::READ),
+            write,
+            execute: tag(AccessKind::Execute, PageFlags::EXECUTE),
+        };
+        self.table.set(index, tags, gla, page.address());
         self.pages.set(index, Some(page));
         let [listed, _] = self.origin_words(index);
         let (list, bit) = match translation.global {
@@ -139,14 +141,14 @@ impl Set {
         for &index in self.local.iter().chain(&self.global) {
             let index = usize::from(index);
             if self.table.get(index, HOST) == page {
-                self.table.set(index, WRITE, no_page(index));
+                self.table.forget_write(index);
             }
         }
     }
 
     pub(super) fn trap_all_writes(&mut self) {
         for &index in self.local.iter().chain(&self.global) {
-            self.table.set(index.into(), WRITE, no_page(index.into()));
+            self.table.forget_write(index.into());
         }
     }
 
