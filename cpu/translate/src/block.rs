@@ -12,6 +12,7 @@ use crate::emit::{Emitter, Present, Way};
 use crate::flags::{self, FlagState};
 use crate::frame::GROUP_SLOTS;
 use crate::group::{self, Group};
+use crate::kick;
 use crate::registers::{self, Checked, Registers};
 use crate::repeat::{self, Turn};
 use crate::sites::Sites;
@@ -97,6 +98,8 @@ impl BlockMaker {
                 needs_site: false,
                 again: Vec::new(),
                 written: 0,
+                poll_at: None,
+                polled: false,
             },
             links: Vec::new(),
             first_link: 1,
@@ -176,6 +179,8 @@ impl BlockMaker {
             self.emitter.count(counted as i32);
         }
         let behind = self.turn.behind(items.len());
+        let polls = self.turn == Turn::Only && items.last().is_some_and(kick::may_close_loop);
+        self.emitter.polled = false;
         let mut next = rip;
         for (number, item) in items.iter().enumerate() {
             let at = next;
@@ -185,6 +190,8 @@ impl BlockMaker {
             let site = sites.next();
             self.emitter.needs_site = false;
             self.present = Present { rip: at, rest, loaded };
+            let polls_here = polls && !self.emitter.polled && !shadowed;
+            self.emitter.poll_at = polls_here.then_some(self.present);
             self.make_room(item);
             let raw = &bytes[item.at..item.at + item.instruction.len()];
             self.item(item, site, raw, at, next);
@@ -274,8 +281,9 @@ impl BlockMaker {
     }
 
     /// Goes on at an address, with the flags wherever they are.
-    pub(crate) fn go_to(&mut self, target: u64, poll: bool) {
+    pub(crate) fn go_to(&mut self, target: u64, backwards: bool) {
         self.emitter.make_again();
+        let poll = backwards && !self.emitter.polled;
         if let Some((_, head)) = self.head.filter(|&(start, _)| poll && start == target) {
             self.emitter.save_flags();
             self.emitter.poll(target);

@@ -4,7 +4,7 @@ use cpu_interp::op::Op;
 use cpu_mmu::tlb_layout;
 use iced_x86::{Instruction, Register};
 
-use crate::assemble::{Assembler, Hole, NOT_BELOW, NOT_EQUAL, R10, R11, R14, R15, RCX, RDX, RSP};
+use crate::assemble::{Assembler, Hole, NOT_BELOW, NOT_EQUAL, R10, R11, R14, R15, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
 use crate::frame::{
@@ -60,6 +60,8 @@ pub(crate) enum Way {
     ExitWithCount { target: u64 },
     /// Leaves at `rip` for tier 0 to execute what is there.
     Interpret { rip: u64 },
+    /// Others want something before an instruction that was counted, with those behind it.
+    ExitBefore(Present),
     /// As [`Way::Interpret`], with instructions that were counted behind that one.
     InterpretRest(Present),
     /// Leaves for an address whose page has to be compared.
@@ -111,6 +113,10 @@ pub(crate) struct Emitter {
     pub again: Vec<Vec<u8>>,
     /// Number of the one for the flags that were written last; 0: there is none.
     pub written: u8,
+    /// The kick word is to be looked at before this instruction, if it looks for a page.
+    pub poll_at: Option<Present>,
+    /// It was looked at in this block.
+    pub polled: bool,
 }
 
 impl Emitter {
@@ -226,32 +232,6 @@ impl Emitter {
     fn call_site(&mut self, site: SiteAddress) {
         self.load_site(site);
         self.code.call_frame(CALLOUT);
-    }
-
-    /// Looks at the kick word; leaves for `target` if it is set. Flags are in the frame and stay there, or
-    /// are lost.
-    pub(crate) fn poll(&mut self, target: u64) {
-        self.code.load(R11, RSP, KICK);
-        self.code.compare_zero(R11);
-        let from = self.code.jump_if(NOT_EQUAL);
-        self.state.host = false;
-        self.tail(from, Way::ExitFor { target });
-    }
-
-    /// As [`Self::poll`], with the flags in the host's RFLAGS, where they stay.
-    pub(crate) fn poll_keeping_flags(&mut self, target: u64) {
-        let code = &mut self.code;
-        code.mov(R10, RCX);
-        code.load(R11, RSP, KICK);
-        // mov ecx, [r11]
-        code.bytes(&[0x41, 0x8B, 0x0B]);
-        // jrcxz over what follows
-        code.bytes(&[0xE3, 0]);
-        let over = code.position();
-        let from = code.jump();
-        self.tail(from, Way::ExitWithCount { target });
-        self.code.patch_short(over);
-        self.code.mov(RCX, R10);
     }
 
     /// A guest register into a register of the host: its own, or `scratch`.

@@ -61,9 +61,10 @@ impl Emitter {
     }
 
     /// The host's flags are about to be overwritten: saves them, unless they can be made again. R10 is in
-    /// use; takes R11.
+    /// use; takes R11. Nothing of the instruction has happened.
     pub(crate) fn give_up_flags(&mut self) {
         self.give_up_flags_through(R11);
+        self.poll_early();
     }
 
     /// As [`Self::give_up_flags`], taking another register.

@@ -370,7 +370,7 @@ impl BlockMaker {
         } else {
             self.emitter.restore_flags();
         }
-        if target <= at {
+        if target <= at && !self.emitter.polled {
             // A loop: the way back is in line.
             let from = self.emitter.code.jump_if(condition ^ 1);
             self.branch(from, next);

@@ -28,6 +28,7 @@ mod group;
 mod instruction;
 mod jump_cache;
 mod kept_bytes;
+mod kick;
 mod limit;
 mod links;
 mod lockstep;

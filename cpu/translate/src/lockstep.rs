@@ -70,7 +70,7 @@ impl Lockstep {
     /// When the tiers do not agree; the message says where and how.
     pub fn run(&mut self, interp: &mut Interp, kick: &AtomicU32) -> Outcome {
         loop {
-            if let Some(outcome) = self.run_block(interp, kick) {
+            if let Some(outcome) = self.run_block(interp) {
                 return outcome;
             }
             if kick.load(Ordering::Relaxed) != 0 {
@@ -79,7 +79,7 @@ impl Lockstep {
         }
     }
 
-    fn run_block(&mut self, interp: &mut Interp, kick: &AtomicU32) -> Option<Outcome> {
+    fn run_block(&mut self, interp: &mut Interp) -> Option<Outcome> {
         let translator = &mut self.translator;
         if interp.cpu.attention {
             return interp.after_attention();
@@ -102,9 +102,11 @@ impl Lockstep {
             interp.drop_stale_code();
             return single(interp);
         };
-        let mut left = translator.enter(interp, kick, code);
+        // To the end of the block: who wants something waits for that.
+        let never = AtomicU32::new(0);
+        let mut left = translator.enter(interp, &never, code);
         while let Some(code) = translator.twin_behind(interp, left) {
-            left = translator.enter(interp, kick, code);
+            left = translator.enter(interp, &never, code);
         }
         if left == u64::from(STALE) || left == u64::from(INTERPRET) {
             return single(interp);

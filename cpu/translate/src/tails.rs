@@ -75,6 +75,7 @@ impl BlockMaker {
                 emitter.code.mov(RCX, R10);
                 emitter.exit_for(target);
             }
+            Way::ExitBefore(present) => emitter.exit_before(present),
             Way::Interpret { rip } => emitter.leave_to_interpret(rip),
             Way::InterpretRest(Present { rip, rest, .. }) => {
                 emitter.count(-(rest as i32 + 1));
