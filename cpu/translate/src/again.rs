@@ -3,13 +3,50 @@
 //! Most flags are never looked at, or only by the branch behind them, but a fault shows them. They are in the
 //! way of each look into the TLB, and saving them takes as long as the look. Where the instruction that wrote
 //! them has operands that are as they were, or that can be found again, up to the next one that writes flags, it
-//! is executed once more by who needs them: seldom executed code mostly.
+//! is executed once more by who needs them: seldom executed code mostly. INC and DEC leave CF as it was, which
+//! is put away before.
 
-use iced_x86::{Code, Instruction, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{Code, Instruction, MemoryOperand, Mnemonic, OpAccess, OpKind, Register};
 
 use crate::block::{BlockMaker, writes_flags};
 use crate::effects::{Flags, Item, Kind};
-use crate::frame::{Place, place};
+use crate::emit::Emitter;
+use crate::flags::FlagState;
+use crate::frame::{CARRY, Place, place};
+
+/// How flags are made again.
+pub(crate) struct Again {
+    /// Host code, for anywhere.
+    code: Vec<u8>,
+    /// It takes CF from the frame.
+    carry: bool,
+}
+
+impl Emitter {
+    /// The flags, which are in the host's RFLAGS, may be overwritten: number `again` makes them again.
+    pub(crate) fn lose_flags(&mut self, again: u8) {
+        if self.again[usize::from(again) - 1].carry {
+            // setc [rsp + CARRY]
+            self.code.bytes(&[0x0F, 0x92, 0x44, 0x24, CARRY as u8]);
+        }
+        self.state = FlagState::lost(again);
+    }
+
+    /// Makes flags again that are lost.
+    pub(crate) fn make_again(&mut self) {
+        if self.state.are_lost() {
+            self.code.bytes(&self.again[usize::from(self.state.again) - 1].code);
+            self.state = FlagState::HOST;
+        }
+    }
+
+    /// CF is what it was when the flags were lost.
+    fn take_carry(&mut self) {
+        self.code.compare_byte(CARRY, 1);
+        // cmc
+        self.code.bytes(&[0xF5]);
+    }
+}
 
 impl BlockMaker {
     /// Finds out which instructions' flags can be made again, and in a loop those of the last one even in the
@@ -35,8 +72,8 @@ impl BlockMaker {
             if !meanwhile.iter().copied().chain(next).any(Item::clobbers_flags) {
                 continue;
             }
-            if let Some(code) = self.make_flags(&items[number], &meanwhile) {
-                self.emitter.again.push(code);
+            if let Some(again) = self.make_flags(&items[number], &meanwhile) {
+                self.emitter.again.push(again);
                 self.again[number] = self.emitter.again.len() as u8;
             }
             if carries {
@@ -45,9 +82,10 @@ impl BlockMaker {
         }
     }
 
-    /// Code that makes the flags of an instruction again, at any time `meanwhile`. None: there is none.
-    fn make_flags(&mut self, writer: &Item, meanwhile: &[&Item]) -> Option<Vec<u8>> {
-        if writer.flags != Flags::Replaced || writer.kind != Kind::Copied {
+    /// What makes the flags of an instruction again, at any time `meanwhile`. None: there is nothing.
+    fn make_flags(&mut self, writer: &Item, meanwhile: &[&Item]) -> Option<Again> {
+        let carry = writer.flags == Flags::Carry { written: true };
+        if !carry && writer.flags != Flags::Replaced || writer.kind != Kind::Copied {
             return None;
         }
         let needed = operands(&writer.instruction)?;
@@ -63,10 +101,13 @@ impl BlockMaker {
             }
         }
         let start = self.emitter.code.position();
+        if carry {
+            self.emitter.take_carry();
+        }
         let encoded = again.iter().all(|instruction| self.encode(instruction));
         let code = self.emitter.code.code()[start..].to_vec();
         self.emitter.code.truncate(start);
-        encoded.then_some(code)
+        encoded.then_some(Again { code, carry })
     }
 }
 
@@ -114,6 +155,16 @@ fn remake(instruction: &Instruction) -> Option<Vec<Instruction>> {
             let mut back = *instruction;
             back.set_code(opposite(instruction.code())?);
             Some(vec![back, *instruction])
+        }
+        M::Inc | M::Dec => {
+            let code = match to.size() {
+                4 => Code::Lea_r32_m,
+                8 => Code::Lea_r64_m,
+                _ => return None,
+            };
+            let by = if instruction.mnemonic() == M::Inc { -1 } else { 1 };
+            let before = MemoryOperand::with_base_displ(to.full_register(), by);
+            Some(vec![Instruction::with2(code, to, before).ok()?, *instruction])
         }
         _ => None,
     }

@@ -4,6 +4,7 @@ use cpu_interp::op::Op;
 use cpu_mmu::tlb_layout;
 use iced_x86::{Instruction, Register};
 
+use crate::again::Again;
 use crate::assemble::{Assembler, Hole, NOT_BELOW, NOT_EQUAL, R10, R11, R14, R15, RDX, RSP};
 use crate::callout::SiteAddress;
 use crate::flags::FlagState;
@@ -109,8 +110,8 @@ pub(crate) struct Emitter {
     pub tails: Vec<Tail>,
     /// Something was made since it was last cleared that has the address of a site.
     pub needs_site: bool,
-    /// Codes that make flags that are lost, see [`crate::again`].
-    pub again: Vec<Vec<u8>>,
+    /// What makes flags that are lost.
+    pub again: Vec<Again>,
     /// Number of the one for the flags that were written last; 0: there is none.
     pub written: u8,
     /// The kick word is to be looked at before this instruction, if it looks for a page.

@@ -59,6 +59,7 @@ unsafe fn frame_of(context: *mut Context, cpu: *mut Cpu, kick: &AtomicU32) -> Fr
         let mut frame = Frame {
             flags: 0,
             down: 0,
+            carry: 0,
             count: (*context).executed.get(),
             spilled: SPILLED.map(|number| (*cpu).arch.slots[usize::from(number)]),
             fs_base: 0,

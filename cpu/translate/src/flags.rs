@@ -52,14 +52,6 @@ pub(crate) fn find_unseen(items: &mut [Item]) {
 }
 
 impl Emitter {
-    /// Makes flags again that are lost.
-    pub(crate) fn make_again(&mut self) {
-        if self.state.are_lost() {
-            self.code.bytes(&self.again[usize::from(self.state.again) - 1]);
-            self.state = FlagState::HOST;
-        }
-    }
-
     /// The host's flags are about to be overwritten: saves them, unless they can be made again. R10 is in
     /// use; takes R11. Nothing of the instruction has happened.
     pub(crate) fn give_up_flags(&mut self) {
@@ -70,7 +62,7 @@ impl Emitter {
     /// As [`Self::give_up_flags`], taking another register.
     pub(crate) fn give_up_flags_through(&mut self, scratch: u8) {
         if self.state == FlagState::HOST && self.written != 0 {
-            self.state = FlagState::lost(self.written);
+            self.lose_flags(self.written);
         }
         if !self.state.are_lost() {
             self.save_flags_through(scratch);

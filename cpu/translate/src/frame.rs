@@ -32,6 +32,8 @@ pub(crate) struct Frame {
     pub flags: u16,
     /// DF.
     pub down: u8,
+    /// CF of flags that are lost, see [`crate::again`].
+    pub carry: u8,
     /// [`Cpu::code_epoch`].
     pub epoch: u64,
     /// Guest R9, R10, R11, R14 and R15.
@@ -102,6 +104,7 @@ pub(crate) fn page_slot(group: usize) -> i32 {
 
 pub(crate) const FLAGS: i32 = offset_of!(Frame, flags) as i32;
 pub(crate) const DOWN: i32 = offset_of!(Frame, down) as i32;
+pub(crate) const CARRY: i32 = offset_of!(Frame, carry) as i32;
 pub(crate) const TSC_OFFSET: i32 = offset_of!(Frame, tsc_offset) as i32;
 pub(crate) const EPOCH: i32 = offset_of!(Frame, epoch) as i32;
 pub(crate) const FS_BASE: i32 = offset_of!(Frame, fs_base) as i32;

@@ -94,7 +94,7 @@ impl BlockMaker {
             self.emitter.save_flags();
             self.emitter.state = FlagState::FRAME;
         } else {
-            self.emitter.state = FlagState::lost(self.carried);
+            self.emitter.lose_flags(self.carried);
         }
         if matches!(self.turn, Turn::Again { left: 0, .. }) {
             self.emitter.poll(start);
