@@ -13,6 +13,7 @@ _FENCED: Final = (
     "cpu/signal/",
     "cpu/translate/src/enter.rs",
     "cpu/translate/src/register_state.rs",
+    "cpu/translate/src/stack.rs",
     "kvmshim/door/src/ffi.rs",
     "kvmshim/door/src/fuse.rs",
     "kvmshim/door/src/opener.rs",
