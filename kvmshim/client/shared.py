@@ -141,8 +141,7 @@ class SharedFiles:
             raise KvmError(errno.EFAULT, f"not all of {address:#x}..{end:#x} is mapped")
         for mapping in mappings:
             # A file of ours may be on a file system that got its number from one that just ended.
-            adopted = (mapping.device, mapping.inode) in self._adopted
-            if mapping.device in SERVED and not adopted:
+            if mapping.device in SERVED and self._adopted_file(mapping) is None:
                 raise KvmError(errno.EINVAL, f"{mapping.name} cannot be guest memory")
         return mappings
 
@@ -153,8 +152,11 @@ class SharedFiles:
         """The file of a whole mapping; None: it is private, or its file cannot be had."""
         if not mapping.shared:
             return None
-        adopted = self._adopted.get((mapping.device, mapping.inode))
+        adopted = self._adopted_file(mapping)
         return self._file_of(mapping) if adopted is None else adopted.lend()
+
+    def _adopted_file(self, mapping: Mapping) -> AdoptedFile | None:
+        return self._adopted.get((mapping.device, mapping.inode))
 
     def origin_of(self, mapping: Mapping) -> Backing | None:
         """The file of a whole private mapping, to read; None: it has none, or it cannot be had."""
