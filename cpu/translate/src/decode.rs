@@ -6,6 +6,7 @@ use iced_x86::{Decoder, Mnemonic};
 
 use crate::block::BlockMaker;
 use crate::effects::{Item, Kind, item};
+use crate::kick::may_close_loop;
 use crate::lockstep::{flags_read, is_copied, undefined_behind};
 use crate::translator::Translator;
 
@@ -21,9 +22,8 @@ pub(crate) const CROSSINGS: usize = 256;
 impl Translator {
     /// A block does not end with this branch: it is more often not taken.
     fn goes_on(&self, item: &Item) -> bool {
-        let ahead = item.instruction.near_branch64() >= item.instruction.next_ip();
         let before = self.items.iter().filter(|item| item.kind == Kind::JumpIf).count();
-        item.kind == Kind::JumpIf && ahead && before < MAX_SIDES
+        item.kind == Kind::JumpIf && !may_close_loop(item) && before < MAX_SIDES
     }
 
     /// Behind a branch: it uses registers that nothing before does, which would be loaded for those who take

@@ -126,6 +126,15 @@ impl Emitter {
         self.tails.push(Tail { from, state: self.state, way });
     }
 
+    /// Likewise, for an access that a look has not found allowed.
+    pub(crate) fn leave_missed(&mut self, Missed { from, state, look }: Missed, way: Way) {
+        let way = match look {
+            Some(look) => Way::OtherStackPage { look, missed: Box::new(way) },
+            None => way,
+        };
+        self.tails.push(Tail { from, state, way });
+    }
+
     pub(crate) fn missed(&self, from: Hole) -> Missed {
         Missed { from, state: self.state, look: None }
     }

@@ -7,7 +7,7 @@ use crate::assemble::{Hole, R10, R11};
 use crate::block::BlockMaker;
 use crate::callout::SiteAddress;
 use crate::effects::{Flags, Item};
-use crate::emit::{GUEST_RSP, HostAddress, Missed, Present, Tail, Way};
+use crate::emit::{GUEST_RSP, HostAddress, Missed, Present, Way};
 use crate::flags::FlagState;
 use crate::frame::{Place, place};
 use crate::plan::Plan;
@@ -31,13 +31,7 @@ impl BlockMaker {
     pub(crate) fn slow(&mut self, missed: Missed, site: SiteAddress, last: bool) {
         let (back, behind) = (self.emitter.code.position(), self.emitter.state);
         self.emitter.needs_site = true;
-        let Missed { from, state, look } = missed;
-        let slow = Way::Slow { site, back, behind, last };
-        let way = match look {
-            Some(look) => Way::OtherStackPage { look, missed: Box::new(slow) },
-            None => slow,
-        };
-        self.emitter.tails.push(Tail { from, state, way });
+        self.emitter.leave_missed(missed, Way::Slow { site, back, behind, last });
     }
 
     pub(crate) fn copied(&mut self, item: &Item, site: SiteAddress, raw: &[u8]) {

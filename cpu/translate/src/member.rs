@@ -46,20 +46,16 @@ impl BlockMaker {
             return;
         }
         self.put_away();
-        if let Some(offset) = from_stack(item, member)
-            && !apart
-            && habit != Habit::Walks
-        {
-            let missed = self.emitter.look_on_stack(offset, len, write);
-            self.leave_to_twin(missed);
-            self.emitter.code.lea(R11, R11, Some((GUEST_RSP, 0)), offset);
-            return self.begin(member);
-        }
-        match item.kind {
-            Kind::Push => self.emitter.code.lea(R10, GUEST_RSP, None, PUSHED - member.at),
-            Kind::Pop => self.emitter.code.lea(R10, GUEST_RSP, None, -member.at),
-            Kind::Leave => self.emitter.code.lea(R10, BASE as u8, None, -member.at),
-            _ => {
+        match (from_stack(item, member), item.kind) {
+            (Some(offset), _) if !apart && habit != Habit::Walks => {
+                let missed = self.emitter.look_on_stack(offset, len, write);
+                self.leave_to_twin(missed);
+                self.emitter.code.lea(R11, R11, Some((GUEST_RSP, 0)), offset);
+                return self.begin(member);
+            }
+            (Some(offset), _) => self.emitter.code.lea(R10, GUEST_RSP, None, offset),
+            (None, Kind::Leave) => self.emitter.code.lea(R10, BASE as u8, None, -member.at),
+            (None, _) => {
                 let mut first = item.instruction;
                 let disp = first.memory_displacement64().wrapping_sub(member.at as u64);
                 first.set_memory_displacement64(disp);
@@ -120,13 +116,8 @@ impl BlockMaker {
         }
     }
 
-    fn leave_to_twin(&mut self, Missed { from, look, .. }: Missed) {
-        let twin = Way::Twin(self.present);
-        let way = match look {
-            Some(look) => Way::OtherStackPage { look, missed: Box::new(twin) },
-            None => twin,
-        };
-        self.emitter.tail(from, way);
+    fn leave_to_twin(&mut self, missed: Missed) {
+        self.emitter.leave_missed(missed, Way::Twin(self.present));
     }
 
     /// As [`Self::copied`], of a member.

@@ -57,49 +57,24 @@ impl Emitter {
     }
 }
 
-/// `asm!` operands: one limit after the other is stored, from R15 and this offset on.
-macro_rules! store_limits {
+/// Sets the limits that begin so far from R15.
+macro_rules! set_limits {
+    ($to:literal, $($at:literal: $limit:literal),*) => {
+        concat!($("mov qword ptr [r15 + ", $to, " + ", $at, "], ", $limit, "\n"),*)
+    };
+}
+
+macro_rules! allow {
     ($to:literal) => {
-        concat!(
-            "mov qword ptr [r15 + ",
-            $to,
-            "], {limit_0}\n",
-            "mov qword ptr [r15 + ",
-            $to,
-            " + 8], {limit_1}\n",
-            "mov qword ptr [r15 + ",
-            $to,
-            " + 16], {limit_2}\n",
-            "mov qword ptr [r15 + ",
-            $to,
-            " + 24], {limit_3}\n",
-            "mov qword ptr [r15 + ",
-            $to,
-            " + 32], {limit_4}\n",
+        set_limits!(
+            $to, 0: "{limit_0}", 8: "{limit_1}", 16: "{limit_2}", 24: "{limit_3}", 32: "{limit_4}"
         )
     };
 }
 
-/// Forgets one limit after the other.
-macro_rules! clear_limits {
+macro_rules! allow_nothing {
     ($to:literal) => {
-        concat!(
-            "mov qword ptr [r15 + ",
-            $to,
-            "], 0\n",
-            "mov qword ptr [r15 + ",
-            $to,
-            " + 8], 0\n",
-            "mov qword ptr [r15 + ",
-            $to,
-            " + 16], 0\n",
-            "mov qword ptr [r15 + ",
-            $to,
-            " + 24], 0\n",
-            "mov qword ptr [r15 + ",
-            $to,
-            " + 32], 0\n",
-        )
+        set_limits!($to, 0: "0", 8: "0", 16: "0", 24: "0", 32: "0")
     };
 }
 
@@ -119,15 +94,15 @@ pub(crate) unsafe extern "sysv64" fn stack_page_thunk() {
         "and rax, -4096",
         "xor r10, rax",
         "mov [r15 + {page}], rax",
-        clear_limits!("{reads}"),
-        clear_limits!("{writes}"),
+        allow_nothing!("{reads}"),
+        allow_nothing!("{writes}"),
         "cmp [r11 + {read}], rax",
         "jne 2f",
-        store_limits!("{reads}"),
+        allow!("{reads}"),
         "2:",
         "cmp [r11 + {write}], rax",
         "jne 3f",
-        store_limits!("{writes}"),
+        allow!("{writes}"),
         "3:",
         "mov rax, [r11 + {entry_distance}]",
         "mov [r15 + {distance}], rax",

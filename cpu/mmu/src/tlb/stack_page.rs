@@ -5,24 +5,20 @@
 //! allowed and that it ends in the page. It is translated code that fills them in, from an entry of the
 //! table, and [`super::table::Table`] that empties them, when this one changes.
 
-use cpu_mem::{PAGE_SIZE, ZeroedWords};
+use std::ops::Range;
+
+use cpu_mem::PAGE_SIZE;
 
 /// How long the accesses are that have a limit: up to so many bytes.
 const LENS: [usize; 5] = [8, 32, 64, 128, 256];
 /// Words before the entries, and which is which.
 pub(super) const WORDS: usize = 2 + 2 * LENS.len();
-const PAGE: usize = 0;
+pub(super) const PAGE: usize = 0;
 const DISTANCE: usize = 1;
 const READ_LIMITS: usize = 2;
 const WRITE_LIMITS: usize = READ_LIMITS + LENS.len();
-
-/// Empties the words at `start`, if they are of the page that has this number.
-#[inline(always)]
-pub(super) fn forget(words: &mut ZeroedWords, start: usize, is_page: impl FnOnce(u64) -> bool) {
-    if is_page(words[start + PAGE]) {
-        words[start + READ_LIMITS..start + WORDS].fill(0);
-    }
-}
+/// Zero where there is no page.
+pub(super) const LIMITS: Range<usize> = READ_LIMITS..WORDS;
 
 /// Where the words are for translated code, in bytes from [`super::Tlb::table`].
 pub mod layout {

@@ -74,7 +74,10 @@ impl Table {
     fn forget_stack_page(&mut self, index: usize) {
         let number = index % PAGES_PER_PRIVILEGE;
         let start = place(index - number, 0) - stack_page::WORDS;
-        stack_page::forget(&mut self.0, start, |page| page_number(page) == number);
+        let words = &mut self.0[start..start + stack_page::WORDS];
+        if page_number(words[stack_page::PAGE]) == number {
+            words[stack_page::LIMITS].fill(0);
+        }
     }
 
     /// Where the entries of a privilege begin.
