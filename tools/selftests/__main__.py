@@ -16,6 +16,7 @@ from tools.selftests.catalogue import Entry
 from tools.selftests.run import Outcome, run
 
 _BUILD = Path(__file__).resolve().parents[2] / "build" / "selftests"
+_LOGS = _BUILD / "logs"
 
 
 def main() -> int:
@@ -27,7 +28,9 @@ def main() -> int:
         print(unavailable, file=sys.stderr)
         return 2
     rows = []
-    for entry, outcome in _results(_chosen(arguments), programs, arguments.jobs):
+    _LOGS.mkdir(exist_ok=True)
+    entries = [entry.with_patience(arguments.patience) for entry in _chosen(arguments)]
+    for entry, outcome in _results(entries, programs, arguments.jobs):
         print(table.line(entry, outcome), flush=True)
         rows.append((entry, outcome))
     summary = report.summary("selftests", (outcome.verdict for _, outcome in rows))
@@ -39,6 +42,7 @@ def main() -> int:
             result=summary,
             table=table.markdown(rows),
         )
+    print(table.surprises(rows, _LOGS), end="")
     print(summary)
     return 0 if all(table.as_expected(*row) for row in rows) else 1
 
@@ -49,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tier", type=int, action="append", help="only programs of this tier")
     parser.add_argument("--ci", action="store_true", help="only those that the gate runs")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time")
+    parser.add_argument(
+        "--patience", type=int, default=1, help="how many times as long as usual one may take"
+    )
     parser.add_argument("--document", type=Path, help="write the table to the end of this file")
     return parser
 
@@ -65,24 +72,22 @@ def _chosen(arguments: argparse.Namespace) -> list[Entry]:
 
 def _results(entries: list[Entry], programs: Path, jobs: int) -> Iterator[table.Row]:
     """As they come; those that run alone at the end."""
-    logs = _BUILD / "logs"
-    logs.mkdir(exist_ok=True)
     crowd = [entry for entry in entries if not entry.alone]
     with ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(_outcome, entry, programs, logs): entry for entry in crowd}
+        futures = {pool.submit(_outcome, entry, programs): entry for entry in crowd}
         for future in as_completed(futures):
             yield futures[future], future.result()
     for entry in entries:
         if entry.alone:
-            yield entry, _outcome(entry, programs, logs)
+            yield entry, _outcome(entry, programs)
 
 
-def _outcome(entry: Entry, programs: Path, logs: Path) -> Outcome:
+def _outcome(entry: Entry, programs: Path) -> Outcome:
     return run(
         programs / entry.path,
         entry.arguments,
         entry.limit_seconds,
-        logs / f"{entry.name}.txt",
+        _LOGS / f"{entry.name}.txt",
         cpu=entry.cpu,
     )
 

@@ -1,9 +1,9 @@
 """What is known of each program: `catalogue.toml`, whose head says what its keys mean."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tools.report import Verdict
 
@@ -33,6 +33,10 @@ class Entry:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
+
+    def with_patience(self, times: int) -> Self:
+        """The same, allowed to take so many times as long."""
+        return replace(self, limit_seconds=self.limit_seconds * times)
 
 
 def load(path: Path = PATH) -> list[Entry]:

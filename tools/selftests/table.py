@@ -1,12 +1,14 @@
 """The results as people read them: a line each on the terminal, a table in Markdown."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from tools.report import Verdict
 from tools.selftests.catalogue import Entry
 from tools.selftests.run import Outcome
 
 Row = tuple[Entry, Outcome]
+_SAID_LINES = 20
 
 
 def line(entry: Entry, outcome: Outcome) -> str:
@@ -19,6 +21,16 @@ def line(entry: Entry, outcome: Outcome) -> str:
 def as_expected(entry: Entry, outcome: Outcome) -> bool:
     """Whether the catalogue says so."""
     return outcome.verdict in entry.expected
+
+
+def surprises(rows: Iterable[Row], logs: Path) -> str:
+    """Once more those that the catalogue does not expect, with the end of what each printed."""
+    texts = []
+    for entry, outcome in rows:
+        if not as_expected(entry, outcome):
+            said = (logs / f"{entry.name}.txt").read_text(errors="replace").splitlines()
+            texts += [line(entry, outcome), *(f"    {text}" for text in said[-_SAID_LINES:])]
+    return "".join(f"{text}\n" for text in texts)
 
 
 def markdown(rows: Iterable[Row]) -> str:

@@ -28,6 +28,11 @@ def test_defaults(tmp_path: Path) -> None:
     assert entry.expected == {Verdict.PASS}
 
 
+def test_patience_multiplies_the_time_that_one_may_take(tmp_path: Path) -> None:
+    (entry,) = load(tmp_path, "[a]\ntier = 1\nseconds = 7\n")
+    assert entry.with_patience(3).limit_seconds == 3 * entry.limit_seconds == 21
+
+
 def test_several_results_may_be_expected(tmp_path: Path) -> None:
     (entry,) = load(tmp_path, '[a]\ntier = 1\nexpect = "pass or skip"\nwhy = "the host"\n')
     assert entry.expected == {Verdict.PASS, Verdict.SKIP}
