@@ -7,6 +7,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Tests start kvmshim a thousand times: it is not to be compiled anew each time.
+unexport PYTHONDONTWRITEBYTECODE
 CLIENTS := build/clients
 STAMP := $(VENV)/.installed
 
@@ -111,8 +113,8 @@ ORACLE ?=
 
 .PHONY: oracle
 oracle: ## Random instructions on the host and in the engine: CASES=n SEED=s ORACLE='--code Add'
-	cargo run --quiet --profile checked --package kvmshim-oracle -- \
-		--cases $(CASES) --seed $(SEED) $(ORACLE)
+	cargo build --quiet --profile test --workspace --bin kvmshim-oracle
+	$${CARGO_TARGET_DIR:-target}/debug/kvmshim-oracle --cases $(CASES) --seed $(SEED) $(ORACLE)
 
 RUNS ?= 100000
 
@@ -127,7 +129,8 @@ coverage: ## Lines and handlers of the interpreter that the Rust tests and the o
 
 .PHONY: gen
 gen: $(STAMP) ## Write the generated Python modules and the tables of docs/support.md
-	cargo run --release --quiet --package kvmshim-gen -- .
+	cargo build --quiet --profile test --workspace --bin kvmshim-gen
+	$${CARGO_TARGET_DIR:-target}/debug/kvmshim-gen .
 	python -m tools.declare
 	ruff format --quiet kvmshim/*/*_gen.py microv/*_gen.py
 	$(MAKE) --no-print-directory microv/_native
