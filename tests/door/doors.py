@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.deadline import deadline
+from tests.deadline import deadline, patient
 
 ROOT: Final = Path(__file__).parents[2]
 STAND_IN: Final = [sys.executable, "-m", "tests.door.stand_in"]
@@ -56,7 +56,7 @@ def run_client(script: str, path: Path | str, **options: Any) -> dict[str, Any]:
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=CLIENT_SECONDS,
+        timeout=patient(CLIENT_SECONDS),
         **options,
     )
     assert done.returncode == 0, done.stderr

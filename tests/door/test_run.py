@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.environment import COVERED_WITH_PUBLIC_FUSE, inside
+from tests.deadline import patient
 from tests.door.doors import PUBLIC_PYTHON, STAND_IN, client_argv, environment
 from tests.door.numbers import BROKEN
 from tests.ordinary_user import DROP_ROOT, ORDINARY_USER, needs_user_namespaces
@@ -215,6 +216,6 @@ def test_ends_without_its_command_where_it_cannot_serve() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=LIMIT_S,
+        timeout=patient(LIMIT_S),
     )
     assert (done.returncode, done.stdout, done.stderr) == (125, "", "kvmshim: no engine\n")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kvmshim.control import address
-from tests.deadline import deadline
+from tests.deadline import deadline, patient
 from tests.server import ROOT, Server, serving
 
 Client = subprocess.Popen[str]
@@ -66,7 +66,7 @@ def kvmshim(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=patient(30),
     )
 
 

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from tests.deadline import patient
 from tests.leftovers import mounts_below
 from tests.observe.conftest import Client, client_of, kvmshim, wait_until
 from tests.server import ROOT, Server
@@ -20,6 +22,8 @@ pytest.importorskip("pyfuse3", reason="fs needs pyfuse3")
 pytestmark = [pytest.mark.usefixtures("guarded"), pytest.mark.slow]
 
 of = pytest.mark.parametrize
+LIMIT: Final = patient(20)
+"""Seconds."""
 
 
 class Mounted:
@@ -39,7 +43,7 @@ class Mounted:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """A program, in the mounted directory."""
         return subprocess.run(
-            command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=20
+            command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=LIMIT
         )
 
     def out(self, *command: str) -> str:
@@ -51,7 +55,7 @@ class Mounted:
     def end(self) -> int:
         """Ends it as a terminal does; its exit status."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=LIMIT)
 
 
 @pytest.fixture
@@ -144,7 +148,7 @@ def test_unmounting_from_outside_ends_it(daemon: Server, tmp_path: Path) -> None
     assert daemon.process.poll() is None
     mounted = Mounted(tmp_path)
     subprocess.run(["umount", tmp_path], check=True)
-    assert mounted.process.wait(timeout=20) == 0
+    assert mounted.process.wait(timeout=LIMIT) == 0
 
 
 def test_a_killed_one_leaves_nothing_that_hangs(daemon: Server, tmp_path: Path) -> None:
@@ -152,8 +156,8 @@ def test_a_killed_one_leaves_nothing_that_hangs(daemon: Server, tmp_path: Path) 
     mounted = Mounted(tmp_path)
     try:
         mounted.process.kill()
-        mounted.process.wait(timeout=20)
-        looked = subprocess.run(["ls", tmp_path], capture_output=True, check=False, timeout=20)
+        mounted.process.wait(timeout=LIMIT)
+        looked = subprocess.run(["ls", tmp_path], capture_output=True, check=False, timeout=LIMIT)
         assert looked.returncode != 0
     finally:
         subprocess.run(["umount", tmp_path], check=True)

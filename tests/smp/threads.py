@@ -9,10 +9,11 @@ from typing import Final
 
 from kvmshim.abi import constants_gen as kvm
 from kvmshim.abi.structs_gen import kvm_cpuid_entry2
+from tests.deadline import patient
 from tests.kvm import System, Vcpu
 from tests.machine import Machine
 
-STOP_SECONDS: Final = 10
+STOP_SECONDS: Final = patient(10)
 CPUID_TSC_DEADLINE: Final = 1 << 24
 """In ECX of leaf 1."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.cli.environment import kvmshim
+from tests.deadline import patient
 from tests.server import ROOT
 
 SANDBOXES: Final = int(os.environ.get("KVMSHIM_SANDBOXES", "12"))
@@ -50,7 +51,7 @@ def outcome(interpreter: Path) -> Any:
     """What the sandboxes say, after all of them."""
     script = Path(__file__).with_name("sandboxes.py")
     numbers = [str(WARM_UP), str(SANDBOXES)]
-    timeout = 60 + SANDBOXES * SECONDS_OF_A_SANDBOX
+    timeout = patient(60 + SANDBOXES * SECONDS_OF_A_SANDBOX)
     result = kvmshim("run", "--", interpreter, script, *numbers, timeout=timeout)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)

@@ -11,8 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from tests.deadline import patient
+
 SOURCE: Final = Path(__file__).with_name("puppet.c")
-DEADLINE_SECONDS: Final = 20
+DEADLINE_SECONDS: Final = patient(20)
 FIRST_FREE: Final = 6
 """The first descriptor that a new puppet has no use for."""
 
