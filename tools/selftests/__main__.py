@@ -83,13 +83,14 @@ def _results(entries: list[Entry], programs: Path, jobs: int) -> Iterator[table.
 
 
 def _outcome(entry: Entry, programs: Path) -> Outcome:
-    return run(
+    outcome = run(
         programs / entry.path,
         entry.arguments,
         entry.limit_seconds,
         _LOGS / f"{entry.name}.txt",
         cpu=entry.cpu,
     )
+    return outcome.unless_stalled(entry.stalled)
 
 
 if __name__ == "__main__":

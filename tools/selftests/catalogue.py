@@ -9,6 +9,7 @@ from tools.report import Verdict
 
 PATH = Path(__file__).with_name("catalogue.toml")
 _LIMIT_SECONDS = 120
+_KEYS = {"tier", "ci", "arguments", "cpu", "expect", "why", "seconds", "alone", "stalled"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Entry:
     limit_seconds: float
     alone: bool
     """Not to be run beside another."""
+    stalled: str
+    """Part of what it says where it fails because the machine was too busy, or nothing."""
 
     @property
     def name(self) -> str:
@@ -59,11 +62,12 @@ def _entry(path: str, table: dict[str, Any]) -> Entry:
         table.get("why", ""),
         table.get("seconds", _LIMIT_SECONDS),
         table.get("alone", False),
+        table.get("stalled", ""),
     )
     unusual = entry.arguments or entry.cpu or entry.alone or expected != {Verdict.PASS}
     if unusual and not entry.why:
         raise ValueError(f"{path} has no `why`")
-    unknown = table.keys() - {"tier", "ci", "arguments", "cpu", "expect", "why", "seconds", "alone"}
+    unknown = table.keys() - _KEYS
     if unknown:
         raise ValueError(f"{path} has unknown keys: {unknown}")
     return entry

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from tools.report import Verdict
 
@@ -29,6 +29,11 @@ class Outcome:
     reason: str
     """Why it failed or skipped, in the program's own words where it has some."""
     seconds: float
+
+    def unless_stalled(self, words: str) -> Self:
+        """The same, but a failure whose reason has these words in it is a skip."""
+        stalled = self.verdict is Verdict.FAIL and words and words in self.reason
+        return replace(self, verdict=Verdict.SKIP) if stalled else self
 
 
 def run(

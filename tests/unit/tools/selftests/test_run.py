@@ -7,7 +7,7 @@ import pytest
 
 from tests.leftovers import stat_fields, wait_until
 from tools.report import Verdict
-from tools.selftests.run import watch
+from tools.selftests.run import Outcome, watch
 
 pytestmark = pytest.mark.usefixtures("guarded")
 
@@ -50,6 +50,15 @@ def test_assertion_without_a_message_gives_its_condition(log: Path) -> None:
 
 def test_failure_without_words_gives_its_status(log: Path) -> None:
     assert outcome_of("exit 3", log) == (Verdict.FAIL, "exit status 3")
+
+
+def test_failure_of_a_busy_machine_is_a_skip() -> None:
+    failed = Outcome("test", Verdict.FAIL, "test.c:1: Only 5 rounds, stalled too much?", 1)
+    assert failed.unless_stalled("stalled too").verdict is Verdict.SKIP
+    assert failed.unless_stalled("").verdict is Verdict.FAIL
+    assert failed.unless_stalled("other words").verdict is Verdict.FAIL
+    passed = Outcome("test", Verdict.PASS, "", 1)
+    assert passed.unless_stalled("stalled too") == passed
 
 
 def test_too_long_a_run_fails_and_leaves_no_process(log: Path) -> None:
