@@ -88,7 +88,9 @@ class Watch:
         watched = self._threads.get(tid)
         if watched is not None:
             return watched
-        if ThreadStatus.of(tid).tracer != self._thread.native_id:
+        status = ThreadStatus.of(tid)
+        # A leader that has ended is traced, and listed, until whoever started it hears of it.
+        if status.dead or status.tracer != self._thread.native_id:
             raise ThreadGoneError(tid)
         return self._meet(tid)
 

@@ -14,6 +14,10 @@ from kvmshim.client.cpuid_emulator import CpuidEmulator
 from kvmshim.client.cpuid_faulting import Faulting
 from kvmshim.client.cpuid_ffi import HostCpuid
 from kvmshim.client.process import Process, ThreadStatus
+from kvmshim.client.threads import nobody
+from kvmshim.client.watch import Watch
+from tests.deadline import deadline
+from tests.leftovers import wait_until
 from tests.unit.kvmshim.client.puppet import Puppet
 
 START = ptrace.Registers(*[0] * 27)._replace(rip=0x1000, orig_rax=(1 << 64) - 1)
@@ -54,6 +58,19 @@ def test_command_that_may_not_be_traced_goes_on_with_one_warning(
     with caplog.at_level(logging.WARNING), cpuid_watch.emulated_cpuid(puppet.pid, child_signals):
         assert puppet.peek(puppet.map(4096)) == 0
     assert len(caplog.records) == 1
+
+
+def test_threads_of_a_command_that_was_killed_are_all_stopped(
+    puppet: Puppet, child_signals: int
+) -> None:
+    watch = Watch(puppet.pid, _faulting(), child_signals)
+    tracing = watch.tracing(Process(puppet.pid))
+    assert tracing is not None
+    os.kill(puppet.pid, signal.SIGKILL)
+    with deadline(20):
+        wait_until(lambda: ThreadStatus.of(puppet.pid).dead)
+        tracing.run(lambda tracees: tracees.release_all(tracees.stop_all(nobody)))
+    watch.end()
 
 
 @pytest.fixture
