@@ -10,6 +10,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Tests start kvmshim a thousand times: it is not to be compiled anew each time.
 unexport PYTHONDONTWRITEBYTECODE
 CLIENTS := build/clients
+# Where `--profile test` puts programs.
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 STAMP := $(VENV)/.installed
 
 .PHONY: help
@@ -114,7 +116,7 @@ ORACLE ?=
 .PHONY: oracle
 oracle: ## Random instructions on the host and in the engine: CASES=n SEED=s ORACLE='--code Add'
 	cargo build --quiet --profile test --workspace --bin kvmshim-oracle
-	$${CARGO_TARGET_DIR:-target}/debug/kvmshim-oracle --cases $(CASES) --seed $(SEED) $(ORACLE)
+	$(BUILT)/kvmshim-oracle --cases $(CASES) --seed $(SEED) $(ORACLE)
 
 RUNS ?= 100000
 
@@ -130,7 +132,7 @@ coverage: ## Lines and handlers of the interpreter that the Rust tests and the o
 .PHONY: gen
 gen: $(STAMP) ## Write the generated Python modules and the tables of docs/support.md
 	cargo build --quiet --profile test --workspace --bin kvmshim-gen
-	$${CARGO_TARGET_DIR:-target}/debug/kvmshim-gen .
+	$(BUILT)/kvmshim-gen .
 	python -m tools.declare
 	ruff format --quiet kvmshim/*/*_gen.py microv/*_gen.py
 	$(MAKE) --no-print-directory microv/_native
